@@ -1,0 +1,30 @@
+//! WarpDrive: a reverse proxy for Linux with one event loop per core.
+//!
+//! The folders in reading order, from what the operator writes to what runs:
+//!
+//! 1. [`config`]: what was written. [`plan`]: what runs, compiled from it.
+//! 2. [`route`]: the decision tree. [`http`]: bytes to messages and back, no I/O.
+//! 3. [`proxy`]: the life of a request; `proxy::exchange` is its straight line.
+//! 4. [`upstream`]: endpoints, balance, connection pools. [`net`]: streams, buffers, deadlines.
+//! 5. [`worker`]: one core. [`telemetry`]: one record per exchange.
+//! 6. [`server`]: the control thread of the data process. [`master`]: the small process
+//!    above it. [`process`]: what the two say to each other. [`sys`]: the kernel's edge.
+//!
+//! Imports point down; `tests/it/architecture.rs` holds the table. Nothing below `proxy`
+//! names `plan`; only `plan`, `server`, `master` and `cli` name `config`; `http` and `route`
+//! do no I/O and read no clock; only `sys` is unsafe; only `server` talks to all cores.
+
+pub mod cli;
+pub mod config;
+pub mod http;
+pub mod master;
+pub mod net;
+pub mod plan;
+pub mod process;
+pub mod proxy;
+pub mod route;
+pub mod server;
+pub mod sys;
+pub mod telemetry;
+pub mod upstream;
+pub mod worker;

@@ -1,0 +1,92 @@
+//! What runs: the configuration compiled, once, on the control thread.
+//!
+//! Immutable and complete: every default is filled in and every name is an id, so that on a
+//! request's way nothing is looked up or parsed. Shared as `Arc<Plan>`; replaced whole.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::{http, net, route, telemetry, upstream};
+
+pub use upstream::UpstreamId;
+
+/// Everything the workers and the control thread need to know of the configuration.
+pub struct Plan {
+    pub server: Server,
+    pub limits: Limits,
+    pub forwarding: http::forwarding::Settings,
+    pub log: telemetry::access_log::Settings,
+    /// Indexed by [`UpstreamId`].
+    pub upstreams: Box<[upstream::Settings]>,
+    /// Indexed by [`RouteId`], in document order.
+    pub routes: Box<[Route]>,
+    pub tree: route::Tree<RouteId>,
+}
+
+/// A route's index in [`Plan::routes`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RouteId(pub u32);
+
+/// What is done with a request that a rule of the tree matched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// `file:line` of its `[[routes]]`, for logs and explanations.
+    pub place: String,
+    pub action: Action,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    Forward {
+        upstream: UpstreamId,
+        path: PathChange,
+    },
+}
+
+/// How the path that is forwarded comes from the path that was matched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PathChange {
+    Keep,
+    /// The first so many bytes of the path in normal form go; `/` stays if nothing is left.
+    Strip(usize),
+}
+
+/// The process: threads and listeners. Cannot change without a restart, but for the listeners.
+#[derive(Clone, Debug)]
+pub struct Server {
+    pub listen: Vec<SocketAddr>,
+    /// At least 1.
+    pub worker_threads: usize,
+    pub pin_cores: bool,
+    pub io: net::Io,
+    pub shutdown_timeout: Duration,
+}
+
+/// Bounds of what one client may ask of us. `None` is no bound.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Head of a request, request line and field section together, in bytes.
+    pub head_bytes: usize,
+    /// Number of fields in a head: 1 to [`http::h1::FIELDS_MAX`].
+    pub fields: usize,
+    /// Length of the request target, in bytes.
+    pub uri_bytes: usize,
+    /// Length of a request body, in bytes.
+    pub request_body: Option<u64>,
+    /// Open downstream connections of the whole process.
+    pub connections: Option<usize>,
+    /// Open downstream connections of one client address, in the whole process.
+    pub connections_per_ip: Option<u32>,
+    /// From the first byte of a head to its last.
+    pub head_timeout: Duration,
+    /// Silence between two requests.
+    pub idle_timeout: Duration,
+    /// Silence while a request body is read, or while a client takes none of a response.
+    pub body_timeout: Duration,
+    /// Bytes a second that a request body must reach on average after `body_timeout`.
+    pub min_rate: Option<u64>,
+    /// Silence of a tunnel, both ways.
+    pub tunnel_timeout: Duration,
+    /// A half-closed client (FIN) ends the exchange as a reset does.
+    pub abort_on_close: bool,
+}
