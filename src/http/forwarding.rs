@@ -108,6 +108,10 @@ impl Peer {
         peer
     }
 
+    pub fn address_text(&self) -> &[u8] {
+        &self.address_text
+    }
+
     /// The client's address as a trusted proxy told it, or the peer's own.
     pub fn client<'a>(&'a self, settings: &Settings, head: &'a RequestHead) -> &'a [u8] {
         let received = if self.is_trusted { head.fields.value(Known::XForwardedFor) } else { None };
