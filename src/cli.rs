@@ -34,6 +34,7 @@ enum Command {
 pub fn main() -> ExitCode {
     match parse(Parser::from_env()) {
         Ok(Command::Run(file)) => match Sources::load(file.as_deref()) {
+            // The only call of `run`.
             Ok(sources) => master::run(sources),
             Err(unreadable) => refuse(&[unreadable]),
         },

@@ -10,9 +10,36 @@ use std::sync::Arc;
 /// A configuration file as it was read.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Document {
-    /// The path as the operator wrote it.
-    pub name: String,
-    pub text: String,
+    name: String,
+    text: String,
+    /// Where each line starts; the first at 0.
+    line_starts: Vec<usize>,
+}
+
+impl Document {
+    /// `name` is the path as the operator wrote it.
+    pub fn new(name: String, text: String) -> Document {
+        let after_newlines = text.match_indices('\n').map(|(at, _)| at + 1);
+        Document {
+            line_starts: std::iter::once(0).chain(after_newlines).collect(),
+            name,
+            text,
+        }
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The line that this byte is in, from 0, and where it starts.
+    fn line_of(&self, at: usize) -> (usize, usize) {
+        let line = self.line_starts.partition_point(|start| *start <= at) - 1;
+        (line, self.line_starts[line])
+    }
 }
 
 /// Where something was written.
@@ -37,10 +64,9 @@ impl Place {
         let Place::Text { document, span } = self else {
             return None;
         };
-        let before = document.text.get(..span.start)?;
-        let line_start = before.rfind('\n').map_or(0, |at| at + 1);
-        let line = before.matches('\n').count() + 1;
-        Some((line, before[line_start..].chars().count() + 1))
+        let (line, start) = document.line_of(span.start);
+        let before = document.text.get(start..span.start)?;
+        Some((line + 1, before.chars().count() + 1))
     }
 
     /// `file:line`, for logs.
@@ -58,15 +84,8 @@ impl Place {
         let Place::Text { document, span } = self else {
             return None;
         };
-        let text = &document.text;
-        let start = text
-            .get(..span.start)?
-            .rfind('\n')
-            .map_or(0, |newline| newline + 1);
-        text[start..]
-            .split('\n')
-            .next()
-            .map(|line| line.trim_end_matches('\r'))
+        let (_, start) = document.line_of(span.start);
+        document.text[start..].lines().next()
     }
 
     /// How diagnostics are ordered: the file in its own order, then everything else.
@@ -152,11 +171,9 @@ impl Diagnostic {
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}: {}", self.place, self.severity, self.message)?;
-        if let (Place::Text { span, .. }, Some((line, column)), Some(text)) = (
-            &self.place,
-            self.place.line_and_column(),
-            self.place.line(),
-        ) {
+        if let (Place::Text { span, .. }, Some((line, column)), Some(text)) =
+            (&self.place, self.place.line_and_column(), self.place.line())
+        {
             let before: String = text
                 .chars()
                 .take(column - 1)
@@ -183,10 +200,7 @@ mod tests {
     use super::*;
 
     fn place(text: &str, span: Range<usize>) -> Place {
-        let document = Document {
-            name: "warpdrive.toml".to_owned(),
-            text: text.to_owned(),
-        };
+        let document = Document::new("warpdrive.toml".to_owned(), text.to_owned());
         Place::Text {
             document: Arc::new(document),
             span,

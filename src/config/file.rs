@@ -1,16 +1,24 @@
 //! The file as a whole: its syntax, its top-level tables, and the mode without a file.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use toml::de::DeTable;
 
 use super::diagnostic::{Diagnostic, Place, sort};
 use super::table::{Report, Table};
-use super::{Config, Level, Log, LogFormat, Middleware, Sources, route, server, upstream, variables};
+use super::{Config, Document, Level, Log, LogFormat, Middleware, Sources};
+use super::{route, server, upstream, value, variables};
 
 /// Tables and keys of the top level that do not work yet.
 const LATER: [&str; 7] = [
-    "admin", "auth", "cache", "include", "postgres", "wasm", "workloads",
+    "admin",
+    "auth",
+    "cache",
+    "include",
+    "postgres",
+    "wasm",
+    "workloads",
 ];
 const TLS_LATER: [&str; 11] = [
     "acme_directory",
@@ -45,30 +53,50 @@ pub fn read(sources: &Sources) -> (Config, Vec<Diagnostic>) {
         None => Config::empty(Place::Default),
     };
     let environment = &sources.environment;
-    variables::apply(environment, sources.file.is_some(), &mut config, &mut diagnostics);
+    variables::apply(
+        environment,
+        sources.file.is_some(),
+        &mut config,
+        &mut diagnostics,
+    );
     sort(&mut diagnostics);
     (config, diagnostics)
 }
 
-fn read_text(document: Arc<super::Document>, diagnostics: &mut Vec<Diagnostic>) -> Config {
-    let (root, mistakes) = DeTable::parse_recoverable(&document.text);
+fn read_text(document: Arc<Document>, diagnostics: &mut Vec<Diagnostic>) -> Config {
+    let (root, mistakes) = DeTable::parse_recoverable(document.text());
     let report = Report::new(Arc::clone(&document), !mistakes.is_empty());
     let mut torn_lines = Vec::new();
     for mistake in mistakes {
-        let end = document.text.len();
+        let end = document.text().len();
         let place = report.place(mistake.span().unwrap_or(end..end));
         torn_lines.push(place.line_and_column().map(|(line, _)| line));
-        diagnostics.push(Diagnostic::error(place, mistake.message()));
+        let message = syntax_message(mistake.message(), mistake.span(), document.text());
+        diagnostics.push(Diagnostic::error(place, message));
     }
-    let origin = Place::File(document.name.clone());
+    let origin = Place::File(document.name().to_owned());
     let table = Table::new("", root.get_ref(), origin.clone(), &report);
-    let config = read_root(table, origin);
+    let config = Config {
+        is_torn: !torn_lines.is_empty(),
+        ..read_root(table, origin)
+    };
     let found = report.into_found().into_iter().filter(|one| {
         let line = one.place.line_and_column().map(|(line, _)| line);
         !torn_lines.contains(&line)
     });
     diagnostics.extend(found);
     config
+}
+
+/// The parser's own words, but where they lead astray.
+fn syntax_message(message: &str, span: Option<Range<usize>>, text: &str) -> String {
+    if !message.starts_with("string values must be quoted") {
+        return message.to_owned();
+    }
+    match span.and_then(|span| text.get(span)).map(str::trim) {
+        None | Some("") => "a value is missing".to_owned(),
+        Some(word) => format!("`{word}` is not a value: a string needs quotes"),
+    }
 }
 
 fn read_root(mut root: Table<'_>, origin: Place) -> Config {
@@ -100,7 +128,9 @@ fn read_root(mut root: Table<'_>, origin: Place) -> Config {
 fn read_middleware(mut table: Table<'_>) -> Middleware {
     let middleware = Middleware {
         log_requests: table.boolean("log_requests").map(|written| written.value),
-        forward_headers: table.boolean("forward_headers").map(|written| written.value),
+        forward_headers: table
+            .boolean("forward_headers")
+            .map(|written| written.value),
     };
     table.finish(&MIDDLEWARE_LATER);
     middleware
@@ -118,7 +148,7 @@ fn read_log(mut table: Table<'_>) -> Log {
         format: table.choice("format", &formats, &[]),
         file: table
             .parsed("file", |text| match text {
-                "" => Err("a path"),
+                "" => Err(value::wanted("a path")),
                 path => Ok(path.into()),
             })
             .map(|written| written.value),

@@ -52,6 +52,8 @@ impl<T> Written<T> {
 pub struct Config {
     /// The file, or the environment.
     pub origin: Place,
+    /// The text was not TOML all through: what seems to be absent may be there.
+    pub is_torn: bool,
     pub server: Server,
     pub limits: Limits,
     pub upstreams: Vec<Upstream>,
@@ -65,6 +67,7 @@ impl Config {
     pub fn empty(origin: Place) -> Config {
         Config {
             origin,
+            is_torn: false,
             server: Server::default(),
             limits: Limits::default(),
             upstreams: Vec::new(),

@@ -45,13 +45,15 @@ pub fn read(mut table: Table<'_>) -> Option<Route> {
     {
         let place = table.key_place("strip_prefix");
         let message = "strip_prefix needs a path_prefix to strip";
-        table.report().error(place.as_ref().unwrap_or(&strip.place), message);
+        table
+            .report()
+            .error(place.as_ref().unwrap_or(&strip.place), message);
     }
     let upstream = table.string("upstream");
     if !table.has("upstream") && !OTHER_ACTIONS.iter().any(|key| table.has(key)) {
         let message = "a route needs an upstream";
         let absent = Diagnostic::error(table.place().clone(), message);
-        table.report().absent(absent);
+        table.report().push_unless_torn(absent);
     }
     let place = table.place().clone();
     table.finish(&LATER);
@@ -65,11 +67,12 @@ pub fn read(mut table: Table<'_>) -> Option<Route> {
 }
 
 fn read_path(table: &mut Table<'_>) -> Option<Path> {
-    let exact = read_path_of(table, "path_exact");
-    let prefix = read_path_of(table, "path_prefix");
-    if let (Some(exact), Some(prefix)) =
-        (table.key_place("path_exact"), table.key_place("path_prefix"))
-    {
+    let exact = table.parsed("path_exact", value::route_path);
+    let prefix = table.parsed("path_prefix", value::route_path);
+    if let (Some(exact), Some(prefix)) = (
+        table.key_place("path_exact"),
+        table.key_place("path_prefix"),
+    ) {
         let later = match exact.line_and_column() > prefix.line_and_column() {
             true => exact,
             false => prefix,
@@ -77,12 +80,6 @@ fn read_path(table: &mut Table<'_>) -> Option<Path> {
         let message = "path_exact and path_prefix exclude each other: keep one of them";
         table.report().error(&later, message);
     }
-    exact.map(Path::Exact).or(prefix.map(Path::Prefix))
-}
-
-fn read_path_of(table: &mut Table<'_>, key: &str) -> Option<String> {
-    let path = table.parsed(key, |text| {
-        value::route_path(text).map(|()| text.to_owned())
-    });
-    path.map(|path| path.value)
+    let exact = exact.map(|path| Path::Exact(path.value));
+    exact.or(prefix.map(|path| Path::Prefix(path.value)))
 }

@@ -1,12 +1,19 @@
 //! `[server]` and `[server.limits]`.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::diagnostic::Diagnostic;
 use super::table::Table;
-use super::{Io, Limits, Server, value};
+use super::value::{self, wanted};
+use super::{Io, Limits, Server};
 
-const SERVER_LATER: [&str; 5] = ["encoded_slash", "group", "h2c_enabled", "proxy_protocol", "user"];
+const SERVER_LATER: [&str; 5] = [
+    "encoded_slash",
+    "group",
+    "h2c_enabled",
+    "proxy_protocol",
+    "user",
+];
 
 /// Heads larger than this are an attack, not a need.
 const HEAD_BYTES_MAX: u64 = 1 << 20;
@@ -46,10 +53,15 @@ pub fn read(mut table: Table<'_>) -> (Server, Limits) {
 
 fn read_bind(table: &mut Table<'_>) -> Option<Vec<IpAddr>> {
     let written = table.list("bind", |text| {
-        if text.starts_with("unix:") {
-            return Err("an IP address: `unix:` does not work yet in this version");
+        let wanted = wanted("an IP address");
+        match (value::ip_address(text), text.parse::<SocketAddr>()) {
+            (Some(address), _) => Ok(address),
+            (None, Ok(_)) => Err(wanted.with_help("the port has a key of its own, `http_port`")),
+            (None, Err(_)) if text.starts_with("unix:") => {
+                Err(wanted.with_help("`unix:` does not work yet in this version"))
+            }
+            (None, Err(_)) => Err(wanted),
         }
-        value::ip_address(text).ok_or("an IP address; the port has its own key, `http_port`")
     })?;
     let mut addresses: Vec<IpAddr> = Vec::new();
     for address in &written {
@@ -84,7 +96,9 @@ fn read_limits(mut table: Table<'_>) -> Limits {
         head_bytes: table
             .size("head_bytes", 1 << 10..=HEAD_BYTES_MAX)
             .and_then(narrow),
-        fields: table.integer("fields", 1..=FIELDS_MAX).map(|fields| fields.value),
+        fields: table
+            .integer("fields", 1..=FIELDS_MAX)
+            .map(|fields| fields.value),
         uri_bytes: table.size("uri_bytes", 1..=HEAD_BYTES_MAX).and_then(narrow),
         request_body: table.size("request_body", 0..=u64::MAX),
         connections: table

@@ -6,6 +6,7 @@
 
 use std::ffi::OsString;
 use std::fmt;
+use std::io::Read;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
@@ -19,6 +20,8 @@ pub const FILE_VARIABLE: &str = "WARPDRIVE_CONFIG";
 
 /// Variables without this prefix are not ours.
 pub const PREFIX: &str = "WARPDRIVE_";
+
+const FILE_BYTES_MAX: u64 = 16 << 20;
 
 /// First line of the encoded form; the number grows when the form changes.
 const ENCODING: &str = "warpdrive sources 1\n";
@@ -124,10 +127,9 @@ impl Sources {
 
     /// The file as diagnostics show it.
     pub(super) fn document(&self) -> Option<Document> {
-        self.file.as_ref().map(|file| Document {
-            name: file.path.display().to_string(),
-            text: file.text.clone(),
-        })
+        let file = self.file.as_ref()?;
+        let name = file.path.display().to_string();
+        Some(Document::new(name, file.text.clone()))
     }
 }
 
@@ -174,9 +176,17 @@ pub fn environment() -> Vec<(String, String)> {
 
 fn read_text(path: &Path) -> Result<String, Diagnostic> {
     let name = path.display().to_string();
-    let bytes = std::fs::read(path).map_err(|error| {
-        Diagnostic::error(Place::File(name.clone()), format!("cannot read it: {error}"))
-    })?;
+    let mut bytes = Vec::new();
+    let read = std::fs::File::open(path)
+        .and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes));
+    let wrong = match read {
+        Err(error) => Some(format!("cannot read it: {error}")),
+        Ok(_) if bytes.len() as u64 > FILE_BYTES_MAX => Some("it is larger than 16 MiB".to_owned()),
+        Ok(_) => None,
+    };
+    if let Some(wrong) = wrong {
+        return Err(Diagnostic::error(Place::File(name), wrong));
+    }
     String::from_utf8(bytes).map_err(|error| {
         let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
         let line = valid.iter().filter(|byte| **byte == b'\n').count() + 1;

@@ -13,7 +13,8 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::diagnostic::{Diagnostic, Document, Place};
-use super::{Written, suggest, value};
+use super::value::{self, Wanted};
+use super::{Written, suggest};
 
 /// The mistakes found so far in one file.
 pub struct Report {
@@ -47,8 +48,8 @@ impl Report {
         self.push(Diagnostic::error(place.clone(), message));
     }
 
-    /// An error about something that is not there.
-    pub fn absent(&self, diagnostic: Diagnostic) {
+    /// A mistake only if every table is where it was meant to be, and whole.
+    pub fn push_unless_torn(&self, diagnostic: Diagnostic) {
         if !self.is_torn {
             self.push(diagnostic);
         }
@@ -128,18 +129,17 @@ impl<'a> Table<'a> {
         }
     }
 
-    /// A string that `parse` understands; its error says what would be right.
-    pub fn parsed<T, E: AsRef<str>>(
+    /// A string that `parse` understands.
+    pub fn parsed<T>(
         &mut self,
         key: &str,
-        parse: impl FnOnce(&str) -> Result<T, E>,
+        parse: impl FnOnce(&str) -> Result<T, Wanted>,
     ) -> Option<Written<T>> {
         let text = self.string(key)?;
         match parse(&text.value) {
             Ok(value) => Some(Written::new(value, text.place)),
             Err(wanted) => {
-                let wanted = format!("{}, not `{}`", wanted.as_ref(), text.value);
-                self.wrong(&text.place, key, &wanted);
+                self.unlike(text.place, key, &text.value, wanted);
                 None
             }
         }
@@ -162,13 +162,21 @@ impl<'a> Table<'a> {
             self.report.error(&text.place, message);
             return None;
         }
-        let names: Vec<String> = choices
-            .iter()
-            .map(|(name, _)| format!("`{name}`"))
-            .collect();
-        let message = format!("{key} must be {}, not `{word}`", names.join(" or "));
+        let mut names = String::new();
+        for (index, (name, _)) in choices.iter().enumerate() {
+            names += match index {
+                0 => "",
+                index if index + 1 == choices.len() => " or ",
+                _ => ", ",
+            };
+            names += &format!("`{name}`");
+        }
+        let message = format!("{key} must be {names}, not `{word}`");
         let mut diagnostic = Diagnostic::error(text.place, message);
-        let known = choices.iter().map(|(name, _)| *name).chain(later.iter().copied());
+        let known = choices
+            .iter()
+            .map(|(name, _)| *name)
+            .chain(later.iter().copied());
         if let Some(name) = suggest::nearest(word, known) {
             diagnostic = diagnostic.with_help(format!("did you mean `{name}`?"));
         }
@@ -226,7 +234,9 @@ impl<'a> Table<'a> {
                     format!("at most \"24h\", not \"{text}\"")
                 }
                 Some(found) => return Some(found),
-                None => format!("a duration such as \"5s\", \"250ms\", \"5m\" or \"1h\", not \"{text}\""),
+                None => format!(
+                    "a duration such as \"5s\", \"250ms\", \"5m\" or \"1h\", not \"{text}\""
+                ),
             },
             DeValue::Integer(number) => {
                 let message = format!("{key} must be a duration with a unit, not {number}");
@@ -261,9 +271,8 @@ impl<'a> Table<'a> {
             DeValue::String(text) => match value::size(text) {
                 Some(number) => (Some(number), format!("\"{text}\"")),
                 None => {
-                    let wanted = format!(
-                        "a size in B, KiB, MiB or GiB such as \"32 KiB\", not \"{text}\""
-                    );
+                    let wanted =
+                        format!("a size in B, KiB, MiB or GiB such as \"32 KiB\", not \"{text}\"");
                     self.wrong(&place, key, &wanted);
                     return None;
                 }
@@ -272,17 +281,20 @@ impl<'a> Table<'a> {
         };
         let number = number.filter(|number| range.contains(number));
         if number.is_none() {
-            let (least, most) = range.into_inner();
-            self.wrong(&place, key, &format!("from {least} to {most} bytes, not {text}"));
+            let wanted = match range.into_inner() {
+                (least, u64::MAX) => format!("{least} bytes or more, not {text}"),
+                (least, most) => format!("from {least} to {most} bytes, not {text}"),
+            };
+            self.wrong(&place, key, &wanted);
         }
         number
     }
 
     /// A list of strings, each of which `parse` understands. One wrong string loses only itself.
-    pub fn list<T, E: AsRef<str>>(
+    pub fn list<T>(
         &mut self,
         key: &str,
-        parse: impl Fn(&str) -> Result<T, E>,
+        parse: impl Fn(&str) -> Result<T, Wanted>,
     ) -> Option<Vec<Written<T>>> {
         let (place, value) = self.entry(key)?;
         let DeValue::Array(items) = value.get_ref() else {
@@ -292,16 +304,12 @@ impl<'a> Table<'a> {
         for item in items.iter() {
             let place = self.report.place(item.span());
             let DeValue::String(text) = item.get_ref() else {
-                let _: Option<()> = self.mistyped(&place, key, "a list of strings", item.get_ref());
+                self.mistyped::<()>(&place, key, "a list of strings", item.get_ref());
                 continue;
             };
             match parse(text) {
                 Ok(value) => list.push(Written::new(value, place)),
-                Err(wanted) => {
-                    let wanted = format!("{}, not `{text}`", wanted.as_ref());
-                    let message = format!("each of {key} must be {wanted}");
-                    self.report.error(&place, message);
-                }
+                Err(wanted) => self.unlike(place, &format!("each of {key}"), text, wanted),
             }
         }
         Some(list)
@@ -332,7 +340,9 @@ impl<'a> Table<'a> {
                 DeValue::Table(entries) => {
                     tables.push(Table::new(&title, entries, place, self.report));
                 }
-                other => drop(self.mistyped::<()>(&place, key, wanted, other)),
+                other => {
+                    self.mistyped::<()>(&place, key, wanted, other);
+                }
             }
         }
         Some(tables)
@@ -346,7 +356,7 @@ impl<'a> Table<'a> {
             let name_place = self.report.place(name.span());
             let DeValue::Table(entries) = value.get_ref() else {
                 let name = name.get_ref();
-                let _: Option<()> = self.mistyped(&name_place, name, "a table", value.get_ref());
+                self.mistyped::<()>(&name_place, name, "a table", value.get_ref());
                 continue;
             };
             let title = self.title_of(name.get_ref());
@@ -377,13 +387,20 @@ impl<'a> Table<'a> {
                 self.report.error(&place, message);
                 continue;
             }
-            let mut diagnostic =
-                Diagnostic::error(place, format!("unknown key `{name}`{within}"));
-            let known = self.known.iter().map(String::as_str).chain(later.iter().copied());
+            let mut diagnostic = Diagnostic::error(place, format!("unknown key `{name}`{within}"));
+            let known = self
+                .known
+                .iter()
+                .map(String::as_str)
+                .chain(later.iter().copied());
             if let Some(meant) = suggest::nearest(name, known) {
                 diagnostic = diagnostic.with_help(format!("did you mean `{meant}`?"));
             }
-            self.report.push(diagnostic);
+            match self.title.as_str() {
+                // Where a header is torn, its keys are found here.
+                "" => self.report.push_unless_torn(diagnostic),
+                _ => self.report.push(diagnostic),
+            }
         }
     }
 
@@ -401,7 +418,9 @@ impl<'a> Table<'a> {
         };
         self.known.extend([key.to_owned(), other.to_owned()]);
         let later = match (&first, &second) {
-            (Place::Text { span: a, .. }, Place::Text { span: b, .. }) if a.start > b.start => first,
+            (Place::Text { span: a, .. }, Place::Text { span: b, .. }) if a.start > b.start => {
+                first
+            }
             _ => second,
         };
         let message = format!("{key} and {other} are the same setting: keep one of them");
@@ -416,11 +435,26 @@ impl<'a> Table<'a> {
         }
     }
 
+    /// Reports a string that is not what was wanted.
+    fn unlike(&self, place: Place, key: &str, text: &str, wanted: Wanted) {
+        let message = format!("{key} must be {}, not `{text}`", wanted.what);
+        self.report.push(Diagnostic {
+            help: wanted.help,
+            ..Diagnostic::error(place, message)
+        });
+    }
+
     fn wrong(&self, place: &Place, key: &str, wanted: &str) {
         self.report.error(place, format!("{key} must be {wanted}"));
     }
 
-    fn mistyped<T>(&self, place: &Place, key: &str, wanted: &str, found: &DeValue<'_>) -> Option<T> {
+    fn mistyped<T>(
+        &self,
+        place: &Place,
+        key: &str,
+        wanted: &str,
+        found: &DeValue<'_>,
+    ) -> Option<T> {
         let found = match found {
             DeValue::String(_) => "a string",
             DeValue::Integer(_) => "an integer",

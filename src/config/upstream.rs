@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use super::diagnostic::Diagnostic;
 use super::table::Table;
-use super::{Instance, Strategy, Upstream, Written, value};
+use super::value::{self, Wanted, wanted};
+use super::{Instance, Strategy, Upstream, Written};
 
 const LATER: [&str; 13] = [
     "fail_timeout",
@@ -94,7 +95,9 @@ fn read_instance(table: &mut Table<'_>, wanted: bool) -> Option<Instance> {
     let title = table.title();
     let absent = |message: String| {
         let place = table.place().clone();
-        table.report().absent(Diagnostic::error(place, message));
+        table
+            .report()
+            .push_unless_torn(Diagnostic::error(place, message));
         None
     };
     match (table.has("host"), table.has("port"), table.has("socket")) {
@@ -116,12 +119,13 @@ fn read_instance(table: &mut Table<'_>, wanted: bool) -> Option<Instance> {
     }
 }
 
-fn socket_path(text: &str) -> Result<PathBuf, String> {
+fn socket_path(text: &str) -> Result<PathBuf, Wanted> {
     match text.len() {
-        0 => Err("a path".to_owned()),
+        0 => Err(wanted("a path")),
         1..=SOCKET_PATH_MAX => Ok(PathBuf::from(text)),
-        bytes => Err(format!(
-            "a path of at most {SOCKET_PATH_MAX} bytes ({bytes} here)"
-        )),
+        bytes => {
+            let help = format!("it has {bytes} bytes; shorten it, or use a relative path");
+            Err(wanted(format!("a path of at most {SOCKET_PATH_MAX} bytes")).with_help(help))
+        }
     }
 }

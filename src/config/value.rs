@@ -7,6 +7,30 @@ use std::time::Duration;
 
 use super::Network;
 
+/// What would have been right.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// Completes "must be …".
+    pub what: String,
+    pub help: Option<String>,
+}
+
+pub fn wanted(what: impl Into<String>) -> Wanted {
+    Wanted {
+        what: what.into(),
+        help: None,
+    }
+}
+
+impl Wanted {
+    pub fn with_help(self, help: impl Into<String>) -> Wanted {
+        Wanted {
+            help: Some(help.into()),
+            ..self
+        }
+    }
+}
+
 /// Longest duration that may be configured.
 pub const DURATION_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -53,24 +77,25 @@ pub fn ip_address(text: &str) -> Option<IpAddr> {
 }
 
 /// An address, or `address/bits` with no bit set after the first `bits`.
-pub fn network(text: &str) -> Result<Network, String> {
-    let wanted = || "an address, or a network such as 10.0.0.0/8".to_owned();
+pub fn network(text: &str) -> Result<Network, Wanted> {
+    let malformed = || wanted("an IP address, or a network such as 10.0.0.0/8");
     let (address, bits) = match text.split_once('/') {
         Some((address, bits)) => (address, Some(bits)),
         None => (text, None),
     };
-    let address: IpAddr = address.parse().map_err(|_| wanted())?;
+    let address: IpAddr = address.parse().map_err(|_| malformed())?;
     let bits_max = if address.is_ipv4() { 32 } else { 128 };
     let bits: u8 = match bits {
-        Some(bits) => bits.parse().map_err(|_| wanted())?,
+        Some(bits) => bits.parse().map_err(|_| malformed())?,
         None => bits_max,
     };
     if bits > bits_max {
-        return Err(format!("a network of at most {bits_max} bits"));
+        return Err(wanted(format!("a network of at most {bits_max} bits")));
     }
     let first = first_address(address, bits);
     if first != address {
-        return Err(format!("its first address, {first}/{bits}"));
+        let help = format!("did you mean `{first}/{bits}`?");
+        return Err(wanted("the first address of a network").with_help(help));
     }
     Ok(Network { address, bits })
 }
@@ -89,39 +114,43 @@ fn first_address(address: IpAddr, bits: u8) -> IpAddr {
 }
 
 /// Where an instance is: an address (without brackets) or a host name, in lower case.
-pub fn upstream_host(text: &str) -> Result<String, &'static str> {
-    if text.contains("://") {
-        return Err("a host name or an IP address, without a scheme");
-    }
+pub fn upstream_host(text: &str) -> Result<String, Wanted> {
     if let Some(address) = ip_address(text) {
         return Ok(address.to_string());
     }
-    if text.contains(':') {
-        return Err("a host name or an IP address; the port has its own key, `port`");
+    let wanted = wanted("a host name or an IP address");
+    if text.contains("://") {
+        return Err(wanted.with_help("leave out the scheme; what it speaks is `protocol`"));
     }
-    host_name(text).ok_or("a host name or an IP address")
+    if text.contains(':') {
+        return Err(wanted.with_help("the port has a key of its own, `port`"));
+    }
+    host_name(text).ok_or(wanted)
 }
 
 /// The host of a route, in lower case, as requests name it: a name, or a literal address.
-pub fn route_host(text: &str) -> Result<String, &'static str> {
-    if text.starts_with("*.") {
-        return Err("an exact host name: `*.` does not work yet in this version");
-    }
+pub fn route_host(text: &str) -> Result<String, Wanted> {
     match ip_address(text) {
         Some(IpAddr::V4(address)) => return Ok(address.to_string()),
         Some(IpAddr::V6(address)) => return Ok(format!("[{address}]")),
         None => {}
     }
-    if text.contains("://") || text.contains('/') {
-        return Err("a host name, without a scheme or a path");
+    if text.starts_with("*.") {
+        return Err(
+            wanted("an exact host name").with_help("`*.` does not work yet in this version")
+        );
+    }
+    let wanted = wanted("a host name such as example.com");
+    if text.contains('/') {
+        return Err(wanted.with_help("leave out the scheme and the path"));
     }
     if text.contains(':') {
-        return Err("a host name without a port: the port of a request is not compared");
+        return Err(wanted.with_help("leave out the port: it is not compared"));
     }
     if text.ends_with('.') {
-        return Err("a host name without the dot at its end");
+        return Err(wanted.with_help("leave out the dot at the end"));
     }
-    host_name(text).ok_or("a host name such as example.com")
+    host_name(text).ok_or(wanted)
 }
 
 fn host_name(text: &str) -> Option<String> {
@@ -139,17 +168,20 @@ fn host_name(text: &str) -> Option<String> {
 
 /// A path of a route is written as it is compared: in normal form, so that a rule and a
 /// request cannot differ in spelling only. An escape is left only where it has to be one.
-pub fn route_path(text: &str) -> Result<(), String> {
+pub fn route_path(text: &str) -> Result<String, Wanted> {
     if !text.starts_with('/') {
-        return Err("a path that starts with /".to_owned());
+        return Err(wanted("a path that starts with `/`"));
     }
     if text.contains(['?', '#']) {
-        return Err("a path without a query".to_owned());
+        return Err(wanted("a path without a query"));
     }
     match normal_form(text) {
-        Some(normal) if normal == text => Ok(()),
-        Some(normal) => Err(format!("a path in normal form, `{normal}`")),
-        None => Err("a path in normal form, without a malformed escape".to_owned()),
+        Some(normal) if normal == text => Ok(normal),
+        Some(normal) => {
+            let help = format!("write `{normal}`");
+            Err(wanted("a path in normal form").with_help(help))
+        }
+        None => Err(wanted("a path without a malformed escape")),
     }
 }
 
@@ -160,7 +192,10 @@ fn normal_form(path: &str) -> Option<String> {
     let mut bytes = path.bytes();
     while let Some(byte) = bytes.next() {
         let (value, is_escaped) = match byte {
-            b'%' => (hex_digit(bytes.next()?)? << 4 | hex_digit(bytes.next()?)?, true),
+            b'%' => (
+                hex_digit(bytes.next()?)? << 4 | hex_digit(bytes.next()?)?,
+                true,
+            ),
             _ => (byte, false),
         };
         let is_unreserved = value.is_ascii_alphanumeric() || b"-._~".contains(&value);
@@ -235,53 +270,67 @@ mod tests {
     #[test]
     fn networks_are_written_by_their_first_address() {
         let cases = [
-            ("10.0.0.0/8", Ok(("10.0.0.0", 8))),
-            ("0.0.0.0/0", Ok(("0.0.0.0", 0))),
-            ("::/0", Ok(("::", 0))),
-            ("192.0.2.7", Ok(("192.0.2.7", 32))),
-            ("fd00::/8", Ok(("fd00::", 8))),
-            ("10.1.0.0/8", Err("its first address, 10.0.0.0/8")),
-            ("10.0.0.0/33", Err("a network of at most 32 bits")),
-            ("example.com", Err("an address, or a network such as 10.0.0.0/8")),
+            ("10.0.0.0/8", Some(("10.0.0.0", 8))),
+            ("0.0.0.0/0", Some(("0.0.0.0", 0))),
+            ("::/0", Some(("::", 0))),
+            ("192.0.2.7", Some(("192.0.2.7", 32))),
+            ("fd00::/8", Some(("fd00::", 8))),
+            ("10.1.0.0/8", None),
+            ("10.0.0.0/33", None),
+            ("10.0.0.0/", None),
+            ("example.com", None),
         ];
         for (text, expected) in cases {
-            let expected = expected.map_err(str::to_owned).map(|(address, bits)| Network {
+            let expected = expected.map(|(address, bits)| Network {
                 address: address.parse().unwrap(),
                 bits,
             });
-            assert_eq!(network(text), expected, "{text}");
+            assert_eq!(network(text).ok(), expected, "{text}");
         }
+        let help = network("10.1.0.0/8").unwrap_err().help;
+        assert_eq!(help.as_deref(), Some("did you mean `10.0.0.0/8`?"));
     }
 
     #[test]
     fn hosts_of_routes_are_names_without_port_and_scheme() {
         assert_eq!(route_host("Example.COM"), Ok("example.com".to_owned()));
         assert_eq!(route_host("[::1]"), Ok("[::1]".to_owned()));
-        for wrong in ["a:80", "http://a", "*.a", "a.", "", "a b", "a/b", "-a", "a..b"] {
+        for wrong in [
+            "a:80", "http://a", "*.a", "a.", "", "a b", "a/b", "-a", "a..b",
+        ] {
             assert!(route_host(wrong).is_err(), "{wrong}");
         }
     }
 
     #[test]
     fn paths_of_routes_are_in_normal_form() {
-        for right in ["/", "/a", "/a/", "/a//b", "/a%2Fb", "/a%20b", "/.well-known", "/a:b"] {
-            assert_eq!(route_path(right), Ok(()), "{right}");
+        for right in [
+            "/",
+            "/a",
+            "/a/",
+            "/a//b",
+            "/a%2Fb",
+            "/a%20b",
+            "/.well-known",
+            "/a:b",
+        ] {
+            assert_eq!(route_path(right), Ok(right.to_owned()));
         }
-        let wrong = [
-            ("a", "a path that starts with /"),
-            ("/a?b", "a path without a query"),
-            ("/%7Ea", "a path in normal form, `/~a`"),
-            ("/a%2fb", "a path in normal form, `/a%2Fb`"),
-            ("/a b", "a path in normal form, `/a%20b`"),
-            ("/é", "a path in normal form, `/%C3%A9`"),
-            ("/a/./b", "a path in normal form, `/a/b`"),
-            ("/a/../b/..", "a path in normal form, `/`"),
-            ("/%2e%2e/a", "a path in normal form, `/a`"),
-            ("/a%2", "a path in normal form, without a malformed escape"),
-            ("/a%00", "a path in normal form, without a malformed escape"),
+        let respelt = [
+            ("/%7Ea", "/~a"),
+            ("/a%2fb", "/a%2Fb"),
+            ("/a b", "/a%20b"),
+            ("/é", "/%C3%A9"),
+            ("/a/./b", "/a/b"),
+            ("/a/../b/..", "/"),
+            ("/%2e%2e/a", "/a"),
         ];
-        for (text, expected) in wrong {
-            assert_eq!(route_path(text), Err(expected.to_owned()), "{text}");
+        for (text, normal) in respelt {
+            let help = route_path(text).unwrap_err().help;
+            assert_eq!(help, Some(format!("write `{normal}`")), "{text}");
+        }
+        for wrong in ["", "a", "/a?b", "/a#b", "/a%2", "/a%zz", "/a%00"] {
+            assert_eq!(route_path(wrong).unwrap_err().help, None, "{wrong}");
         }
     }
 }

@@ -37,7 +37,15 @@ const LATER: [&str; 21] = [
 
 /// Tables whose keys will be settable as `WARPDRIVE_TABLE__KEY`.
 const TABLES: [&str; 10] = [
-    "ADMIN", "AUTH", "CACHE", "LOG", "MIDDLEWARE", "POSTGRES", "ROUTES", "SERVER", "TLS",
+    "ADMIN",
+    "AUTH",
+    "CACHE",
+    "LOG",
+    "MIDDLEWARE",
+    "POSTGRES",
+    "ROUTES",
+    "SERVER",
+    "TLS",
     "UPSTREAMS",
 ];
 
@@ -57,9 +65,11 @@ pub fn apply(
             TARGET_HOST | TARGET_PORT if has_file => Err(Mistake::NeedsNoFile),
             TARGET_HOST => value::upstream_host(written)
                 .map(|host| target_host = host)
-                .map_err(|wanted| Mistake::Value(wanted.to_owned())),
+                .map_err(|wanted| Mistake::Value(wanted.what)),
             TARGET_PORT => port(written, 1).map(|port| target_port = port),
-            name => Err(Mistake::Name(name.strip_prefix(PREFIX).unwrap_or(name).to_owned())),
+            name => Err(Mistake::Name(
+                name.strip_prefix(PREFIX).unwrap_or(name).to_owned(),
+            )),
         };
         if let Err(mistake) = outcome {
             diagnostics.push(mistake.explain(name, written));
@@ -114,7 +124,10 @@ impl Mistake {
 
 fn port(written: &str, least: u16) -> Result<u16, Mistake> {
     let is_plain = written.bytes().all(|byte| byte.is_ascii_digit());
-    let port = written.parse().ok().filter(|port| is_plain && *port >= least);
+    let port = written
+        .parse()
+        .ok()
+        .filter(|port| is_plain && *port >= least);
     port.ok_or_else(|| Mistake::Value(format!("a port from {least} to 65535")))
 }
 
@@ -138,4 +151,55 @@ fn add_upstream_and_route(config: &mut Config, place: &Place, host: String, port
         strip_prefix: false,
         upstream: name,
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::tests::{said, sources};
+    use crate::config::{parse, read};
+
+    #[test]
+    fn variables_are_checked_and_named() {
+        let environment = [
+            ("WARPDRIVE_CONFIG", "w.toml"),
+            ("WARPDRIVE_DATABASE_URL", "secret"),
+            ("WARPDRIVE_HTTP_PORT", "http"),
+            ("WARPDRIVE_HTTP_PROT", "80"),
+            ("WARPDRIVE_SERVER__HTTP_PORT", "80"),
+            ("WARPDRIVE_TARGET_HOST", "h"),
+            ("WARPDRIVE_WHATEVER", "1"),
+        ];
+        let expected = [
+            "environment:WARPDRIVE_DATABASE_URL: \
+             WARPDRIVE_DATABASE_URL is known, but does not work yet in this version",
+            "environment:WARPDRIVE_HTTP_PORT: \
+             WARPDRIVE_HTTP_PORT must be a port from 0 to 65535, not `http`",
+            "environment:WARPDRIVE_HTTP_PROT: unknown variable WARPDRIVE_HTTP_PROT \
+             [did you mean WARPDRIVE_HTTP_PORT?]",
+            "environment:WARPDRIVE_SERVER__HTTP_PORT: \
+             WARPDRIVE_SERVER__HTTP_PORT is known, but does not work yet in this version",
+            "environment:WARPDRIVE_TARGET_HOST: \
+             WARPDRIVE_TARGET_HOST belongs to the mode without a file, and there is a file \
+             [unset it, and name the upstream in the file]",
+            "environment:WARPDRIVE_WHATEVER: unknown variable WARPDRIVE_WHATEVER",
+        ];
+        let (_, diagnostics) = read(&sources("", &environment));
+        assert_eq!(said(&diagnostics), expected);
+
+        let mut without_file = sources(
+            "",
+            &[
+                ("WARPDRIVE_TARGET_HOST", "http://h"),
+                ("WARPDRIVE_TARGET_PORT", "0"),
+            ],
+        );
+        without_file.file = None;
+        let expected = [
+            "environment:WARPDRIVE_TARGET_HOST: \
+             WARPDRIVE_TARGET_HOST must be a host name or an IP address, not `http://h`",
+            "environment:WARPDRIVE_TARGET_PORT: \
+             WARPDRIVE_TARGET_PORT must be a port from 1 to 65535, not `0`",
+        ];
+        assert_eq!(said(&parse(&without_file).unwrap_err()), expected);
+    }
 }

@@ -47,8 +47,10 @@ pub struct Loaded {
 pub fn load(sources: &Sources) -> Result<Loaded, Vec<Diagnostic>> {
     let (config, mut diagnostics) = config::read(sources);
     if diagnostics.iter().any(Diagnostic::is_error) {
-        // The other checks would take what could not be read for absent.
-        compile_routes(&config, &mut diagnostics);
+        // Any other check would take what could not be read for absent.
+        if !config.is_torn {
+            compile_routes(&config, &mut diagnostics);
+        }
         config::sort(&mut diagnostics);
         return Err(diagnostics);
     }

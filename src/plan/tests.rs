@@ -111,10 +111,7 @@ fn without_a_file_everything_goes_to_one_upstream() {
         path: b"/x",
     };
     assert_eq!(plan.tree.decide(question), Some(&RouteId(0)));
-    assert_eq!(
-        plan.routes[0].place,
-        "environment:WARPDRIVE_TARGET_HOST"
-    );
+    assert_eq!(plan.routes[0].place, "environment:WARPDRIVE_TARGET_HOST");
 }
 
 #[test]
@@ -123,7 +120,12 @@ fn the_environment_overrides_the_file() {
     let port = ("WARPDRIVE_HTTP_PORT".to_owned(), "9090".to_owned());
     sources.environment.push(port);
     let plan = load(&sources).ok().unwrap().plan;
-    assert!(plan.server.listen.iter().all(|address| address.port() == 9090));
+    assert!(
+        plan.server
+            .listen
+            .iter()
+            .all(|address| address.port() == 9090)
+    );
 }
 
 #[test]
@@ -244,11 +246,20 @@ lvel = "info"
 "#,
     );
     let expected = [
-        "w.toml:4:15: error: path_prefix must be a path that starts with /, not `nowhere`",
+        "w.toml:4:15: error: path_prefix must be a path that starts with `/`, not `nowhere`",
         "w.toml:5:12: error: upstream `b` is not defined",
         "w.toml:10:1: error: unknown key `lvel` in [log]",
     ];
     assert_eq!(lines(&found), expected);
+}
+
+#[test]
+fn after_broken_syntax_nothing_is_said_to_be_undefined() {
+    let found = refused("[upstreams.a\nsocket = \"a\"\n[[routes]]\nupstream = \"a\"\n");
+    assert_eq!(
+        lines(&found),
+        ["w.toml:1:13: error: unclosed table, expected `]`"]
+    );
 }
 
 #[test]
@@ -257,7 +268,9 @@ fn nothing_configured_is_allowed_with_a_warning() {
     let warning = "w.toml: warning: there are no routes: every request will be answered with 404";
     assert_eq!(lines(&loaded.warnings), [warning]);
     assert!(loaded.plan.tree.is_empty());
-    let (_, warnings) = compile(&Config::empty(config::Place::Default)).ok().unwrap();
+    let (_, warnings) = compile(&Config::empty(config::Place::Default))
+        .ok()
+        .unwrap();
     assert_eq!(warnings.len(), 1);
 }
 
@@ -267,4 +280,58 @@ fn the_most_fields_are_the_same_everywhere() {
     let text = |fields| format!("[server.limits]\nfields = {fields}\n");
     assert_eq!(loaded(&text(most)).plan.limits.fields, most);
     assert_eq!(refused(&text(most + 1)).len(), 1);
+}
+
+#[test]
+fn every_key_that_works_is_in_the_reference() {
+    let keys = [
+        "http_port",
+        "https_port",
+        "bind",
+        "worker_threads",
+        "pin_cores",
+        "trusted_proxies",
+        "io",
+        "shutdown_timeout",
+        "abort_on_close",
+        "head_bytes",
+        "fields",
+        "uri_bytes",
+        "request_body",
+        "connections",
+        "connections_per_ip",
+        "head_timeout",
+        "idle_timeout",
+        "body_timeout",
+        "min_rate",
+        "tunnel_timeout",
+        "host",
+        "port",
+        "socket",
+        "strategy",
+        "protocol",
+        "keepalive",
+        "keepalive_idle",
+        "connect_timeout",
+        "read_timeout",
+        "write_timeout",
+        "path_exact",
+        "path_prefix",
+        "strip_prefix",
+        "upstream",
+        "log_requests",
+        "forward_headers",
+        "format",
+        "file",
+        "level",
+        "enabled",
+    ];
+    for key in keys {
+        let is_line = |line: &str| {
+            let line = line.strip_prefix("# ").unwrap_or(line);
+            line.strip_prefix(key)
+                .is_some_and(|rest| rest.starts_with(" = "))
+        };
+        assert!(REFERENCE.lines().any(is_line), "{key}");
+    }
 }
