@@ -1,1 +1,155 @@
-//! The command line.
+//! The command line: reads the arguments, calls, says what went wrong, chooses the exit code.
+//!
+//! 0: done. 1: the arguments or the configuration are wrong; starting again will not help.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use lexopt::{Arg, Parser};
+
+use crate::config::{Diagnostic, Sources};
+use crate::{master, plan};
+
+const HELP: &str = "\
+WarpDrive, a reverse proxy
+
+Usage: warpdrive [run] [-c FILE]    run
+       warpdrive check [-c FILE]    report everything that is wrong with a configuration
+       warpdrive version
+       warpdrive help
+
+Without -c the file is $WARPDRIVE_CONFIG, ./warpdrive.toml or /etc/warpdrive/warpdrive.toml.
+Without any of them everything goes to WARPDRIVE_TARGET_HOST (127.0.0.1) and
+WARPDRIVE_TARGET_PORT (3000), from WARPDRIVE_HTTP_PORT (8080).";
+
+#[derive(Debug, PartialEq, Eq)]
+enum Command {
+    Run(Option<PathBuf>),
+    Check(Option<PathBuf>),
+    Version,
+    Help,
+}
+
+/// Does what the arguments of this process say.
+pub fn main() -> ExitCode {
+    match parse(Parser::from_env()) {
+        Ok(Command::Run(file)) => match Sources::load(file.as_deref()) {
+            // The only call of `run`.
+            Ok(sources) => master::run(sources),
+            Err(unreadable) => refuse(&[unreadable]),
+        },
+        Ok(Command::Check(file)) => check(file.as_deref()),
+        Ok(Command::Version) => {
+            println!("warpdrive {}", env!("CARGO_PKG_VERSION"));
+            ExitCode::SUCCESS
+        }
+        Ok(Command::Help) => {
+            println!("{HELP}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("error: {error}\n\n{HELP}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Prints everything that is to be said about a configuration.
+pub fn check(file: Option<&Path>) -> ExitCode {
+    let loaded = Sources::load(file)
+        .map_err(|unreadable| vec![unreadable])
+        .and_then(|sources| plan::load(&sources));
+    match loaded {
+        Ok(loaded) => {
+            print(&loaded.warnings);
+            println!(
+                "configuration is valid ({}, {})",
+                count(loaded.plan.upstreams.len(), "upstream"),
+                count(loaded.plan.routes.len(), "route")
+            );
+            ExitCode::SUCCESS
+        }
+        Err(diagnostics) => refuse(&diagnostics),
+    }
+}
+
+/// Prints why a configuration cannot be run.
+pub fn refuse(diagnostics: &[Diagnostic]) -> ExitCode {
+    print(diagnostics);
+    let mistakes = diagnostics.iter().filter(|one| one.is_error()).count();
+    eprintln!("configuration is not valid ({})", count(mistakes, "error"));
+    ExitCode::FAILURE
+}
+
+fn print(diagnostics: &[Diagnostic]) {
+    for diagnostic in diagnostics {
+        eprintln!("{diagnostic}\n");
+    }
+}
+
+fn count(number: usize, noun: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {noun}{plural}")
+}
+
+fn parse(mut arguments: Parser) -> Result<Command, lexopt::Error> {
+    let mut verb = None;
+    let mut file = None;
+    while let Some(argument) = arguments.next()? {
+        match argument {
+            Arg::Short('c') | Arg::Long("config") if file.is_none() => {
+                file = Some(PathBuf::from(arguments.value()?));
+            }
+            Arg::Short('h') | Arg::Long("help") => return Ok(Command::Help),
+            Arg::Short('V') | Arg::Long("version") => return Ok(Command::Version),
+            Arg::Value(value) if verb.is_none() => {
+                let known = ["run", "check", "version", "help"];
+                let word = known.into_iter().find(|word| value == *word);
+                let Some(word) = word else {
+                    let value = value.to_string_lossy();
+                    return Err(format!("unknown command `{value}`").into());
+                };
+                verb = Some(word);
+            }
+            other => return Err(other.unexpected()),
+        }
+    }
+    match verb {
+        Some("check") => Ok(Command::Check(file)),
+        Some("version" | "help") if file.is_some() => Err("-c belongs to run and check".into()),
+        Some("version") => Ok(Command::Version),
+        Some("help") => Ok(Command::Help),
+        _ => Ok(Command::Run(file)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_become_commands() {
+        let file = || Some(PathBuf::from("x.toml"));
+        let cases = [
+            ("", Some(Command::Run(None))),
+            ("-c x.toml", Some(Command::Run(file()))),
+            ("run -cx.toml", Some(Command::Run(file()))),
+            ("check --config=x.toml", Some(Command::Check(file()))),
+            ("-c x.toml check", Some(Command::Check(file()))),
+            ("version", Some(Command::Version)),
+            ("--version", Some(Command::Version)),
+            ("check --help", Some(Command::Help)),
+            ("help", Some(Command::Help)),
+            ("chekc", None),
+            ("check check", None),
+            ("run -c", None),
+            ("version -c x.toml", None),
+            ("-c x.toml -c y.toml", None),
+            ("--unknown", None),
+        ];
+        for (line, expected) in cases {
+            let parser = Parser::from_args(line.split_whitespace());
+            assert_eq!(parse(parser).ok(), expected, "{line}");
+        }
+    }
+}

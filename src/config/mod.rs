@@ -1,1 +1,224 @@
-//! config
+//! What was written: a configuration as plain data, with the places it came from.
+//!
+//! [`Sources`] are the bytes, [`parse`] turns them into a [`Config`] and collects every mistake
+//! on the way. What is absent stays absent: the defaults are the plan's.
+//! Must not know: anything of ours. What names and numbers mean is decided elsewhere.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use diagnostic::{Diagnostic, Document, Place, Severity, sort};
+pub use file::read;
+pub use sources::{DecodeError, File, Sources, environment, find_file};
+pub use suggest::nearest;
+
+mod diagnostic;
+mod file;
+mod route;
+mod server;
+mod sources;
+mod suggest;
+mod table;
+mod upstream;
+mod value;
+mod variables;
+
+#[cfg(test)]
+mod tests;
+
+/// A value and where it was written.
+#[derive(Clone, Debug)]
+pub struct Written<T> {
+    pub value: T,
+    pub place: Place,
+}
+
+impl<T> Written<T> {
+    pub fn new(value: T, place: Place) -> Written<T> {
+        Written { value, place }
+    }
+
+    fn span_start(&self) -> usize {
+        match &self.place {
+            Place::Text { span, .. } => span.start,
+            _ => 0,
+        }
+    }
+}
+
+/// Everything that was written, in the order in which it was.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The file, or the environment.
+    pub origin: Place,
+    /// The text was not TOML all through: what seems to be absent may be there.
+    pub is_torn: bool,
+    pub server: Server,
+    pub limits: Limits,
+    pub upstreams: Vec<Upstream>,
+    pub routes: Vec<Route>,
+    pub middleware: Middleware,
+    pub log: Log,
+}
+
+impl Config {
+    /// A configuration in which nothing was written.
+    pub fn empty(origin: Place) -> Config {
+        Config {
+            origin,
+            is_torn: false,
+            server: Server::default(),
+            limits: Limits::default(),
+            upstreams: Vec::new(),
+            routes: Vec::new(),
+            middleware: Middleware::default(),
+            log: Log::default(),
+        }
+    }
+
+    /// How much of what happens is reported. Not part of the plan: it is about this process.
+    pub fn level(&self) -> Level {
+        self.log.level.unwrap_or(Level::Info)
+    }
+}
+
+/// `[server]`.
+#[derive(Clone, Debug, Default)]
+pub struct Server {
+    /// 0 is any free port.
+    pub http_port: Option<u16>,
+    pub https_port: Option<Written<u16>>,
+    pub bind: Option<Vec<IpAddr>>,
+    pub worker_threads: Option<usize>,
+    pub pin_cores: Option<bool>,
+    pub trusted_proxies: Vec<Network>,
+    pub io: Option<Io>,
+    pub shutdown_timeout: Option<Duration>,
+    pub abort_on_close: Option<bool>,
+}
+
+/// The driver of the event loops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Io {
+    Auto,
+    IoUring,
+    Epoll,
+}
+
+/// An address prefix. No bit is set after the first `bits` of the address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Network {
+    pub address: IpAddr,
+    pub bits: u8,
+}
+
+/// `[server.limits]`. 0 in one of the fields that may be 0 is no limit.
+#[derive(Clone, Debug, Default)]
+pub struct Limits {
+    pub head_bytes: Option<usize>,
+    pub fields: Option<usize>,
+    pub uri_bytes: Option<usize>,
+    /// Bytes; may be 0.
+    pub request_body: Option<u64>,
+    /// May be 0.
+    pub connections: Option<usize>,
+    /// May be 0.
+    pub connections_per_ip: Option<u32>,
+    pub head_timeout: Option<Duration>,
+    pub idle_timeout: Option<Duration>,
+    pub body_timeout: Option<Duration>,
+    /// Bytes a second; may be 0.
+    pub min_rate: Option<u64>,
+    pub tunnel_timeout: Option<Duration>,
+}
+
+/// `[upstreams.NAME]`.
+#[derive(Clone, Debug)]
+pub struct Upstream {
+    pub name: Written<String>,
+    /// At least one, if the upstream is without mistakes.
+    pub instances: Vec<Instance>,
+    pub strategy: Option<Strategy>,
+    pub keepalive: Option<usize>,
+    pub keepalive_idle: Option<Duration>,
+    pub connect_timeout: Option<Duration>,
+    pub read_timeout: Option<Duration>,
+    pub write_timeout: Option<Duration>,
+}
+
+/// Where one instance of an upstream is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Instance {
+    /// A name or an address, in lower case and without brackets.
+    Host {
+        host: String,
+        port: u16,
+    },
+    Socket(PathBuf),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Strategy {
+    RoundRobin,
+}
+
+/// One of `[[routes]]`.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// Its header.
+    pub place: Place,
+    /// In lower case, without a port.
+    pub host: Option<String>,
+    pub path: Option<Path>,
+    pub strip_prefix: bool,
+    pub upstream: Written<String>,
+}
+
+/// A path of a route, in normal form and as it was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Path {
+    Exact(String),
+    Prefix(String),
+}
+
+/// `[middleware]`.
+#[derive(Clone, Debug, Default)]
+pub struct Middleware {
+    pub log_requests: Option<bool>,
+    pub forward_headers: Option<bool>,
+}
+
+/// `[log]`.
+#[derive(Clone, Debug, Default)]
+pub struct Log {
+    pub format: Option<LogFormat>,
+    pub file: Option<PathBuf>,
+    pub level: Option<Level>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    Json,
+    Combined,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    Error,
+    Warn,
+    Info,
+    Debug,
+}
+
+/// The configuration and its warnings, or everything that is wrong, in document order.
+///
+/// # Errors
+/// There is at least one mistake; the warnings are among the mistakes.
+pub fn parse(sources: &Sources) -> Result<(Config, Vec<Diagnostic>), Vec<Diagnostic>> {
+    let (config, diagnostics) = read(sources);
+    if diagnostics.iter().any(Diagnostic::is_error) {
+        return Err(diagnostics);
+    }
+    Ok((config, diagnostics))
+}

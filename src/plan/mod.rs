@@ -8,7 +8,12 @@ use std::time::Duration;
 
 use crate::{http, net, route, telemetry, upstream};
 
+pub use compile::{Loaded, compile, load};
 pub use upstream::UpstreamId;
+
+mod compile;
+#[cfg(test)]
+mod tests;
 
 /// Everything the workers and the control thread need to know of the configuration.
 pub struct Plan {

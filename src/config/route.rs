@@ -1,0 +1,85 @@
+//! One of `[[routes]]`: its conditions and its action.
+
+use super::diagnostic::Diagnostic;
+use super::table::Table;
+use super::{Path, Route, value};
+
+const LATER: [&str; 24] = [
+    "add_headers",
+    "cache",
+    "connect_timeout",
+    "connect_timeout_secs",
+    "description",
+    "files",
+    "header",
+    "headers",
+    "hosts",
+    "methods",
+    "middleware",
+    "path",
+    "path_regex",
+    "query",
+    "rate_limit",
+    "read_timeout",
+    "read_timeout_secs",
+    "redirect",
+    "remove_headers",
+    "require_auth",
+    "respond",
+    "response_headers",
+    "rewrite",
+    "workload",
+];
+
+/// Actions of which a route has one instead of an upstream.
+const OTHER_ACTIONS: [&str; 4] = ["files", "redirect", "respond", "workload"];
+
+/// `None`: it cannot be said where the route leads; that is reported.
+pub fn read(mut table: Table<'_>) -> Option<Route> {
+    let host = table.parsed("host", value::route_host);
+    let path = read_path(&mut table);
+    let strip_prefix = table.boolean("strip_prefix");
+    if let Some(strip) = &strip_prefix
+        && strip.value
+        && !table.has("path_prefix")
+    {
+        let place = table.key_place("strip_prefix");
+        let message = "strip_prefix needs a path_prefix to strip";
+        table
+            .report()
+            .error(place.as_ref().unwrap_or(&strip.place), message);
+    }
+    let upstream = table.string("upstream");
+    if !table.has("upstream") && !OTHER_ACTIONS.iter().any(|key| table.has(key)) {
+        let message = "a route needs an upstream";
+        let absent = Diagnostic::error(table.place().clone(), message);
+        table.report().push_unless_torn(absent);
+    }
+    let place = table.place().clone();
+    table.finish(&LATER);
+    Some(Route {
+        place,
+        host: host.map(|host| host.value),
+        path,
+        strip_prefix: strip_prefix.is_some_and(|strip| strip.value),
+        upstream: upstream?,
+    })
+}
+
+fn read_path(table: &mut Table<'_>) -> Option<Path> {
+    let exact = table.parsed("path_exact", value::route_path);
+    let prefix = table.parsed("path_prefix", value::route_path);
+    if let (Some(exact), Some(prefix)) = (
+        table.key_place("path_exact"),
+        table.key_place("path_prefix"),
+    ) {
+        let later = match exact.line_and_column() > prefix.line_and_column() {
+            true => exact,
+            false => prefix,
+        };
+        let message = "path_exact and path_prefix exclude each other: keep one of them";
+        table.report().error(&later, message);
+    }
+    let exact = exact.map(|path| Path::Exact(path.value));
+    exact.or(prefix.map(|path| Path::Prefix(path.value)))
+}

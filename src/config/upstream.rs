@@ -1,0 +1,131 @@
+//! `[upstreams.NAME]` and its instances.
+
+use std::path::PathBuf;
+
+use super::diagnostic::Diagnostic;
+use super::table::Table;
+use super::value::{self, Wanted, wanted};
+use super::{Instance, Strategy, Upstream, Written};
+
+const LATER: [&str; 13] = [
+    "fail_timeout",
+    "fallback",
+    "hash_key",
+    "health",
+    "max_connections",
+    "max_fails",
+    "policy",
+    "process",
+    "queue",
+    "retries",
+    "tls",
+    "weight",
+    "backup",
+];
+const INSTANCE_LATER: [&str; 2] = ["backup", "weight"];
+const STRATEGIES_LATER: [&str; 6] = [
+    "least_conn",
+    "random",
+    "ip_hash",
+    "p2c",
+    "consistent_hash",
+    "wasm",
+];
+const PROTOCOLS_LATER: [&str; 3] = ["https", "h2", "h2c"];
+
+const KEEPALIVE_MAX: u64 = 4096;
+/// Longest path a Unix socket can have: `sun_path`, less the NUL at its end.
+const SOCKET_PATH_MAX: usize = 107;
+
+pub fn read(name: Written<String>, mut table: Table<'_>) -> Upstream {
+    if name.value.is_empty() || name.value.contains(char::is_control) {
+        let message = "the name of an upstream must have characters, and only visible ones";
+        table.report().error(&name.place, message);
+    }
+    let strategies = [("round_robin", Strategy::RoundRobin)];
+    let _: Option<()> = table.choice("protocol", &[("http", ())], &PROTOCOLS_LATER);
+    let upstream = Upstream {
+        name,
+        instances: read_instances(&mut table),
+        strategy: table.choice("strategy", &strategies, &STRATEGIES_LATER),
+        keepalive: table
+            .integer("keepalive", 0..=KEEPALIVE_MAX)
+            .map(|connections| connections.value),
+        keepalive_idle: table.duration("keepalive_idle"),
+        connect_timeout: table.duration("connect_timeout"),
+        read_timeout: table.duration("read_timeout"),
+        write_timeout: table.duration("write_timeout"),
+    };
+    table.finish(&LATER);
+    upstream
+}
+
+/// The upstream is its own and only instance, or has a list of them.
+fn read_instances(table: &mut Table<'_>) -> Vec<Instance> {
+    let is_instance = ["host", "port", "socket"].iter().any(|key| table.has(key));
+    let listed = table.tables("instances");
+    let single = read_instance(table, is_instance || !table.has("instances"));
+    if let (Some(place), true) = (table.key_place("instances"), is_instance) {
+        let message = format!(
+            "{} has both an address and instances: keep one of them",
+            table.title()
+        );
+        table.report().error(&place, message);
+    }
+    if let (Some([]), Some(place)) = (listed.as_deref(), table.key_place("instances")) {
+        let message = format!("{} has no instances: it needs at least one", table.title());
+        table.report().error(&place, message);
+    }
+    let Some(listed) = listed else {
+        return single.into_iter().collect();
+    };
+    let mut instances = Vec::new();
+    for mut table in listed {
+        instances.extend(read_instance(&mut table, true));
+        table.finish(&INSTANCE_LATER);
+    }
+    instances
+}
+
+/// `host` and `port`, or `socket`. Asks for the keys even where no instance is `wanted`.
+fn read_instance(table: &mut Table<'_>, wanted: bool) -> Option<Instance> {
+    let host = table.parsed("host", value::upstream_host);
+    let port = table.integer("port", 1..=65535);
+    let socket = table.parsed("socket", socket_path);
+    let title = table.title();
+    let absent = |message: String| {
+        let place = table.place().clone();
+        table
+            .report()
+            .push_unless_torn(Diagnostic::error(place, message));
+        None
+    };
+    match (table.has("host"), table.has("port"), table.has("socket")) {
+        (true, true, false) => Some(Instance::Host {
+            host: host?.value,
+            port: port?.value,
+        }),
+        (false, false, true) => Some(Instance::Socket(socket?.value)),
+        (false, false, false) if !wanted => None,
+        (true, false, false) => absent(format!("{title} has a host, but no port")),
+        (false, true, false) => absent(format!("{title} has a port, but no host")),
+        (false, false, false) => absent(format!("{title} needs host and port, or socket")),
+        (_, _, true) => {
+            let place = table.key_place("socket")?;
+            let message = format!("{title} has both a socket and a host or port: keep one of them");
+            table.report().error(&place, message);
+            None
+        }
+    }
+}
+
+fn socket_path(text: &str) -> Result<PathBuf, Wanted> {
+    match text.len() {
+        0 => Err(wanted("a path")),
+        1..=SOCKET_PATH_MAX => Ok(PathBuf::from(text)),
+        bytes => {
+            let help = format!("it has {bytes} bytes; shorten it, or use a relative path");
+            Err(wanted(format!("a path of at most {SOCKET_PATH_MAX} bytes")).with_help(help))
+        }
+    }
+}

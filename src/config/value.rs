@@ -1,0 +1,336 @@
+//! The texts that stand for quantities: durations, sizes, addresses, names, paths.
+//!
+//! Pure: text in, value or what would be right out. Must not know: keys, tables, positions.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::Network;
+
+/// What would have been right.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// Completes "must be …".
+    pub what: String,
+    pub help: Option<String>,
+}
+
+pub fn wanted(what: impl Into<String>) -> Wanted {
+    Wanted {
+        what: what.into(),
+        help: None,
+    }
+}
+
+impl Wanted {
+    pub fn with_help(self, help: impl Into<String>) -> Wanted {
+        Wanted {
+            help: Some(help.into()),
+            ..self
+        }
+    }
+}
+
+/// Longest duration that may be configured.
+pub const DURATION_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// `"5s"`, `"250ms"`, `"5m"`, `"1h"`: an integer and a unit.
+pub fn duration(text: &str) -> Option<Duration> {
+    let (number, unit) = number_and_unit(text)?;
+    match unit {
+        "ms" => Some(Duration::from_millis(number)),
+        "s" => Some(Duration::from_secs(number)),
+        "m" => number.checked_mul(60).map(Duration::from_secs),
+        "h" => number.checked_mul(3600).map(Duration::from_secs),
+        _ => None,
+    }
+}
+
+/// `"32 KiB"`, `"10m"`, `"512"`: an integer and a power of 1024, in bytes.
+pub fn size(text: &str) -> Option<u64> {
+    let (number, unit) = number_and_unit(text)?;
+    let factor: u64 = match unit {
+        "" | "B" => 1,
+        "KiB" | "k" | "K" => 1 << 10,
+        "MiB" | "m" | "M" => 1 << 20,
+        "GiB" | "g" | "G" => 1 << 30,
+        _ => return None,
+    };
+    number.checked_mul(factor)
+}
+
+fn number_and_unit(text: &str) -> Option<(u64, &str)> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    Some((number.parse().ok()?, unit.trim_start_matches(' ')))
+}
+
+/// An IP address; one of version 6 may stand in brackets.
+pub fn ip_address(text: &str) -> Option<IpAddr> {
+    let bare = text
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'));
+    match bare {
+        Some(bare) => bare.parse().ok().map(IpAddr::V6),
+        None => text.parse().ok(),
+    }
+}
+
+/// An address, or `address/bits` with no bit set after the first `bits`.
+pub fn network(text: &str) -> Result<Network, Wanted> {
+    let malformed = || wanted("an IP address, or a network such as 10.0.0.0/8");
+    let (address, bits) = match text.split_once('/') {
+        Some((address, bits)) => (address, Some(bits)),
+        None => (text, None),
+    };
+    let address: IpAddr = address.parse().map_err(|_| malformed())?;
+    let bits_max = if address.is_ipv4() { 32 } else { 128 };
+    let bits: u8 = match bits {
+        Some(bits) => bits.parse().map_err(|_| malformed())?,
+        None => bits_max,
+    };
+    if bits > bits_max {
+        return Err(wanted(format!("a network of at most {bits_max} bits")));
+    }
+    let first = first_address(address, bits);
+    if first != address {
+        let help = format!("did you mean `{first}/{bits}`?");
+        return Err(wanted("the first address of a network").with_help(help));
+    }
+    Ok(Network { address, bits })
+}
+
+fn first_address(address: IpAddr, bits: u8) -> IpAddr {
+    match address {
+        IpAddr::V4(v4) => {
+            let mask = u32::MAX.checked_shl(32 - u32::from(bits)).unwrap_or(0);
+            IpAddr::V4((v4.to_bits() & mask).into())
+        }
+        IpAddr::V6(v6) => {
+            let mask = u128::MAX.checked_shl(128 - u32::from(bits)).unwrap_or(0);
+            IpAddr::V6((v6.to_bits() & mask).into())
+        }
+    }
+}
+
+/// Where an instance is: an address (without brackets) or a host name, in lower case.
+pub fn upstream_host(text: &str) -> Result<String, Wanted> {
+    if let Some(address) = ip_address(text) {
+        return Ok(address.to_string());
+    }
+    let wanted = wanted("a host name or an IP address");
+    if text.contains("://") {
+        return Err(wanted.with_help("leave out the scheme; what it speaks is `protocol`"));
+    }
+    if text.contains(':') {
+        return Err(wanted.with_help("the port has a key of its own, `port`"));
+    }
+    host_name(text).ok_or(wanted)
+}
+
+/// The host of a route, in lower case, as requests name it: a name, or a literal address.
+pub fn route_host(text: &str) -> Result<String, Wanted> {
+    match ip_address(text) {
+        Some(IpAddr::V4(address)) => return Ok(address.to_string()),
+        Some(IpAddr::V6(address)) => return Ok(format!("[{address}]")),
+        None => {}
+    }
+    if text.starts_with("*.") {
+        return Err(
+            wanted("an exact host name").with_help("`*.` does not work yet in this version")
+        );
+    }
+    let wanted = wanted("a host name such as example.com");
+    if text.contains('/') {
+        return Err(wanted.with_help("leave out the scheme and the path"));
+    }
+    if text.contains(':') {
+        return Err(wanted.with_help("leave out the port: it is not compared"));
+    }
+    if text.ends_with('.') {
+        return Err(wanted.with_help("leave out the dot at the end"));
+    }
+    host_name(text).ok_or(wanted)
+}
+
+fn host_name(text: &str) -> Option<String> {
+    let is_label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+    };
+    let bare = text.strip_suffix('.').unwrap_or(text);
+    (bare.len() <= 253 && bare.split('.').all(is_label)).then(|| text.to_ascii_lowercase())
+}
+
+/// A path of a route is written as it is compared: in normal form, so that a rule and a
+/// request cannot differ in spelling only. An escape is left only where it has to be one.
+pub fn route_path(text: &str) -> Result<String, Wanted> {
+    if !text.starts_with('/') {
+        return Err(wanted("a path that starts with `/`"));
+    }
+    if text.contains(['?', '#']) {
+        return Err(wanted("a path without a query"));
+    }
+    match normal_form(text) {
+        Some(normal) if normal == text => Ok(normal),
+        Some(normal) => {
+            let help = format!("write `{normal}`");
+            Err(wanted("a path in normal form").with_help(help))
+        }
+        None => Err(wanted("a path without a malformed escape")),
+    }
+}
+
+/// The path with its needless escapes undone, its other ones complete and in upper case, and
+/// its dot segments removed (RFC 3986, sections 5.2.4 and 6.2.2). `None`: a malformed escape.
+fn normal_form(path: &str) -> Option<String> {
+    let mut unescaped = String::with_capacity(path.len());
+    let mut bytes = path.bytes();
+    while let Some(byte) = bytes.next() {
+        let (value, is_escaped) = match byte {
+            b'%' => (
+                hex_digit(bytes.next()?)? << 4 | hex_digit(bytes.next()?)?,
+                true,
+            ),
+            _ => (byte, false),
+        };
+        let is_unreserved = value.is_ascii_alphanumeric() || b"-._~".contains(&value);
+        let is_literal = !is_escaped && b"/:@!$&'()*+,;=".contains(&value);
+        match (value, is_unreserved || is_literal) {
+            (0, _) => return None,
+            (_, true) => unescaped.push(char::from(value)),
+            (_, false) => unescaped.push_str(&format!("%{value:02X}")),
+        }
+    }
+    let mut segments: Vec<&str> = Vec::new();
+    let mut ends_open = false;
+    for segment in unescaped.split('/').skip(1) {
+        ends_open = matches!(segment, "." | "..");
+        match segment {
+            "." => {}
+            ".." => drop(segments.pop()),
+            _ => segments.push(segment),
+        }
+    }
+    if ends_open {
+        segments.push("");
+    }
+    Some(format!("/{}", segments.join("/")))
+}
+
+fn hex_digit(byte: u8) -> Option<u8> {
+    char::from(byte)
+        .to_digit(16)
+        .and_then(|digit| u8::try_from(digit).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_have_a_unit() {
+        let cases = [
+            ("5s", Some(Duration::from_secs(5))),
+            ("250ms", Some(Duration::from_millis(250))),
+            ("5m", Some(Duration::from_secs(300))),
+            ("1 h", Some(Duration::from_secs(3600))),
+            ("5", None),
+            ("s", None),
+            ("1.5s", None),
+            ("-1s", None),
+            ("99999999999999999999s", None),
+            ("99999999999999999h", None),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(duration(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_powers_of_1024() {
+        let cases = [
+            ("32 KiB", Some(32 << 10)),
+            ("10m", Some(10 << 20)),
+            ("1GiB", Some(1 << 30)),
+            ("512", Some(512)),
+            ("10 MB", None),
+            ("", None),
+            ("99999999999 GiB", None),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(size(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn networks_are_written_by_their_first_address() {
+        let cases = [
+            ("10.0.0.0/8", Some(("10.0.0.0", 8))),
+            ("0.0.0.0/0", Some(("0.0.0.0", 0))),
+            ("::/0", Some(("::", 0))),
+            ("192.0.2.7", Some(("192.0.2.7", 32))),
+            ("fd00::/8", Some(("fd00::", 8))),
+            ("10.1.0.0/8", None),
+            ("10.0.0.0/33", None),
+            ("10.0.0.0/", None),
+            ("example.com", None),
+        ];
+        for (text, expected) in cases {
+            let expected = expected.map(|(address, bits)| Network {
+                address: address.parse().unwrap(),
+                bits,
+            });
+            assert_eq!(network(text).ok(), expected, "{text}");
+        }
+        let help = network("10.1.0.0/8").unwrap_err().help;
+        assert_eq!(help.as_deref(), Some("did you mean `10.0.0.0/8`?"));
+    }
+
+    #[test]
+    fn hosts_of_routes_are_names_without_port_and_scheme() {
+        assert_eq!(route_host("Example.COM"), Ok("example.com".to_owned()));
+        assert_eq!(route_host("[::1]"), Ok("[::1]".to_owned()));
+        for wrong in [
+            "a:80", "http://a", "*.a", "a.", "", "a b", "a/b", "-a", "a..b",
+        ] {
+            assert!(route_host(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn paths_of_routes_are_in_normal_form() {
+        for right in [
+            "/",
+            "/a",
+            "/a/",
+            "/a//b",
+            "/a%2Fb",
+            "/a%20b",
+            "/.well-known",
+            "/a:b",
+        ] {
+            assert_eq!(route_path(right), Ok(right.to_owned()));
+        }
+        let respelt = [
+            ("/%7Ea", "/~a"),
+            ("/a%2fb", "/a%2Fb"),
+            ("/a b", "/a%20b"),
+            ("/é", "/%C3%A9"),
+            ("/a/./b", "/a/b"),
+            ("/a/../b/..", "/"),
+            ("/%2e%2e/a", "/a"),
+        ];
+        for (text, normal) in respelt {
+            let help = route_path(text).unwrap_err().help;
+            assert_eq!(help, Some(format!("write `{normal}`")), "{text}");
+        }
+        for wrong in ["", "a", "/a?b", "/a#b", "/a%2", "/a%zz", "/a%00"] {
+            assert_eq!(route_path(wrong).unwrap_err().help, None, "{wrong}");
+        }
+    }
+}

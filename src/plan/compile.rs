@@ -1,0 +1,292 @@
+//! [`Config`] to [`Plan`]: cross references to ids, defaults filled in.
+//!
+//! All that can be wrong between the parts of a configuration is found here, all at once; what
+//! is wrong within one value was found when it was read. Start, check and reload all come here.
+
+use std::collections::{HashMap, HashSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use super::{Action, Limits, PathChange, Plan, Route, RouteId, Server, UpstreamId};
+use crate::config::{self, Config, Diagnostic, Sources};
+use crate::http::forwarding;
+use crate::route::{PathCondition, Question, Rule, Tree};
+use crate::telemetry::access_log;
+use crate::{net, upstream};
+
+const HTTP_PORT: u16 = 8080;
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(30);
+
+const HEAD_BYTES: usize = 32 << 10;
+const FIELDS: usize = 100;
+const URI_BYTES: usize = 8 << 10;
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+const TUNNEL_TIMEOUT: Duration = Duration::from_secs(60 * 60);
+
+const KEEPALIVE: usize = 64;
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const READ_TIMEOUT: Duration = Duration::from_secs(60);
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A configuration that can be run.
+pub struct Loaded {
+    pub plan: Plan,
+    /// In document order.
+    pub warnings: Vec<Diagnostic>,
+    /// How much of what happens this process reports.
+    pub level: config::Level,
+}
+
+/// Parses and compiles.
+///
+/// # Errors
+/// Everything that is wrong with the configuration, and the warnings, in document order.
+pub fn load(sources: &Sources) -> Result<Loaded, Vec<Diagnostic>> {
+    let (config, mut diagnostics) = config::read(sources);
+    if diagnostics.iter().any(Diagnostic::is_error) {
+        // Any other check would take what could not be read for absent.
+        if !config.is_torn {
+            compile_routes(&config, &mut diagnostics);
+        }
+        config::sort(&mut diagnostics);
+        return Err(diagnostics);
+    }
+    let compiled = compile(&config);
+    let (Ok((_, found)) | Err(found)) = &compiled;
+    diagnostics.extend(found.iter().cloned());
+    config::sort(&mut diagnostics);
+    match compiled {
+        Ok((plan, _)) => Ok(Loaded {
+            plan,
+            warnings: diagnostics,
+            level: config.level(),
+        }),
+        Err(_) => Err(diagnostics),
+    }
+}
+
+/// The plan and the warnings.
+///
+/// # Errors
+/// Every mistake between the parts of the configuration, and the warnings.
+pub fn compile(config: &Config) -> Result<(Plan, Vec<Diagnostic>), Vec<Diagnostic>> {
+    let mut diagnostics = Vec::new();
+    let routes = compile_routes(config, &mut diagnostics);
+    let rules = config.routes.iter().zip(0..).map(|(route, id)| Rule {
+        host: route.host.clone(),
+        path: path_condition(route.path.as_ref()),
+        target: RouteId(id),
+    });
+    let tree = Tree::compile(rules.collect());
+    find_unreachable(config, &tree, &mut diagnostics);
+    warn_of_unused(config, &mut diagnostics);
+    if config.routes.is_empty() {
+        let message = "there are no routes: every request will be answered with 404";
+        diagnostics.push(Diagnostic::warning(config.origin.clone(), message));
+    }
+    if diagnostics.iter().any(Diagnostic::is_error) {
+        return Err(diagnostics);
+    }
+    let plan = Plan {
+        server: server(&config.server),
+        limits: limits(config),
+        forwarding: forwarding(config),
+        log: log(config),
+        upstreams: config.upstreams.iter().map(settings).collect(),
+        routes: routes.into(),
+        tree,
+    };
+    Ok((plan, diagnostics))
+}
+
+fn server(written: &config::Server) -> Server {
+    let every_address = || vec![Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
+    let addresses: Vec<IpAddr> = written.bind.clone().unwrap_or_else(every_address);
+    let port = written.http_port.unwrap_or(HTTP_PORT);
+    let parallelism = || std::thread::available_parallelism().map_or(1, usize::from);
+    Server {
+        listen: addresses
+            .into_iter()
+            .map(|address| SocketAddr::new(address, port))
+            .collect(),
+        worker_threads: written.worker_threads.unwrap_or_else(parallelism),
+        pin_cores: written.pin_cores.unwrap_or(true),
+        io: match written.io {
+            None | Some(config::Io::Auto) => net::Io::Auto,
+            Some(config::Io::IoUring) => net::Io::IoUring,
+            Some(config::Io::Epoll) => net::Io::Epoll,
+        },
+        shutdown_timeout: written.shutdown_timeout.unwrap_or(SHUTDOWN_TIMEOUT),
+    }
+}
+
+fn limits(config: &Config) -> Limits {
+    let written = &config.limits;
+    Limits {
+        head_bytes: written.head_bytes.unwrap_or(HEAD_BYTES),
+        fields: written.fields.unwrap_or(FIELDS),
+        uri_bytes: written.uri_bytes.unwrap_or(URI_BYTES),
+        request_body: written.request_body.filter(|bytes| *bytes > 0),
+        connections: written.connections.filter(|most| *most > 0),
+        connections_per_ip: written.connections_per_ip.filter(|most| *most > 0),
+        head_timeout: written.head_timeout.unwrap_or(HEAD_TIMEOUT),
+        idle_timeout: written.idle_timeout.unwrap_or(IDLE_TIMEOUT),
+        body_timeout: written.body_timeout.unwrap_or(BODY_TIMEOUT),
+        min_rate: written.min_rate.filter(|rate| *rate > 0),
+        tunnel_timeout: written.tunnel_timeout.unwrap_or(TUNNEL_TIMEOUT),
+        abort_on_close: config.server.abort_on_close.unwrap_or(false),
+    }
+}
+
+fn forwarding(config: &Config) -> forwarding::Settings {
+    let trusted = config.server.trusted_proxies.iter();
+    forwarding::Settings {
+        trusted: trusted
+            .map(|network| forwarding::Network {
+                address: network.address,
+                bits: network.bits,
+            })
+            .collect(),
+        keep_received: config.middleware.forward_headers.unwrap_or(false),
+    }
+}
+
+fn log(config: &Config) -> access_log::Settings {
+    access_log::Settings {
+        enabled: config.middleware.log_requests.unwrap_or(true),
+        format: match config.log.format {
+            None | Some(config::LogFormat::Json) => access_log::Format::Json,
+            Some(config::LogFormat::Combined) => access_log::Format::Combined,
+        },
+        destination: match &config.log.file {
+            Some(path) => access_log::Destination::File(path.clone()),
+            None => access_log::Destination::Stdout,
+        },
+    }
+}
+
+fn settings(written: &config::Upstream) -> upstream::Settings {
+    let instances = written.instances.iter().map(|instance| match instance {
+        config::Instance::Host { host, port } => upstream::Instance::Host {
+            host: host.clone(),
+            port: *port,
+        },
+        config::Instance::Socket(path) => upstream::Instance::Socket(path.clone()),
+    });
+    upstream::Settings {
+        name: written.name.value.clone(),
+        instances: instances.collect(),
+        strategy: match written.strategy {
+            None | Some(config::Strategy::RoundRobin) => upstream::Strategy::RoundRobin,
+        },
+        connect_timeout: written.connect_timeout.unwrap_or(CONNECT_TIMEOUT),
+        read_timeout: written.read_timeout.unwrap_or(READ_TIMEOUT),
+        write_timeout: written.write_timeout.unwrap_or(WRITE_TIMEOUT),
+        keepalive: written.keepalive.unwrap_or(KEEPALIVE),
+        keepalive_idle: written.keepalive_idle.unwrap_or(KEEPALIVE_IDLE),
+    }
+}
+
+/// Without the routes that lead to no upstream: those are reported.
+fn compile_routes(config: &Config, diagnostics: &mut Vec<Diagnostic>) -> Vec<Route> {
+    let names = config.upstreams.iter().map(|one| one.name.value.as_str());
+    let ids: HashMap<&str, UpstreamId> = names.zip((0..).map(UpstreamId)).collect();
+    let mut routes = Vec::with_capacity(config.routes.len());
+    for route in &config.routes {
+        let Some(upstream) = ids.get(route.upstream.value.as_str()) else {
+            diagnostics.push(undefined(config, &route.upstream));
+            continue;
+        };
+        routes.push(Route {
+            place: route.place.file_and_line(),
+            action: Action::Forward {
+                upstream: *upstream,
+                path: path_change(route),
+            },
+        });
+    }
+    routes
+}
+
+fn undefined(config: &Config, name: &config::Written<String>) -> Diagnostic {
+    let names = config.upstreams.iter().map(|one| one.name.value.as_str());
+    let names: Vec<&str> = names.collect();
+    let defined = match names.as_slice() {
+        [] => "no upstream is defined".to_owned(),
+        names => format!("defined: `{}`", names.join("`, `")),
+    };
+    let help = match config::nearest(&name.value, names.iter().copied()) {
+        Some(meant) => format!("did you mean `{meant}`? {defined}"),
+        None => defined,
+    };
+    let message = format!("upstream `{}` is not defined", name.value);
+    Diagnostic::error(name.place.clone(), message).with_help(help)
+}
+
+fn warn_of_unused(config: &Config, diagnostics: &mut Vec<Diagnostic>) {
+    let used = config.routes.iter().map(|one| one.upstream.value.as_str());
+    let used: HashSet<&str> = used.collect();
+    for upstream in &config.upstreams {
+        let name = upstream.name.value.as_str();
+        if !used.contains(name) {
+            let message = format!("upstream `{name}` is not used by any route");
+            diagnostics.push(Diagnostic::warning(upstream.name.place.clone(), message));
+        }
+    }
+}
+
+fn path_condition(path: Option<&config::Path>) -> PathCondition {
+    match path {
+        None => PathCondition::Any,
+        Some(config::Path::Exact(path)) => PathCondition::Exact(path.clone()),
+        Some(config::Path::Prefix(path)) => PathCondition::Prefix(without_slash(path).to_owned()),
+    }
+}
+
+fn path_change(route: &config::Route) -> PathChange {
+    match (&route.path, route.strip_prefix) {
+        (Some(config::Path::Prefix(path)), true) => match without_slash(path).len() {
+            0 => PathChange::Keep,
+            bytes => PathChange::Strip(bytes),
+        },
+        _ => PathChange::Keep,
+    }
+}
+
+fn without_slash(prefix: &str) -> &str {
+    prefix.strip_suffix('/').unwrap_or(prefix)
+}
+
+/// A route can never match if an earlier one takes the whole of what it could take. Conditions
+/// are a host and one path, so one earlier route does it, and one question finds it.
+fn find_unreachable(config: &Config, tree: &Tree<RouteId>, diagnostics: &mut Vec<Diagnostic>) {
+    for (route, id) in config.routes.iter().zip(0..) {
+        let path = match path_condition(route.path.as_ref()) {
+            PathCondition::Exact(path) => path,
+            // No rule has a NUL: only prefixes, and what takes any path, take this.
+            PathCondition::Prefix(prefix) => format!("{prefix}/\0"),
+            PathCondition::Any => "/\0".to_owned(),
+        };
+        let host = route.host.as_deref().unwrap_or_default();
+        let question = Question {
+            host: host.as_bytes(),
+            path: path.as_bytes(),
+        };
+        let Some(RouteId(first)) = tree.decide(question) else {
+            continue;
+        };
+        if *first < id {
+            let earlier = &config.routes[*first as usize];
+            let message = format!(
+                "this route can never match: the earlier one at {} takes all of its requests",
+                earlier.place
+            );
+            let help = "put the narrower route first, or remove one of them";
+            let unreachable = Diagnostic::error(route.place.clone(), message);
+            diagnostics.push(unreachable.with_help(help));
+        }
+    }
+}

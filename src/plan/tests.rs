@@ -1,0 +1,337 @@
+//! The shipped examples, the defaults, the cross references.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use super::*;
+use crate::config::{self, Config, Diagnostic, Sources};
+use crate::route::Question;
+
+const REFERENCE: &str = include_str!("../../config/warpdrive.toml");
+const MINIMAL: &str = include_str!("../../config/minimal.toml");
+const THREE_APPS: &str = include_str!("../../config/three-apps.toml");
+
+fn sources(text: &str) -> Sources {
+    Sources {
+        file: Some(config::File {
+            path: PathBuf::from("w.toml"),
+            text: text.to_owned(),
+        }),
+        environment: Vec::new(),
+    }
+}
+
+fn lines(diagnostics: &[Diagnostic]) -> Vec<String> {
+    let first_line = |one: &Diagnostic| {
+        let text = one.to_string();
+        text.lines().next().unwrap_or_default().to_owned()
+    };
+    diagnostics.iter().map(first_line).collect()
+}
+
+fn loaded(text: &str) -> Loaded {
+    match load(&sources(text)) {
+        Ok(loaded) => loaded,
+        Err(diagnostics) => panic!("{:#?}", lines(&diagnostics)),
+    }
+}
+
+fn refused(text: &str) -> Vec<Diagnostic> {
+    match load(&sources(text)) {
+        Ok(_) => panic!("this should be refused:\n{text}"),
+        Err(diagnostics) => diagnostics,
+    }
+}
+
+#[test]
+fn the_shipped_files_load() {
+    for text in [REFERENCE, MINIMAL] {
+        assert_eq!(lines(&loaded(text).warnings), Vec::<String>::new());
+    }
+    let three = loaded(THREE_APPS);
+    let warning = "w.toml:4:1: warning: https_port 443 opens no listener: \
+                   no certificate and no domain is configured";
+    assert_eq!(lines(&three.warnings), [warning]);
+    assert_eq!(three.plan.upstreams.len(), 3);
+    assert_eq!(three.plan.routes.len(), 3);
+}
+
+/// Everything that has a default, in a form that can be compared.
+fn defaults(plan: &Plan) -> String {
+    let mut upstream = plan.upstreams[0].clone();
+    upstream.name.clear();
+    format!(
+        "{:#?}",
+        (
+            &plan.server,
+            &plan.limits,
+            &plan.forwarding,
+            &plan.log,
+            upstream
+        )
+    )
+}
+
+#[test]
+fn every_default_in_the_reference_is_the_default() {
+    let bare = "upstreams.app = { host = \"127.0.0.1\", port = 3000 }\n\
+                routes = [{ upstream = \"app\", path_prefix = \"/\" }]";
+    let (reference, bare) = (loaded(REFERENCE), loaded(bare));
+    assert_eq!(defaults(&reference.plan), defaults(&bare.plan));
+    assert_eq!(reference.level, bare.level);
+    let actions = |plan: &Plan| plan.routes[0].action.clone();
+    assert_eq!(actions(&reference.plan), actions(&bare.plan));
+}
+
+#[test]
+fn without_a_file_everything_goes_to_one_upstream() {
+    let variable = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    let mut sources = Sources::default();
+    let plan = load(&sources).ok().unwrap().plan;
+    let host = |host: &str, port| upstream::Instance::Host {
+        host: host.to_owned(),
+        port,
+    };
+    assert_eq!(plan.upstreams[0].name, "default");
+    assert_eq!(*plan.upstreams[0].instances, [host("127.0.0.1", 3000)]);
+    assert_eq!(plan.server.listen[0], SocketAddr::from(([0; 4], 8080)));
+
+    sources.environment = vec![
+        variable("WARPDRIVE_HTTP_PORT", "0"),
+        variable("WARPDRIVE_TARGET_HOST", "App.internal"),
+        variable("WARPDRIVE_TARGET_PORT", "81"),
+    ];
+    let loaded = load(&sources).ok().unwrap();
+    assert!(loaded.warnings.is_empty());
+    let plan = loaded.plan;
+    assert_eq!(*plan.upstreams[0].instances, [host("app.internal", 81)]);
+    assert_eq!(plan.server.listen[1], "[::]:0".parse().unwrap());
+    let question = Question {
+        host: b"any",
+        path: b"/x",
+    };
+    assert_eq!(plan.tree.decide(question), Some(&RouteId(0)));
+    assert_eq!(plan.routes[0].place, "environment:WARPDRIVE_TARGET_HOST");
+}
+
+#[test]
+fn the_environment_overrides_the_file() {
+    let mut sources = sources(MINIMAL);
+    let port = ("WARPDRIVE_HTTP_PORT".to_owned(), "9090".to_owned());
+    sources.environment.push(port);
+    let plan = load(&sources).ok().unwrap().plan;
+    assert!(
+        plan.server
+            .listen
+            .iter()
+            .all(|address| address.port() == 9090)
+    );
+}
+
+#[test]
+fn routes_become_actions_in_document_order() {
+    let plan = loaded(
+        r#"
+        upstreams.b.socket = "b.sock"
+        upstreams.a.socket = "a.sock"
+        [[routes]]
+        path_prefix = "/a/"
+        strip_prefix = true
+        upstream = "a"
+        [[routes]]
+        path_exact = "/b"
+        host = "B.example"
+        upstream = "b"
+        [[routes]]
+        path_prefix = "/"
+        strip_prefix = true
+        upstream = "a"
+        "#,
+    )
+    .plan;
+    let names: Vec<_> = plan.upstreams.iter().map(|one| one.name.as_str()).collect();
+    assert_eq!(names, ["b", "a"]);
+    let forward = |upstream, path| Action::Forward {
+        upstream: UpstreamId(upstream),
+        path,
+    };
+    let actions: Vec<_> = plan.routes.iter().map(|one| one.action.clone()).collect();
+    let expected = [
+        forward(1, PathChange::Strip(2)),
+        forward(0, PathChange::Keep),
+        forward(1, PathChange::Keep),
+    ];
+    assert_eq!(actions, expected);
+    assert_eq!(plan.routes[1].place, "w.toml:8");
+    let cases: [(&[u8], &[u8], u32); 4] = [
+        (b"x", b"/a", 0),
+        (b"x", b"/ab", 2),
+        (b"b.example", b"/b", 1),
+        (b"x", b"/b", 2),
+    ];
+    for (host, path, expected) in cases {
+        let decided = plan.tree.decide(Question { host, path });
+        assert_eq!(decided, Some(&RouteId(expected)));
+    }
+}
+
+#[test]
+fn what_cannot_work_between_the_parts_is_refused_at_once() {
+    let found = refused(
+        r#"[upstreams.rails]
+socket = "r.sock"
+[upstreams.cable]
+socket = "c.sock"
+[[routes]]
+path_prefix = "/a"
+upstream = "rials"
+[[routes]]
+path_exact = "/a/b"
+upstream = "rails"
+[[routes]]
+host = "a.example"
+upstream = "rails"
+[[routes]]
+host = "A.example"
+path_prefix = "/x"
+upstream = "nobody"
+"#,
+    );
+    let expected = [
+        "w.toml:3:12: warning: upstream `cable` is not used by any route",
+        "w.toml:7:12: error: upstream `rials` is not defined",
+        "w.toml:8:1: error: this route can never match: \
+         the earlier one at w.toml:5:1 takes all of its requests",
+        "w.toml:14:1: error: this route can never match: \
+         the earlier one at w.toml:11:1 takes all of its requests",
+        "w.toml:17:12: error: upstream `nobody` is not defined",
+    ];
+    assert_eq!(lines(&found), expected);
+    let help = |index: usize| found[index].help.clone().unwrap_or_default();
+    assert_eq!(help(1), "did you mean `rails`? defined: `rails`, `cable`");
+    assert_eq!(help(4), "defined: `rails`, `cable`");
+}
+
+#[test]
+fn routes_that_overlap_but_do_not_cover_are_accepted() {
+    let loaded = loaded(
+        r#"
+        upstreams.a.socket = "a.sock"
+        routes = [
+            { path_exact = "/a", upstream = "a" },
+            { path_prefix = "/a", upstream = "a" },
+            { path_prefix = "/", host = "a.example", upstream = "a" },
+            { path_exact = "/", upstream = "a" },
+            { path_prefix = "/ab", upstream = "a" },
+            { upstream = "a" },
+        ]
+        "#,
+    );
+    assert!(loaded.warnings.is_empty());
+}
+
+#[test]
+fn mistakes_of_reading_and_of_compiling_come_together() {
+    let found = refused(
+        r#"[upstreams.a]
+socket = "a.sock"
+[[routes]]
+path_prefix = "nowhere"
+upstream = "b"
+[[routes]]
+path_prefix = "/x"
+upstream = "a"
+[log]
+lvel = "info"
+"#,
+    );
+    let expected = [
+        "w.toml:4:15: error: path_prefix must be a path that starts with `/`, not `nowhere`",
+        "w.toml:5:12: error: upstream `b` is not defined",
+        "w.toml:10:1: error: unknown key `lvel` in [log]",
+    ];
+    assert_eq!(lines(&found), expected);
+}
+
+#[test]
+fn after_broken_syntax_nothing_is_said_to_be_undefined() {
+    let found = refused("[upstreams.a\nsocket = \"a\"\n[[routes]]\nupstream = \"a\"\n");
+    assert_eq!(
+        lines(&found),
+        ["w.toml:1:13: error: unclosed table, expected `]`"]
+    );
+}
+
+#[test]
+fn nothing_configured_is_allowed_with_a_warning() {
+    let loaded = loaded("");
+    let warning = "w.toml: warning: there are no routes: every request will be answered with 404";
+    assert_eq!(lines(&loaded.warnings), [warning]);
+    assert!(loaded.plan.tree.is_empty());
+    let (_, warnings) = compile(&Config::empty(config::Place::Default))
+        .ok()
+        .unwrap();
+    assert_eq!(warnings.len(), 1);
+}
+
+#[test]
+fn the_most_fields_are_the_same_everywhere() {
+    let most = crate::http::h1::FIELDS_MAX;
+    let text = |fields| format!("[server.limits]\nfields = {fields}\n");
+    assert_eq!(loaded(&text(most)).plan.limits.fields, most);
+    assert_eq!(refused(&text(most + 1)).len(), 1);
+}
+
+#[test]
+fn every_key_that_works_is_in_the_reference() {
+    let keys = [
+        "http_port",
+        "https_port",
+        "bind",
+        "worker_threads",
+        "pin_cores",
+        "trusted_proxies",
+        "io",
+        "shutdown_timeout",
+        "abort_on_close",
+        "head_bytes",
+        "fields",
+        "uri_bytes",
+        "request_body",
+        "connections",
+        "connections_per_ip",
+        "head_timeout",
+        "idle_timeout",
+        "body_timeout",
+        "min_rate",
+        "tunnel_timeout",
+        "host",
+        "port",
+        "socket",
+        "strategy",
+        "protocol",
+        "keepalive",
+        "keepalive_idle",
+        "connect_timeout",
+        "read_timeout",
+        "write_timeout",
+        "path_exact",
+        "path_prefix",
+        "strip_prefix",
+        "upstream",
+        "log_requests",
+        "forward_headers",
+        "format",
+        "file",
+        "level",
+        "enabled",
+    ];
+    for key in keys {
+        let is_line = |line: &str| {
+            let line = line.strip_prefix("# ").unwrap_or(line);
+            line.strip_prefix(key)
+                .is_some_and(|rest| rest.starts_with(" = "))
+        };
+        assert!(REFERENCE.lines().any(is_line), "{key}");
+    }
+}
