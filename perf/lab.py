@@ -21,6 +21,9 @@ PACKAGES = {"nginx": "nginx-light", "haproxy": "haproxy", "wrk": "wrk"}
 READY_SECONDS = 10
 PROXY_CORE, LOAD_CORE = 0, 1
 KEEPALIVE = 512
+# nginx allots memory for this many connections when it starts, used or not: 512 is its own default.
+NGINX_SLOTS = 16384
+NGINX_SLOTS_DEFAULT = 512
 
 
 class Trouble(Exception):
@@ -91,8 +94,8 @@ def tool(name):
 
 
 def product():
-    target = Path(os.environ.get("CARGO_TARGET_DIR") or ROOT / "target")
-    path = target / "release" / "warpdrive"
+    # A relative directory is meant from where cargo runs.
+    path = ROOT / (os.environ.get("CARGO_TARGET_DIR") or "target") / "release" / "warpdrive"
     if not path.exists():
         raise Trouble("warpdrive is not built: run without --no-build first")
     return str(path)
@@ -436,7 +439,7 @@ def start_warpdrive(lab, upstream, core=None, name="warpdrive", routes=20):
     return Proxy(process, port)
 
 
-def write_nginx(lab, name, port, upstream, http="", locations=0):
+def write_nginx(lab, name, port, upstream, http="", locations=0, slots=NGINX_SLOTS):
     """nginx at its best: one worker, connections kept on both sides, nothing written, no field added."""
     server = f"127.0.0.1:{upstream}" if isinstance(upstream, int) else f"unix:{upstream}"
     user = "user root;\n" if os.geteuid() == 0 else ""
@@ -455,7 +458,7 @@ worker_processes 1;
 worker_rlimit_nofile {resource.getrlimit(resource.RLIMIT_NOFILE)[0]};
 pid {folder}/pid;
 error_log {folder}/error.log warn;
-events {{ worker_connections 16384; }}
+events {{ worker_connections {slots}; }}
 http {{
     access_log off;
 {temporary}    keepalive_timeout 600s;
@@ -481,9 +484,9 @@ http {{
     return [find_program("nginx"), "-e", folder / "error.log", "-p", folder, "-c", path]
 
 
-def start_nginx(lab, upstream, core=None, name="nginx", http=""):
+def start_nginx(lab, upstream, core=None, name="nginx", http="", slots=NGINX_SLOTS):
     port = free_port()
-    process = lab.start(name, write_nginx(lab, name, port, upstream, http), core)
+    process = lab.start(name, write_nginx(lab, name, port, upstream, http, slots=slots), core)
     process.wait_until(lambda: answers(port), "answer")
     return Proxy(process, port)
 
