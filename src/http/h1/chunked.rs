@@ -44,6 +44,9 @@ enum State {
     Data,
     DataReturn,
     DataLineFeed,
+    /// After the last chunk: an empty line, or the first of the trailers.
+    LastLine,
+    LastLineFeed,
     Trailers,
     Done,
 }
@@ -53,7 +56,8 @@ enum State {
 /// ```text
 /// Size ─;─ Extension ─┐
 ///   └──CR─────────────┴─ SizeLineFeed ─ Data ─ DataReturn ─ DataLineFeed ─ Size …
-///                              └ size 0 ─ Trailers ─ Done
+///                              └ size 0 ─ LastLine ─┬─ LastLineFeed ─ Done
+///                                                   └─ Trailers ─ Done
 /// ```
 #[derive(Debug)]
 pub struct Decoder {
@@ -87,7 +91,7 @@ impl Decoder {
 
     /// The trailer section with its final empty line; empty if it had no field.
     pub fn trailers(&self) -> &[u8] {
-        if self.trailers.len() > 2 { &self.trailers } else { &[] }
+        &self.trailers
     }
 
     /// Decodes `input`, moving the data of all chunks in it to its start.
@@ -127,7 +131,7 @@ impl Decoder {
             (State::Extension, b'\t' | b' '..=b'~' | 0x80..) => Ok(State::Extension),
             (State::SizeLineFeed, b'\n') if self.left == 0 => {
                 self.line = 0;
-                Ok(State::Trailers)
+                Ok(State::LastLine)
             }
             (State::SizeLineFeed, b'\n') => Ok(State::Data),
             (State::Extension | State::SizeLineFeed, _) => Err(Fault::LineEnd),
@@ -136,7 +140,10 @@ impl Decoder {
                 self.line = 0;
                 Ok(State::Size { digits: 0 })
             }
-            (State::Trailers, _) => self.trailer_byte(byte),
+            (State::LastLine, b'\r') => Ok(State::LastLineFeed),
+            (State::LastLineFeed, b'\n') => Ok(State::Done),
+            (State::LastLineFeed, _) => Err(Fault::LineEnd),
+            (State::LastLine | State::Trailers, _) => self.trailer_byte(byte),
             _ => Err(Fault::ChunkEnd),
         }
     }
@@ -157,7 +164,7 @@ impl Decoder {
             return Err(Fault::TrailersTooLarge);
         }
         self.trailers.push(byte);
-        let ended = self.trailers == b"\r\n" || self.trailers.ends_with(b"\r\n\r\n");
+        let ended = self.trailers.ends_with(b"\r\n\r\n");
         if byte == b'\n' && !self.trailers.ends_with(b"\r\n") {
             return Err(Fault::LineEnd);
         }

@@ -26,7 +26,7 @@ pub struct Bounds {
 
 enum Remaining {
     Known(u64),
-    Chunked(Box<Decoder>),
+    Chunked(Decoder),
     UntilClose,
     /// The data is through; trailers may follow.
     Trailers(Fields),
@@ -60,7 +60,7 @@ impl<'a> H1Source<'a> {
         let remaining = match length {
             BodyLength::Empty => Remaining::Nothing,
             BodyLength::Known(length) => Remaining::Known(length),
-            BodyLength::Chunked => Remaining::Chunked(Box::default()),
+            BodyLength::Chunked => Remaining::Chunked(Decoder::default()),
             BodyLength::UntilClose => Remaining::UntilClose,
         };
         H1Source {
