@@ -56,9 +56,8 @@ pub fn main() -> ExitCode {
 
 /// Prints everything that is to be said about a configuration.
 pub fn check(file: Option<&Path>) -> ExitCode {
-    let loaded = Sources::load(file)
-        .map_err(|unreadable| vec![unreadable])
-        .and_then(|sources| plan::load(&sources));
+    let loaded =
+        Sources::load(file).map_err(|unreadable| vec![unreadable]).and_then(|sources| plan::load(&sources));
     match loaded {
         Ok(loaded) => {
             print(&loaded.warnings);
