@@ -30,9 +30,9 @@ use crate::http::head::{RequestHead, ResponseHead};
 use crate::http::status::Status;
 use crate::net::buffer::Size;
 use crate::net::deadline::Expired;
+use crate::net::stream::Peeked;
 use crate::net::{Buffer, Reader, Writer};
 use crate::plan::{Limits, PathChange, UpstreamId};
-use crate::sys::socket::Peeked;
 use crate::upstream::pool::{Lease, Pool};
 use crate::upstream::upstreams::Upstream;
 
