@@ -5,6 +5,7 @@
 
 mod architecture;
 mod faults;
+mod fields;
 mod harness;
 mod lifecycle;
 mod requests;

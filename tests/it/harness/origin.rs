@@ -275,7 +275,12 @@ impl Connection {
 
     fn answer_all(&mut self, answer: &impl Fn(&Request) -> Vec<u8>) -> io::Result<()> {
         while let Some(request) = self.next_request()? {
-            self.send(answer(&request))?;
+            let mut bytes = answer(&request);
+            if request.method() == "HEAD" {
+                let end = bytes.windows(4).position(|four| four == b"\r\n\r\n");
+                bytes.truncate(end.map_or(0, |end| end + 4));
+            }
+            self.send(bytes)?;
         }
         Ok(())
     }

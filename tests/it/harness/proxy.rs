@@ -295,6 +295,16 @@ impl Proxy {
         builder.route("app", "path_prefix = \"/\"")
     }
 
+    /// Runs a configuration as it is.
+    pub fn from_text(text: &str) -> Proxy {
+        let directory = Directory::fresh();
+        let path = directory.path().join("warpdrive.toml");
+        std::fs::write(&path, text).expect("the configuration written");
+        let mut command = Command::new(BINARY);
+        command.arg("run").arg("-c").arg(&path);
+        Proxy::spawn(command, directory.path().join("access.log"), directory)
+    }
+
     /// Any command that runs the proxy.
     pub fn spawn(mut command: Command, log: PathBuf, directory: Directory) -> Proxy {
         without_settings(&mut command);
