@@ -264,7 +264,8 @@ impl LogLine {
 
     pub fn number(&self, field: &str) -> u64 {
         let number = &self.0[field];
-        number.as_u64().unwrap_or_else(|| panic!("{field} is no number in {}", self.0))
+        let whole = number.as_u64().or(number.as_f64().map(|number| number as u64));
+        whole.unwrap_or_else(|| panic!("{field} is no number in {}", self.0))
     }
 }
 
