@@ -1,8 +1,10 @@
 //! A raw client: it sends the bytes it is told to and reads answers strictly.
 
 use std::io::{self, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
+
+use socket2::{Domain, Socket, Type};
 
 use super::wire::{Body, Fields, Framing, Head, Reader, Stream, framing};
 use super::{BOUND, eventually, holds, show};
@@ -62,7 +64,19 @@ impl Client {
     }
 
     pub fn try_connect(address: SocketAddr) -> io::Result<Client> {
-        let stream = TcpStream::connect_timeout(&address, BOUND)?;
+        Client::over(TcpStream::connect_timeout(&address, BOUND)?, address)
+    }
+
+    /// From an address of our own choice; all of 127.0.0.0/8 is ours.
+    pub fn connect_from(own: Ipv4Addr, address: SocketAddr) -> Client {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        let own = SocketAddr::from((own, 0));
+        socket.bind(&own.into()).expect("an address of the loopback");
+        socket.connect_timeout(&address.into(), BOUND).expect("a connection to the proxy");
+        Client::over(TcpStream::from(socket), address).expect("a connection with bounds")
+    }
+
+    fn over(stream: TcpStream, address: SocketAddr) -> io::Result<Client> {
         let own = stream.local_addr()?;
         let stream = Stream::Tcp(stream);
         stream.bound_waits(BOUND)?;
@@ -115,6 +129,12 @@ impl Client {
 
     pub fn get(&mut self, path: &str) -> Response {
         self.send(request(path)).response()
+    }
+
+    /// The status of a `GET` on a connection that may be refused.
+    pub fn offer_and_read(&mut self, path: &str) -> Option<u16> {
+        self.offer(&request(path));
+        self.try_response_to("GET").ok().map(|response| response.status)
     }
 
     /// The response to a `GET`.

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
@@ -406,6 +406,14 @@ impl Proxy {
         send(self.pid(), signal);
     }
 
+    /// Whether the data process has an io_uring.
+    pub fn has_ring(&self) -> bool {
+        let path = format!("/proc/{}/fd", self.data_pid());
+        let entries = std::fs::read_dir(path).expect("a running data process");
+        let links = entries.flatten().filter_map(|entry| std::fs::read_link(entry.path()).ok());
+        links.into_iter().any(|link| link.to_string_lossy().contains("[io_uring]"))
+    }
+
     pub fn signal_data_process(&self, signal: Signal) {
         send(self.data_pid(), signal);
     }
@@ -464,8 +472,16 @@ impl Drop for Proxy {
     }
 }
 
+/// Where to connect, from the line that says where it listens.
 fn address_in(line: &str) -> Option<SocketAddr> {
     let (_, address) = line.split_once("listening on http://")?;
     let end = address.find(|c: char| c.is_whitespace() || c == '/');
-    address[..end.unwrap_or(address.len())].parse().ok()
+    let mut address: SocketAddr = address[..end.unwrap_or(address.len())].parse().ok()?;
+    if address.ip().is_unspecified() {
+        address.set_ip(match address {
+            SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    Some(address)
 }
