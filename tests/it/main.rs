@@ -11,4 +11,5 @@ mod lifecycle;
 mod requests;
 mod responses;
 mod servers;
+mod source;
 mod tunnels;

@@ -207,9 +207,11 @@ fn collect(output: Option<impl Read + Send + 'static>) -> Lines {
     lines
 }
 
+/// Of the proxy's variables only those that the test gave.
 fn without_settings(command: &mut Command) {
     for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("WARPDRIVE_") {
+        let given = command.get_envs().any(|(other, _)| other == name);
+        if name.to_string_lossy().starts_with("WARPDRIVE_") && !given {
             command.env_remove(name);
         }
     }
@@ -309,11 +311,6 @@ impl Proxy {
     /// Any command that runs the proxy.
     pub fn spawn(mut command: Command, log: PathBuf, directory: Directory) -> Proxy {
         without_settings(&mut command);
-        Proxy::spawn_as_is(command, log, directory)
-    }
-
-    /// The same with the command's own settings in its environment.
-    pub fn spawn_as_is(mut command: Command, log: PathBuf, directory: Directory) -> Proxy {
         command.current_dir(directory.path());
         command.stdin(Stdio::null());
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
