@@ -10,20 +10,63 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("master", &["process", "sys", "config"]),
     (
         "server",
-        &["worker", "plan", "config", "process", "tls", "net", "upstream", "cache", "wasm", "telemetry", "sys"],
+        &[
+            "worker",
+            "plan",
+            "config",
+            "process",
+            "tls",
+            "net",
+            "upstream",
+            "cache",
+            "wasm",
+            "telemetry",
+            "sys",
+        ],
     ),
     (
         "worker",
-        &["proxy", "plan", "net", "tls", "upstream", "cache", "wasm", "telemetry", "sys"],
+        &[
+            "proxy",
+            "plan",
+            "net",
+            "tls",
+            "upstream",
+            "cache",
+            "wasm",
+            "telemetry",
+            "sys",
+        ],
     ),
     (
         "proxy",
-        &["plan", "route", "http", "middleware", "cache", "upstream", "wasm", "net", "telemetry"],
+        &[
+            "plan",
+            "route",
+            "http",
+            "middleware",
+            "cache",
+            "upstream",
+            "wasm",
+            "net",
+            "telemetry",
+        ],
     ),
     // Of upstream, net and telemetry only the types of their settings.
     (
         "plan",
-        &["config", "route", "http", "middleware", "cache", "upstream", "wasm", "net", "tls", "telemetry"],
+        &[
+            "config",
+            "route",
+            "http",
+            "middleware",
+            "cache",
+            "upstream",
+            "wasm",
+            "net",
+            "tls",
+            "telemetry",
+        ],
     ),
     ("route", &["http"]),
     ("middleware", &["http"]),
@@ -47,7 +90,10 @@ const HOMES: &[(&str, &[&str])] = &[
     ("toml", &["config"]),
     ("serde", &["config"]),
     ("libc", &["sys"]),
-    ("rustix", &["sys", "net", "master", "process", "server", "worker"]),
+    (
+        "rustix",
+        &["sys", "net", "master", "process", "server", "worker"],
+    ),
     ("socket2", &["master", "server"]),
     ("signal_hook", &["master", "server"]),
     ("httparse", &["http"]),
@@ -67,8 +113,21 @@ const FUNCTION_LINES_MAX: usize = 70;
 const LONG_FUNCTIONS: &[&str] = &[];
 
 const BANNED_NAMES: &[&str] = &[
-    "util", "utils", "helper", "helpers", "common", "misc", "base", "manager", "handler",
-    "processor", "service", "context", "data", "info", "wrapper",
+    "util",
+    "utils",
+    "helper",
+    "helpers",
+    "common",
+    "misc",
+    "base",
+    "manager",
+    "handler",
+    "processor",
+    "service",
+    "context",
+    "data",
+    "info",
+    "wrapper",
 ];
 
 /// The places in the tests that may sleep: between two looks at a condition.
@@ -80,7 +139,10 @@ fn check_none(what: &str, found: Vec<String>) {
 }
 
 fn table<'a>(table: &'a [(&str, &'a [&'a str])], key: &str) -> Option<&'a [&'a str]> {
-    table.iter().find(|(name, _)| *name == key).map(|(_, list)| *list)
+    table
+        .iter()
+        .find(|(name, _)| *name == key)
+        .map(|(_, list)| *list)
 }
 
 /// The modules named as `crate::x`, `crate::{x, y::…}` or, in `main`, `warpdrive::x`.
@@ -134,7 +196,10 @@ fn first_names(path: &str) -> Vec<String> {
 fn names_of_a_group_are_found() {
     let cases = [
         ("http::h1::parse;", vec!["http"]),
-        ("{http, net::{self, Io}, plan};", vec!["http", "net", "plan"]),
+        (
+            "{http, net::{self, Io}, plan};",
+            vec!["http", "net", "plan"],
+        ),
         ("{\n    a::b,\n    c,\n};", vec!["a", "c"]),
     ];
     for (path, names) in cases {
@@ -157,7 +222,10 @@ fn imports_point_down() {
         for (line, used) in modules_used(&source) {
             let is_module = table(MAY_USE, &used).is_some();
             if is_module && used != module && !allowed.contains(&used.as_str()) {
-                found.push(format!("{}:{line}: {module} may not use {used}", source.path));
+                found.push(format!(
+                    "{}:{line}: {module} may not use {used}",
+                    source.path
+                ));
             }
         }
     }
@@ -183,7 +251,8 @@ fn libraries_stay_in_their_homes() {
             let is_root = !source.code[..at].trim_end().ends_with([':', '.']);
             let after = source.code[at + word.len()..].trim_start();
             let before = source.code[..at].trim_end();
-            let is_path = after.starts_with("::") || before.ends_with("use") && after.starts_with(';');
+            let is_path =
+                after.starts_with("::") || before.ends_with("use") && after.starts_with(';');
             if !is_root || !is_path {
                 continue;
             }
@@ -300,7 +369,10 @@ fn lines_of_a_function_are_counted() {
 fn names_say_what_things_are() {
     let mut found = Vec::new();
     for source in all("src") {
-        let below = source.path.trim_start_matches("src/").trim_end_matches(".rs");
+        let below = source
+            .path
+            .trim_start_matches("src/")
+            .trim_end_matches(".rs");
         for part in below.split('/').filter(|part| BANNED_NAMES.contains(part)) {
             found.push(format!("{}: {part}", source.path));
         }
@@ -312,7 +384,9 @@ fn names_say_what_things_are() {
                 continue;
             }
             // The last word of a type says what it is: `RouteContext` is a context.
-            let last = name.rfind(char::is_uppercase).map_or(*name, |at| &name[at..]);
+            let last = name
+                .rfind(char::is_uppercase)
+                .map_or(*name, |at| &name[at..]);
             if BANNED_NAMES.contains(&last.to_ascii_lowercase().as_str()) {
                 found.push(format!("{}:{}: {name}", source.path, source.line_of(*at)));
             }
@@ -325,7 +399,10 @@ fn names_say_what_things_are() {
 fn every_file_opens_with_what_it_is() {
     let silent = |source: &Source| !source.text.starts_with("//! ");
     let found = all("src").into_iter().chain(all("tests")).filter(silent);
-    check_none("files without an opening", found.map(|source| source.path).collect());
+    check_none(
+        "files without an opening",
+        found.map(|source| source.path).collect(),
+    );
 }
 
 #[test]

@@ -16,7 +16,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 pub use client::Client;
-pub use origin::{Connection, Origin};
+pub use origin::Origin;
 pub use proxy::{Builder, Proxy};
 
 /// How long anything may take.

@@ -89,7 +89,11 @@ pub fn blank(text: &str) -> String {
             code.push(c);
             rest = &rest[c.len_utf8()..];
         } else {
-            code.extend(rest[..length].chars().map(|c| if c == '\n' { c } else { ' ' }));
+            code.extend(
+                rest[..length]
+                    .chars()
+                    .map(|c| if c == '\n' { c } else { ' ' }),
+            );
             rest = &rest[length..];
         }
         previous = c;
@@ -168,7 +172,9 @@ fn character(text: &str) -> usize {
         [_, '\'', ..] => Some(2),
         _ => None,
     };
-    end.map_or(0, |count| text.chars().take(count + 1).map(char::len_utf8).sum())
+    end.map_or(0, |count| {
+        text.chars().take(count + 1).map(char::len_utf8).sum()
+    })
 }
 
 #[test]
@@ -178,7 +184,10 @@ fn strings_comments_and_characters_are_blanked() {
         ("a /* b /* c */ d */ e", "a                   e"),
         (r#"f("unsafe \" x") g"#, "f(             ) g"),
         (r##"f(r#"a"b"#) g"##, "f(        ) g"),
-        ("f(b\"x\", b'x', 'y', '\\n', '\\u{e9}')", "f(    ,     ,    ,     ,         )"),
+        (
+            "f(b\"x\", b'x', 'y', '\\n', '\\u{e9}')",
+            "f(    ,     ,    ,     ,         )",
+        ),
         ("fn f<'a>(x: &'a str)", "fn f<'a>(x: &'a str)"),
         ("bar(crate::b)", "bar(crate::b)"),
     ];

@@ -71,8 +71,12 @@ impl Client {
     pub fn connect_from(own: Ipv4Addr, address: SocketAddr) -> Client {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
         let own = SocketAddr::from((own, 0));
-        socket.bind(&own.into()).expect("an address of the loopback");
-        socket.connect_timeout(&address.into(), BOUND).expect("a connection to the proxy");
+        socket
+            .bind(&own.into())
+            .expect("an address of the loopback");
+        socket
+            .connect_timeout(&address.into(), BOUND)
+            .expect("a connection to the proxy");
         Client::over(TcpStream::from(socket), address).expect("a connection with bounds")
     }
 
@@ -134,7 +138,9 @@ impl Client {
     /// The status of a `GET` on a connection that may be refused.
     pub fn offer_and_read(&mut self, path: &str) -> Option<u16> {
         self.offer(&request(path));
-        self.try_response_to("GET").ok().map(|response| response.status)
+        self.try_response_to("GET")
+            .ok()
+            .map(|response| response.status)
     }
 
     /// The response to a `GET`.
@@ -158,7 +164,12 @@ impl Client {
         match self.rest_of(&head, method, &mut body) {
             Ok((status, framing)) => Ok(Response {
                 status,
-                reason: head.start.splitn(3, ' ').nth(2).unwrap_or_default().to_owned(),
+                reason: head
+                    .start
+                    .splitn(3, ' ')
+                    .nth(2)
+                    .unwrap_or_default()
+                    .to_owned(),
                 head,
                 framing,
                 body: body.bytes,
@@ -173,7 +184,12 @@ impl Client {
         }
     }
 
-    fn rest_of(&mut self, head: &Head, method: &str, body: &mut Body) -> io::Result<(u16, Framing)> {
+    fn rest_of(
+        &mut self,
+        head: &Head,
+        method: &str,
+        body: &mut Body,
+    ) -> io::Result<(u16, Framing)> {
         let bad = |what: &str| io::Error::other(format!("{what} in {:?}", head.start));
         if !["HTTP/1.1", "HTTP/1.0"].contains(&head.word(0)) {
             return Err(bad("version"));
@@ -188,7 +204,11 @@ impl Client {
         if (status < 200 || status == 204) && announced != Framing::UntilClose {
             return Err(bad("framing of a status without a body"));
         }
-        let framing = if bodiless { Framing::Nothing } else { announced };
+        let framing = if bodiless {
+            Framing::Nothing
+        } else {
+            announced
+        };
         self.reader.body(framing, body)?;
         Ok((status, framing))
     }
@@ -227,9 +247,15 @@ impl Client {
 
     /// Whether nothing comes, not even an end, for this long.
     pub fn is_quiet_for(&mut self, time: Duration) -> bool {
-        self.reader.stream.bound_waits(time).expect("a shorter bound");
+        self.reader
+            .stream
+            .bound_waits(time)
+            .expect("a shorter bound");
         let read = self.reader.fill();
-        self.reader.stream.bound_waits(BOUND).expect("the usual bound");
+        self.reader
+            .stream
+            .bound_waits(BOUND)
+            .expect("the usual bound");
         matches!(read, Err(error) if error.kind() == io::ErrorKind::TimedOut)
     }
 
@@ -239,17 +265,15 @@ impl Client {
     }
 
     pub fn half_close(&mut self) -> &mut Client {
-        self.reader.stream.shutdown(Shutdown::Write).expect("a half close");
+        self.reader
+            .stream
+            .shutdown(Shutdown::Write)
+            .expect("a half close");
         self
     }
 
     pub fn reset(self) {
         self.reader.stream.reset_on_close().expect("a reset");
-    }
-
-    /// The port that the peer sees.
-    pub fn port(&self) -> u16 {
-        self.own.port()
     }
 
     /// The bare stream; nothing may have been read too far.

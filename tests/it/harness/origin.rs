@@ -68,7 +68,11 @@ pub struct Origin {
 
 /// A complete `200` with a length.
 pub fn ok(body: &str) -> Vec<u8> {
-    format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()).into_bytes()
+    format!(
+        "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .into_bytes()
 }
 
 type Script = dyn Fn(&mut Connection) -> io::Result<()> + Send + Sync;
@@ -190,11 +194,14 @@ impl Origin {
 
     /// Waits until the script of a connection is over; how it ended.
     pub fn wait_end(&self, index: usize) -> String {
-        eventually(&format!("the end of the origin's connection {index}"), || {
-            let ends = self.shared.ends.lock().unwrap().clone();
-            let end = ends.iter().find(|(of, _)| *of == index);
-            end.map(|(_, how)| how.clone()).ok_or(ends)
-        })
+        eventually(
+            &format!("the end of the origin's connection {index}"),
+            || {
+                let ends = self.shared.ends.lock().unwrap().clone();
+                let end = ends.iter().find(|(of, _)| *of == index);
+                end.map(|(_, how)| how.clone()).ok_or(ends)
+            },
+        )
     }
 
     /// Waits until no connection is open.
@@ -228,7 +235,8 @@ impl Drop for Origin {
 pub fn describe(request: &Request) -> String {
     let varying = ["x-request-id", "x-request-start", "x-forwarded-port"];
     let line = |(name, value): &(String, String)| format!("{name}: {value}");
-    let kept = |field: &&(String, String)| !varying.contains(&field.0.to_ascii_lowercase().as_str());
+    let kept =
+        |field: &&(String, String)| !varying.contains(&field.0.to_ascii_lowercase().as_str());
     let fields: Vec<String> = request.head.fields.iter().filter(kept).map(line).collect();
     let trailers: Vec<String> = request.trailers.iter().map(line).collect();
     format!(
@@ -326,12 +334,6 @@ impl Connection {
     /// Exactly so many bytes.
     pub fn read_body(&mut self, count: usize) -> io::Result<Vec<u8>> {
         self.reader.exact(count)
-    }
-
-    pub fn read_chunked(&mut self) -> io::Result<Body> {
-        let mut body = Body::default();
-        self.reader.body(Framing::Chunked, &mut body)?;
-        Ok(body)
     }
 
     /// Everything up to and with `mark`.

@@ -45,9 +45,7 @@ impl Stream {
     /// The next close of a TCP connection is a reset.
     pub fn reset_on_close(&self) -> io::Result<()> {
         match self {
-            Stream::Tcp(stream) => {
-                socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO))
-            }
+            Stream::Tcp(stream) => socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO)),
             Stream::Unix(_) => Ok(()),
         }
     }
@@ -89,7 +87,9 @@ pub struct Head {
 impl Head {
     pub fn parse(raw: &[u8]) -> io::Result<Head> {
         let text = String::from_utf8_lossy(raw);
-        let lines = text.strip_suffix("\r\n\r\n").ok_or_else(|| fault("no end", raw))?;
+        let lines = text
+            .strip_suffix("\r\n\r\n")
+            .ok_or_else(|| fault("no end", raw))?;
         let mut lines = lines.split("\r\n");
         let start = lines.next().unwrap_or_default().to_owned();
         let fields = lines.map(parse_field).collect::<io::Result<Fields>>()?;
@@ -111,7 +111,11 @@ impl Head {
     /// The value of a field that is there at most once.
     pub fn value(&self, name: &str) -> Option<&str> {
         let values = self.values(name);
-        assert!(values.len() < 2, "{name} more than once in {:#?}", self.fields);
+        assert!(
+            values.len() < 2,
+            "{name} more than once in {:#?}",
+            self.fields
+        );
         values.first().copied()
     }
 
@@ -162,7 +166,10 @@ pub enum Framing {
 /// The framing that the fields announce, or `otherwise`.
 pub fn framing(head: &Head, otherwise: Framing) -> io::Result<Framing> {
     let lengths = head.values("content-length");
-    match (head.values("transfer-encoding").as_slice(), lengths.as_slice()) {
+    match (
+        head.values("transfer-encoding").as_slice(),
+        lengths.as_slice(),
+    ) {
         ([], []) => Ok(otherwise),
         (["chunked"], []) => Ok(Framing::Chunked),
         ([], [length]) => match length.parse() {
@@ -316,12 +323,17 @@ impl Reader {
             let line = self.until(b"\r\n")?;
             match &line[..line.len() - 2] {
                 [] => return Ok(()),
-                line => body.trailers.push(parse_field(&String::from_utf8_lossy(line))?),
+                line => body
+                    .trailers
+                    .push(parse_field(&String::from_utf8_lossy(line))?),
             }
         }
     }
 }
 
 fn fault(what: &str, seen: &[u8]) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("{what}: {}", show(seen)))
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        format!("{what}: {}", show(seen)),
+    )
 }
