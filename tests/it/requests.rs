@@ -1,5 +1,7 @@
 //! What a client may send: everything that is not exactly HTTP/1.1 is refused at the border.
 
+use std::time::Duration;
+
 use crate::harness::client::{Client, Response, get, request};
 use crate::harness::{Origin, Proxy, Random, pattern, show};
 
@@ -314,7 +316,10 @@ fn a_body_over_the_limit_is_refused_by_length_and_by_chunks() {
     let over = [
         format!("Content-Length: 1001\r\n\r\n{}", "x".repeat(1001)),
         "Content-Length: 18446744073709551615\r\n\r\n".to_owned(),
-        "Transfer-Encoding: chunked\r\n\r\n3e9\r\n".to_owned(),
+        format!(
+            "Transfer-Encoding: chunked\r\n\r\n3e9\r\n{}",
+            "x".repeat(1001)
+        ),
         format!(
             "Transfer-Encoding: chunked\r\n\r\n3e8\r\n{}\r\n1\r\nx\r\n0\r\n\r\n",
             "x".repeat(1000)
@@ -415,6 +420,27 @@ fn a_head_that_never_ends_is_refused_at_the_limit() {
         }
     }
     check_refusal("endless", &mut client, 431);
+}
+
+#[test]
+fn chunk_extensions_and_trailers_that_never_end_are_refused() {
+    let origin = Origin::ok("never whole");
+    let proxy = Proxy::to(&origin);
+    for start in ["5;", "5\r\nhello\r\n0\r\nX-T: ", "5\r\nhello\r\n0\r\n"] {
+        let mut client = proxy.client();
+        client.send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
+        client.send(start);
+        let many = start.ends_with("0\r\n");
+        let piece = if many {
+            "X-T: v\r\n".repeat(128)
+        } else {
+            "x".repeat(1024)
+        };
+        while client.offer(piece.as_bytes()) && client.is_quiet_for(Duration::from_millis(1)) {}
+        let status = client.response_to("POST").status;
+        assert!([400, 413, 431].contains(&status), "{start:?}: {status}");
+    }
+    assert!(origin.requests().is_empty());
 }
 
 /// What is sent; the request line and the host that the origin sees.

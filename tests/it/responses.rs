@@ -155,7 +155,7 @@ fn pipelined_requests_are_answered_in_order() {
 #[test]
 fn a_client_that_asks_for_a_close_gets_it() {
     let origin = Origin::ok("fine");
-    let proxy = Proxy::to(&origin);
+    let proxy = Proxy::with(&origin).workers(1).start();
     for head in [
         "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
         "GET / HTTP/1.1\r\nHost: a\r\nConnection: x, Close\r\n\r\n",
@@ -283,7 +283,7 @@ fn informational_responses_are_passed_on_but_not_to_http_1_0() {
         let processing = "HTTP/1.1 102 Processing\r\n\r\n";
         [early.as_bytes(), processing.as_bytes(), &ok("done")].concat()
     });
-    let proxy = Proxy::to(&origin);
+    let proxy = Proxy::with(&origin).workers(1).start();
     let mut client = proxy.client();
     for _ in 0..2 {
         client.send(request("/"));
@@ -493,6 +493,45 @@ fn each_piece_of_a_request_arrives_before_the_next_is_sent() {
         assert!(piece.ends_with(wanted.as_bytes()), "{}", show(&piece));
     }
     assert_eq!(client.send("0\r\n\r\n").response_to("POST").text(), "all");
+}
+
+#[test]
+fn a_response_that_comes_byte_by_byte_is_the_same() {
+    let cases = [
+        "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX-A: b\r\n\r\nhello",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n\
+         3;x=\"y\"\r\nhel\r\n2\r\nlo\r\n0\r\nX-T: 1\r\n\r\n",
+        "HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
+        "HTTP/1.0 200 OK\r\n\r\nhello",
+    ];
+    let origin = Origin::scripted(move |c| {
+        c.expect_request()?;
+        c.send_slowly(cases[c.index], std::time::Duration::from_millis(1))
+    });
+    let proxy = Proxy::to(&origin);
+    for (number, case) in cases.iter().enumerate() {
+        let mut client = proxy.client();
+        let mut response = client.get("/");
+        if response.status == 103 {
+            response = client.response();
+        }
+        assert_eq!(response.text(), "hello", "{case:?}");
+        origin.wait_end(number);
+    }
+}
+
+#[test]
+fn a_head_of_an_upstream_that_never_ends_is_502() {
+    let origin = Origin::scripted(|c| {
+        c.expect_request()?;
+        c.send("HTTP/1.1 200 OK\r\nX-Endless: ")?;
+        loop {
+            c.send([b'x'; 1024])?;
+        }
+    });
+    let proxy = Proxy::to(&origin);
+    assert_eq!(get(proxy.address(), "/").status, 502);
+    assert_ne!(origin.wait_end(0), "done");
 }
 
 #[test]
