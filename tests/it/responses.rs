@@ -342,16 +342,6 @@ fn a_refusal_instead_of_a_continue_reaches_the_client_without_the_body() {
 }
 
 #[test]
-fn an_expectation_that_is_unknown_is_417_or_passed_on() {
-    let origin = Origin::ok("whatever");
-    let proxy = Proxy::to(&origin);
-    let mut client = proxy.client();
-    client.send("GET / HTTP/1.1\r\nHost: a\r\nExpect: a-miracle\r\n\r\n");
-    let status = client.response().status;
-    assert!([200, 417].contains(&status), "{status}");
-}
-
-#[test]
 fn chunks_with_extensions_and_trailers_come_through() {
     let origin = Origin::answering(|_| {
         b"HTTP/1.1 200 OK\r\nTrailer: X-Sum\r\nTransfer-Encoding: chunked\r\n\r\n\
