@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -131,7 +131,7 @@ impl Builder {
         path
     }
 
-    fn command(&self, file: &PathBuf) -> Command {
+    fn command(&self, file: &Path) -> Command {
         match self.descriptors {
             None => {
                 let mut command = Command::new(BINARY);
@@ -290,6 +290,8 @@ pub struct Proxy {
     stderr: Lines,
     stdout: Lines,
     log: PathBuf,
+    /// Data processes that a test asked for: one may outlive a master that the test killed.
+    seen: Mutex<Vec<u32>>,
     _directory: Directory,
 }
 
@@ -335,6 +337,7 @@ impl Proxy {
             stderr,
             stdout,
             log,
+            seen: Mutex::default(),
             _directory: directory,
         };
         proxy.address = eventually("the proxy to listen", || {
@@ -362,9 +365,11 @@ impl Proxy {
 
     /// The pid of the data process.
     pub fn data_pid(&self) -> u32 {
-        eventually("the data process", || {
+        let pid = eventually("the data process", || {
             children(self.pid()).first().copied().ok_or("no child")
-        })
+        });
+        self.seen.lock().unwrap().push(pid);
+        pid
     }
 
     pub fn stderr(&self) -> Vec<String> {
@@ -474,6 +479,12 @@ impl Drop for Proxy {
     fn drop(&mut self) {
         if matches!(self.master.try_wait(), Ok(None)) {
             end(&mut self.master);
+        }
+        for pid in self.seen.lock().unwrap().drain(..) {
+            let program = std::fs::read_link(format!("/proc/{pid}/exe"));
+            if program.is_ok_and(|program| program == Path::new(BINARY)) {
+                send(pid, Signal::KILL);
+            }
         }
         let lines = self.stderr();
         if std::thread::panicking() {
