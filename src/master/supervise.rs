@@ -17,6 +17,9 @@ use crate::process::restart::Backoff;
 /// What the data process may take for its end beyond the time that its connections have.
 const DRAIN_EXTRA: Duration = Duration::from_secs(5);
 
+/// No drain is waited for longer; a bound for the clock.
+const DRAIN_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
 /// Exit code when connections were cut.
 const FORCED: u8 = 2;
 
@@ -202,7 +205,7 @@ impl Supervisor {
             tracing::error!("cannot tell the data process to stop: {error}");
             process.kill();
         }
-        let until = Instant::now() + self.shutdown_timeout + DRAIN_EXTRA;
+        let until = Instant::now() + self.shutdown_timeout.min(DRAIN_MAX) + DRAIN_EXTRA;
         self.phase = Phase::Draining { until };
         None
     }

@@ -386,7 +386,13 @@ mod tests {
     #[test]
     fn what_is_not_understood_is_an_error() {
         let (ours, theirs) = Socket::pair().unwrap();
-        for text in ["", "start", "listener x 1", "ready x io_uring", "drained so"] {
+        for text in [
+            "",
+            "start",
+            "listener x 1",
+            "ready x io_uring",
+            "drained so",
+        ] {
             let message = Report::Failed {
                 message: text.to_owned(),
             };
