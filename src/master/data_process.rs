@@ -36,7 +36,7 @@ impl DataProcess {
     pub fn start(sources: &[u8], listeners: &[Listener]) -> io::Result<DataProcess> {
         let (ours, theirs) = Socket::pair()?;
         let child = Command::new("/proc/self/exe")
-            .arg0("warpdrive: data process")
+            .arg0("warpdrive:")
             .arg(ARGUMENT)
             .stdin(Stdio::from(theirs.into_descriptor()))
             // Ctrl-C in a terminal is for `master` alone.

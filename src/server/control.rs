@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::io::Interest;
 use tokio::net::UnixDatagram;
 use tokio::sync::mpsc::{Receiver, Sender};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::names::{Answer, Names};
 use super::workers::Workers;
@@ -81,8 +81,11 @@ impl Control {
                 Phase::Serving => LOOK_SERVING,
                 Phase::Draining { .. } | Phase::Stopping { .. } => LOOK_ENDING,
             };
-            if let Ok(Some(event)) = timeout(look, self.events.recv()).await {
-                phase = self.obey(event, phase);
+            match timeout(look, self.events.recv()).await {
+                Ok(Some(event)) => phase = self.obey(event, phase),
+                // Nobody is left who could say anything.
+                Ok(None) => sleep(look).await,
+                Err(_) => {}
             }
         }
     }
@@ -149,4 +152,33 @@ async fn relay(socket: &Socket, events: &Sender<Event>) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::runtime::Builder;
+    use tokio::sync::mpsc::channel;
+
+    use super::*;
+
+    #[test]
+    fn orders_become_events_and_the_end_is_one() {
+        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+        let (ours, theirs) = Socket::pair().unwrap();
+        runtime.block_on(async {
+            let (sender, mut events) = channel(1);
+            tokio::spawn(listen(Arc::new(theirs), sender));
+            for order in [Order::<io::Stdin>::Drain, Order::Stop] {
+                let expected = format!("{order:?}");
+                ours.send(&order).unwrap();
+                let Some(Event::Order(order)) = events.recv().await else {
+                    panic!("no order");
+                };
+                assert_eq!(format!("{order:?}"), expected);
+            }
+            drop(ours);
+            assert!(matches!(events.recv().await, Some(Event::MasterGone)));
+            assert!(events.recv().await.is_none());
+        });
+    }
 }

@@ -249,3 +249,72 @@ fn by_worker(
         false => Err("a worker without a listening socket".to_owned()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use rustix::fs::MemfdFlags;
+
+    use super::*;
+
+    type Counts = Result<Vec<usize>, &'static str>;
+
+    #[test]
+    fn every_worker_gets_its_own_sockets() {
+        let cases: [(&[usize], usize, Counts); 4] = [
+            (&[0, 1, 0, 1], 2, Ok(vec![2, 2])),
+            (&[1, 0, 0], 2, Ok(vec![2, 1])),
+            (&[0, 0], 2, Err("a worker without a listening socket")),
+            (
+                &[0, 2, 1],
+                2,
+                Err("a listening socket for a worker that does not exist"),
+            ),
+        ];
+        for (owners, workers, expected) in cases {
+            let socket = || TcpListener::bind(("127.0.0.1", 0)).unwrap();
+            let sockets = owners.iter().map(|owner| (*owner, socket())).collect();
+            let lists = by_worker(sockets, workers);
+            let counts = lists.map(|lists| lists.iter().map(Vec::len).collect::<Vec<_>>());
+            assert_eq!(counts, expected.map_err(str::to_owned));
+        }
+    }
+
+    #[test]
+    fn the_instructions_end_with_start() {
+        let sources = Sources {
+            file: None,
+            environment: vec![("WARPDRIVE_HTTP_PORT".to_owned(), "0".to_owned())],
+        };
+        let file = || {
+            let memory = rustix::fs::memfd_create("test", MemfdFlags::CLOEXEC).unwrap();
+            let mut memory = File::from(memory);
+            memory.write_all(&sources.encode()).unwrap();
+            Order::Configuration(memory)
+        };
+        let cases = [
+            (vec![file(), Order::Start], Ok(true)),
+            (vec![file(), Order::Drain], Ok(false)),
+            (vec![Order::Stop], Ok(false)),
+            (vec![file()], Ok(false)),
+            (
+                vec![Order::Start],
+                Err("told to start without a configuration".to_owned()),
+            ),
+        ];
+        for (orders, expected) in cases {
+            let (ours, theirs) = Socket::pair().unwrap();
+            for order in orders {
+                ours.send(&order).unwrap();
+            }
+            drop(ours);
+            let received = receive_instructions(&theirs);
+            let received = received.map(|instructions| match instructions {
+                Some(instructions) => instructions.sources == sources,
+                None => false,
+            });
+            assert_eq!(received, expected);
+        }
+    }
+}
