@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use lexopt::{Arg, Parser};
 
 use crate::config::{Diagnostic, Sources};
-use crate::{master, plan};
+use crate::{master, plan, server};
 
 const HELP: &str = "\
 WarpDrive, a reverse proxy
@@ -32,6 +32,12 @@ enum Command {
 
 /// Does what the arguments of this process say.
 pub fn main() -> ExitCode {
+    if std::env::args_os()
+        .nth(1)
+        .is_some_and(|word| word == master::ARGUMENT)
+    {
+        return server::run();
+    }
     match parse(Parser::from_env()) {
         Ok(Command::Run(file)) => match Sources::load(file.as_deref()) {
             // The only call of `run`.

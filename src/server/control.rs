@@ -1,0 +1,184 @@
+//! The control thread once the workers run: obeys `master`, passes new addresses on, drains.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::net;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::io::Interest;
+use tokio::net::UnixDatagram;
+use tokio::sync::mpsc::{Receiver, Sender};
+use tokio::time::{sleep, timeout};
+
+use super::names::{Answer, Names};
+use super::workers::Workers;
+use crate::process::orders::{Order, Received, Socket};
+use crate::worker::Message;
+
+/// How often the threads of the workers are looked at while they run, and while they end.
+const LOOK_SERVING: Duration = Duration::from_millis(250);
+const LOOK_ENDING: Duration = Duration::from_millis(10);
+
+/// What cut connections may take to be cleaned up.
+const STOP_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// What the control thread waits for.
+#[derive(Debug)]
+pub enum Event {
+    Order(Order),
+    /// The socket pair is closed: there is no `master` any more.
+    MasterGone,
+    Answer(Answer),
+}
+
+/// The running process.
+pub struct Control {
+    pub workers: Workers,
+    pub names: Names,
+    pub events: Receiver<Event>,
+    pub shutdown_timeout: Duration,
+}
+
+enum Phase {
+    Serving,
+    Draining { until: Option<Instant> },
+    Stopping { until: Instant },
+}
+
+impl Control {
+    /// Until everything has ended. Not 0 if that was not asked for.
+    pub async fn run(mut self) -> ExitCode {
+        let mut phase = Phase::Serving;
+        loop {
+            let running = self.workers.running();
+            if let Phase::Serving = phase {
+                if running < self.workers.count() {
+                    tracing::error!("a worker ended that should run");
+                    // The others cannot serve its socket: all start anew.
+                    self.workers.tell(&Message::Stop);
+                    self.workers.join_ended();
+                    return ExitCode::FAILURE;
+                }
+            } else if running == 0 {
+                self.workers.join_ended();
+                return ExitCode::SUCCESS;
+            }
+            phase = match phase {
+                Phase::Draining { until: Some(until) } if until <= Instant::now() => {
+                    tracing::warn!("cutting what still runs after {:?}", self.shutdown_timeout);
+                    self.stop()
+                }
+                Phase::Stopping { until } if until <= Instant::now() => {
+                    tracing::error!("{running} workers do not end");
+                    self.workers.join_ended();
+                    return ExitCode::SUCCESS;
+                }
+                phase => phase,
+            };
+            let look = match phase {
+                Phase::Serving => LOOK_SERVING,
+                Phase::Draining { .. } | Phase::Stopping { .. } => LOOK_ENDING,
+            };
+            match timeout(look, self.events.recv()).await {
+                Ok(Some(event)) => phase = self.obey(event, phase),
+                // Nobody is left who could say anything.
+                Ok(None) => sleep(look).await,
+                Err(_) => {}
+            }
+        }
+    }
+
+    fn obey(&mut self, event: Event, phase: Phase) -> Phase {
+        match (event, phase) {
+            (Event::Order(Order::Drain), Phase::Serving) => self.drain(),
+            (Event::MasterGone, Phase::Serving) => {
+                tracing::error!("the master process is gone: draining");
+                self.drain()
+            }
+            (Event::Order(Order::Stop), Phase::Serving | Phase::Draining { .. }) => self.stop(),
+            (Event::Answer(answer), phase) => {
+                for table in self.names.learn(answer) {
+                    self.workers.tell(&Message::Endpoints(table));
+                }
+                phase
+            }
+            // Said again, or too late.
+            (Event::Order(_) | Event::MasterGone, phase) => phase,
+        }
+    }
+
+    fn drain(&self) -> Phase {
+        self.workers.tell(&Message::Drain);
+        Phase::Draining {
+            // An end beyond the clock never comes.
+            until: Instant::now().checked_add(self.shutdown_timeout),
+        }
+    }
+
+    fn stop(&self) -> Phase {
+        self.workers.tell(&Message::Stop);
+        Phase::Stopping {
+            until: Instant::now() + STOP_TIMEOUT,
+        }
+    }
+}
+
+/// Makes events of what `master` says, until it has said its last word.
+pub async fn listen(socket: Arc<Socket>, events: Sender<Event>) {
+    let end = match relay(&socket, &events).await {
+        Ok(()) => "the socket is closed".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    tracing::debug!("no more orders: {end}");
+    // Without a control loop nobody needs to know.
+    let _ = events.send(Event::MasterGone).await;
+}
+
+async fn relay(socket: &Socket, events: &Sender<Event>) -> io::Result<()> {
+    // Only to be woken: tokio has no type for sequenced packets, and its `AsyncFd` is unsafe.
+    let copy = net::UnixDatagram::from(socket.as_fd().try_clone_to_owned()?);
+    copy.set_nonblocking(true)?;
+    let readable = UnixDatagram::from_std(copy)?;
+    let receive = || match socket.try_receive()? {
+        Received::Message(order) => Ok(Some(order)),
+        Received::Nothing => Err(io::ErrorKind::WouldBlock.into()),
+        Received::End => Ok(None),
+    };
+    while let Some(order) = readable.async_io(Interest::READABLE, receive).await? {
+        if events.send(Event::Order(order)).await.is_err() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::runtime::Builder;
+    use tokio::sync::mpsc::channel;
+
+    use super::*;
+
+    #[test]
+    fn orders_become_events_and_the_end_is_one() {
+        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+        let (ours, theirs) = Socket::pair().unwrap();
+        runtime.block_on(async {
+            let (sender, mut events) = channel(1);
+            tokio::spawn(listen(Arc::new(theirs), sender));
+            for order in [Order::<io::Stdin>::Drain, Order::Stop] {
+                let expected = format!("{order:?}");
+                ours.send(&order).unwrap();
+                let Some(Event::Order(order)) = events.recv().await else {
+                    panic!("no order");
+                };
+                assert_eq!(format!("{order:?}"), expected);
+            }
+            drop(ours);
+            assert!(matches!(events.recv().await, Some(Event::MasterGone)));
+            assert!(events.recv().await.is_none());
+        });
+    }
+}
