@@ -32,10 +32,7 @@ enum Command {
 
 /// Does what the arguments of this process say.
 pub fn main() -> ExitCode {
-    if std::env::args_os()
-        .nth(1)
-        .is_some_and(|word| word == master::ARGUMENT)
-    {
+    if std::env::args_os().nth(1).is_some_and(|word| word == master::ARGUMENT) {
         return server::run();
     }
     match parse(Parser::from_env()) {

@@ -55,12 +55,10 @@ impl LogWriter {
     fn spawn(output: impl Write + Send + 'static, name: String) -> io::Result<LogWriter> {
         let (sender, buffers) = crossbeam_channel::bounded(BUFFERS_MAX);
         let (alive, ended) = crossbeam_channel::bounded(0);
-        thread::Builder::new()
-            .name("log-writer".to_owned())
-            .spawn(move || {
-                write_all(output, &buffers, &name);
-                drop(alive);
-            })?;
+        thread::Builder::new().name("log-writer".to_owned()).spawn(move || {
+            write_all(output, &buffers, &name);
+            drop(alive);
+        })?;
         Ok(LogWriter { sender, ended })
     }
 
@@ -77,11 +75,7 @@ impl LogWriter {
 }
 
 fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(FILE_MODE)
-        .open(path)
+    OpenOptions::new().append(true).create(true).mode(FILE_MODE).open(path)
 }
 
 fn write_all(mut output: impl Write, buffers: &Receiver<Vec<u8>>, name: &str) {

@@ -24,49 +24,12 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "sys",
         ],
     ),
-    (
-        "worker",
-        &[
-            "proxy",
-            "plan",
-            "net",
-            "tls",
-            "upstream",
-            "cache",
-            "wasm",
-            "telemetry",
-            "sys",
-        ],
-    ),
-    (
-        "proxy",
-        &[
-            "plan",
-            "route",
-            "http",
-            "middleware",
-            "cache",
-            "upstream",
-            "wasm",
-            "net",
-            "telemetry",
-        ],
-    ),
+    ("worker", &["proxy", "plan", "net", "tls", "upstream", "cache", "wasm", "telemetry", "sys"]),
+    ("proxy", &["plan", "route", "http", "middleware", "cache", "upstream", "wasm", "net", "telemetry"]),
     // Of upstream, net and telemetry only the types of their settings.
     (
         "plan",
-        &[
-            "config",
-            "route",
-            "http",
-            "middleware",
-            "cache",
-            "upstream",
-            "wasm",
-            "net",
-            "tls",
-            "telemetry",
-        ],
+        &["config", "route", "http", "middleware", "cache", "upstream", "wasm", "net", "tls", "telemetry"],
     ),
     ("route", &["http"]),
     ("middleware", &["http"]),
@@ -90,10 +53,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("toml", &["config"]),
     ("serde", &["config"]),
     ("libc", &["sys"]),
-    (
-        "rustix",
-        &["sys", "net", "master", "process", "server", "worker"],
-    ),
+    ("rustix", &["sys", "net", "master", "process", "server", "worker"]),
     ("socket2", &["master", "server"]),
     ("signal_hook", &["master", "server"]),
     ("httparse", &["http"]),
@@ -139,10 +99,7 @@ fn check_none(what: &str, found: Vec<String>) {
 }
 
 fn table<'a>(table: &'a [(&str, &'a [&'a str])], key: &str) -> Option<&'a [&'a str]> {
-    table
-        .iter()
-        .find(|(name, _)| *name == key)
-        .map(|(_, list)| *list)
+    table.iter().find(|(name, _)| *name == key).map(|(_, list)| *list)
 }
 
 /// The modules named as `crate::x`, `crate::{x, y::…}` or, in `main`, `warpdrive::x`.
@@ -196,10 +153,7 @@ fn first_names(path: &str) -> Vec<String> {
 fn names_of_a_group_are_found() {
     let cases = [
         ("http::h1::parse;", vec!["http"]),
-        (
-            "{http, net::{self, Io}, plan};",
-            vec!["http", "net", "plan"],
-        ),
+        ("{http, net::{self, Io}, plan};", vec!["http", "net", "plan"]),
         ("{\n    a::b,\n    c,\n};", vec!["a", "c"]),
     ];
     for (path, names) in cases {
@@ -222,10 +176,7 @@ fn imports_point_down() {
         for (line, used) in modules_used(&source) {
             let is_module = table(MAY_USE, &used).is_some();
             if is_module && used != module && !allowed.contains(&used.as_str()) {
-                found.push(format!(
-                    "{}:{line}: {module} may not use {used}",
-                    source.path
-                ));
+                found.push(format!("{}:{line}: {module} may not use {used}", source.path));
             }
         }
     }
@@ -234,11 +185,8 @@ fn imports_point_down() {
 
 #[test]
 fn only_four_modules_name_the_configuration() {
-    let may: Vec<&str> = MAY_USE
-        .iter()
-        .filter(|(_, list)| list.contains(&"config"))
-        .map(|(name, _)| *name)
-        .collect();
+    let may: Vec<&str> =
+        MAY_USE.iter().filter(|(_, list)| list.contains(&"config")).map(|(name, _)| *name).collect();
     assert_eq!(may, ["cli", "master", "server", "plan"]);
 }
 
@@ -251,8 +199,7 @@ fn libraries_stay_in_their_homes() {
             let is_root = !source.code[..at].trim_end().ends_with([':', '.']);
             let after = source.code[at + word.len()..].trim_start();
             let before = source.code[..at].trim_end();
-            let is_path =
-                after.starts_with("::") || before.ends_with("use") && after.starts_with(';');
+            let is_path = after.starts_with("::") || before.ends_with("use") && after.starts_with(';');
             if !is_root || !is_path {
                 continue;
             }
@@ -356,11 +303,7 @@ fn functions_are_short() {
 #[test]
 fn lines_of_a_function_are_counted() {
     let text = "fn a(x: [u8; 2]) -> u8 {\n    1\n}\nfn b();\nfn c() {}\n";
-    let source = Source {
-        path: String::new(),
-        text: text.to_owned(),
-        code: text.to_owned(),
-    };
+    let source = Source { path: String::new(), text: text.to_owned(), code: text.to_owned() };
     let wanted = [("a".to_owned(), 1), ("c".to_owned(), 0)];
     assert_eq!(functions(&source), wanted);
 }
@@ -369,10 +312,7 @@ fn lines_of_a_function_are_counted() {
 fn names_say_what_things_are() {
     let mut found = Vec::new();
     for source in all("src") {
-        let below = source
-            .path
-            .trim_start_matches("src/")
-            .trim_end_matches(".rs");
+        let below = source.path.trim_start_matches("src/").trim_end_matches(".rs");
         for part in below.split('/').filter(|part| BANNED_NAMES.contains(part)) {
             found.push(format!("{}: {part}", source.path));
         }
@@ -384,9 +324,7 @@ fn names_say_what_things_are() {
                 continue;
             }
             // The last word of a type says what it is: `RouteContext` is a context.
-            let last = name
-                .rfind(char::is_uppercase)
-                .map_or(*name, |at| &name[at..]);
+            let last = name.rfind(char::is_uppercase).map_or(*name, |at| &name[at..]);
             if BANNED_NAMES.contains(&last.to_ascii_lowercase().as_str()) {
                 found.push(format!("{}:{}: {name}", source.path, source.line_of(*at)));
             }
@@ -399,10 +337,7 @@ fn names_say_what_things_are() {
 fn every_file_opens_with_what_it_is() {
     let silent = |source: &Source| !source.text.starts_with("//! ");
     let found = all("src").into_iter().chain(all("tests")).filter(silent);
-    check_none(
-        "files without an opening",
-        found.map(|source| source.path).collect(),
-    );
+    check_none("files without an opening", found.map(|source| source.path).collect());
 }
 
 #[test]

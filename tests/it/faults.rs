@@ -19,9 +19,7 @@ const GROWTH_KIB: u64 = 8 << 10;
 fn all_to(address: SocketAddr, more: &str) -> Builder {
     let port = address.port();
     let upstream = format!("[upstreams.app]\nhost = \"127.0.0.1\"\nport = {port}\n{more}\n");
-    Builder::new()
-        .toml(&upstream)
-        .route("app", "path_prefix = \"/\"")
+    Builder::new().toml(&upstream).route("app", "path_prefix = \"/\"")
 }
 
 /// Waits until a counter has stood still for a while; where it stands.
@@ -32,11 +30,7 @@ fn stalled(counter: &AtomicUsize) -> usize {
         if now != last.0 {
             last = (now, Instant::now());
         }
-        if now > 0 && last.1.elapsed() > QUIET {
-            Ok(now)
-        } else {
-            Err(now)
-        }
+        if now > 0 && last.1.elapsed() > QUIET { Ok(now) } else { Err(now) }
     })
 }
 
@@ -54,10 +48,7 @@ fn a_refused_connection_is_502() {
 #[test]
 fn a_socket_that_is_not_there_is_502() {
     let upstream = "[upstreams.app]\nsocket = \"/nonexistent/socket\"\n";
-    let proxy = Builder::new()
-        .toml(upstream)
-        .route("app", "path_prefix = \"/\"")
-        .start();
+    let proxy = Builder::new().toml(upstream).route("app", "path_prefix = \"/\"").start();
     assert_eq!(get(proxy.address(), "/").status, 502);
 }
 
@@ -85,9 +76,7 @@ fn an_origin_that_comes_back_is_used_at_once() {
 #[test]
 fn a_connection_that_is_not_accepted_in_time_is_504() {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    socket
-        .bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())
-        .unwrap();
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
     socket.listen(0).unwrap();
     let listener = TcpListener::from(socket);
     let address = listener.local_addr().unwrap();
@@ -100,11 +89,7 @@ fn a_connection_that_is_not_accepted_in_time_is_504() {
     let proxy = all_to(address, "connect_timeout = \"300ms\"").start();
     let start = Instant::now();
     assert_eq!(get(proxy.address(), "/").status, 504);
-    assert!(
-        start.elapsed() < Duration::from_secs(3),
-        "{:?}",
-        start.elapsed()
-    );
+    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
     assert!(!proxy.log_line(504).text("reason").is_empty());
 }
 
@@ -139,10 +124,7 @@ fn an_upstream_that_falls_silent_within_a_body_is_cut() {
     });
     let proxy = Proxy::with_upstream(&origin, "read_timeout = \"300ms\"").start();
     let mut client = proxy.client();
-    let broken = client
-        .send(request("/"))
-        .try_response_to("GET")
-        .expect_err("a cut body");
+    let broken = client.send(request("/")).try_response_to("GET").expect_err("a cut body");
     assert_eq!(broken.body, b"hello");
     assert_eq!(origin.wait_end(0), "done");
     assert!(!proxy.log_line(200).text("reason").is_empty());
@@ -152,10 +134,7 @@ fn an_upstream_that_falls_silent_within_a_body_is_cut() {
 fn a_slow_upstream_that_keeps_talking_is_not_cut() {
     let origin = Origin::scripted(|c| {
         c.expect_request()?;
-        c.send_slowly(
-            "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc",
-            Duration::from_millis(20),
-        )
+        c.send_slowly("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc", Duration::from_millis(20))
     });
     let proxy = Proxy::with_upstream(&origin, "read_timeout = \"300ms\"").start();
     assert_eq!(get(proxy.address(), "/").text(), "abc");
@@ -212,11 +191,7 @@ fn a_request_that_may_be_repeated_survives_a_dead_reused_connection() {
         let mut client = proxy.client();
         assert_eq!(client.get("/").text(), "first");
         let response = client.send(sent).response();
-        assert_eq!(
-            (response.status, response.text().as_str()),
-            (200, "again"),
-            "{sent:?}"
-        );
+        assert_eq!((response.status, response.text().as_str()), (200, "again"), "{sent:?}");
         let requests = origin.requests();
         assert_eq!(requests.len(), 3);
         assert_eq!(requests[1].body, requests[2].body);
@@ -241,11 +216,7 @@ fn a_post_that_was_written_is_never_sent_again() {
     assert_eq!(client.get("/").text(), "first");
     client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi");
     assert_eq!(client.response_to("POST").status, 502);
-    let posts = origin
-        .requests()
-        .iter()
-        .filter(|r| r.method() == "POST")
-        .count();
+    let posts = origin.requests().iter().filter(|r| r.method() == "POST").count();
     assert_eq!(posts, 1);
 }
 
@@ -264,11 +235,7 @@ fn a_post_after_an_idle_connection_died_arrives_at_most_once() {
         client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi");
         let status = client.response_to("POST").status;
         assert!([200, 502].contains(&status), "{status}");
-        let posts = origin
-            .requests()
-            .iter()
-            .filter(|r| r.method() == "POST")
-            .count();
+        let posts = origin.requests().iter().filter(|r| r.method() == "POST").count();
         assert!(posts <= round + 1, "{posts} of {}", round + 1);
         if status == 502 {
             client = proxy.client();
@@ -289,11 +256,7 @@ fn a_client_that_resets_ends_the_exchange_and_its_upstream_connection() {
     let start = Instant::now();
     client.reset();
     assert_eq!(origin.wait_end(0), "done");
-    assert!(
-        start.elapsed() < Duration::from_secs(2),
-        "{:?}",
-        start.elapsed()
-    );
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
     assert!(!proxy.log_line(499).text("reason").is_empty());
 }
 
@@ -315,12 +278,7 @@ fn a_client_that_resets_within_the_response_ends_the_exchange() {
     client.until("hello");
     client.reset();
     origin.wait_end(0);
-    assert_eq!(
-        proxy
-            .log_lines(1, |line| !line.text("reason").is_empty())
-            .len(),
-        1
-    );
+    assert_eq!(proxy.log_lines(1, |line| !line.text("reason").is_empty()).len(), 1);
 }
 
 #[test]
@@ -360,9 +318,7 @@ fn a_request_body_that_ends_too_early_never_looks_whole() {
         let origin = Origin::ok("never");
         let proxy = Proxy::to(&origin);
         let mut client = proxy.client();
-        client.send(format!(
-            "POST / HTTP/1.1\r\nHost: a\r\n{framing}\r\n\r\n{part}"
-        ));
+        client.send(format!("POST / HTTP/1.1\r\nHost: a\r\n{framing}\r\n\r\n{part}"));
         client.half_close();
         let (answer, _) = client.rest();
         assert!(!answer.starts_with(b"HTTP/1.1 200"), "{framing}");
@@ -375,9 +331,7 @@ fn a_request_body_that_ends_too_early_never_looks_whole() {
 #[test]
 fn a_head_that_comes_too_slowly_is_408() {
     let origin = Origin::ok("never");
-    let proxy = Proxy::with(&origin)
-        .limit("head_timeout = \"300ms\"")
-        .start();
+    let proxy = Proxy::with(&origin).limit("head_timeout = \"300ms\"").start();
     // Silence within a head, and a head that comes byte by byte: the whole of it counts.
     for drips in [false, true] {
         let mut client = proxy.client();
@@ -387,29 +341,20 @@ fn a_head_that_comes_too_slowly_is_408() {
             if drips {
                 client.offer(b"x");
             }
-            assert!(
-                start.elapsed() < Duration::from_secs(5),
-                "no answer, drips: {drips}"
-            );
+            assert!(start.elapsed() < Duration::from_secs(5), "no answer, drips: {drips}");
         }
         assert_eq!(client.response().status, 408, "drips: {drips}");
         client.expect_end();
     }
     let lines = proxy.log_lines(2, |line| line.status() == 408);
-    assert!(
-        lines.iter().all(|line| !line.text("reason").is_empty()),
-        "{lines:#?}"
-    );
+    assert!(lines.iter().all(|line| !line.text("reason").is_empty()), "{lines:#?}");
     assert_eq!(origin.connections(), 0);
 }
 
 #[test]
 fn an_idle_connection_is_closed_without_a_word() {
     let origin = Origin::ok("fine");
-    let proxy = Proxy::with(&origin)
-        .limit("idle_timeout = \"300ms\"")
-        .limit("head_timeout = \"5s\"")
-        .start();
+    let proxy = Proxy::with(&origin).limit("idle_timeout = \"300ms\"").limit("head_timeout = \"5s\"").start();
     let mut client = proxy.client();
     assert_eq!(client.get("/").status, 200);
     assert_eq!(client.expect_end(), End::Closed);
@@ -419,9 +364,7 @@ fn an_idle_connection_is_closed_without_a_word() {
 #[test]
 fn a_request_body_that_stalls_is_408() {
     let origin = Origin::ok("never");
-    let proxy = Proxy::with(&origin)
-        .limit("body_timeout = \"300ms\"")
-        .start();
+    let proxy = Proxy::with(&origin).limit("body_timeout = \"300ms\"").start();
     let mut client = proxy.client();
     client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhello");
     assert_eq!(client.response_to("POST").status, 408);
@@ -434,10 +377,7 @@ fn a_request_body_that_stalls_is_408() {
 #[test]
 fn a_request_body_below_the_least_rate_is_408() {
     let origin = Origin::ok("never");
-    let proxy = Proxy::with(&origin)
-        .limit("body_timeout = \"500ms\"")
-        .limit("min_rate = 1000")
-        .start();
+    let proxy = Proxy::with(&origin).limit("body_timeout = \"500ms\"").limit("min_rate = 1000").start();
     let mut client = proxy.client();
     client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n");
     let start = Instant::now();
@@ -459,9 +399,7 @@ fn pouring() -> (Origin, Arc<AtomicUsize>) {
                 c.send(ok("small"))?;
                 continue;
             }
-            c.send(format!(
-                "HTTP/1.1 200 OK\r\nContent-Length: {LARGE}\r\n\r\n"
-            ))?;
+            c.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {LARGE}\r\n\r\n"))?;
             c.send_counted(&body, &counter)?;
         }
         Ok(())
@@ -480,19 +418,14 @@ fn a_client_that_reads_slowly_does_not_grow_memory() {
     let gone = stalled(&sent);
     assert!(gone < LARGE, "everything went somewhere");
     let grown = proxy.resident_kib().saturating_sub(before);
-    assert!(
-        grown < GROWTH_KIB,
-        "grew by {grown} KiB with {gone} bytes taken"
-    );
+    assert!(grown < GROWTH_KIB, "grew by {grown} KiB with {gone} bytes taken");
     assert!(client.response().body == pattern(LARGE), "the body changed");
 }
 
 #[test]
 fn a_client_that_takes_nothing_is_cut() {
     let (origin, _) = pouring();
-    let proxy = Proxy::with(&origin)
-        .limit("body_timeout = \"300ms\"")
-        .start();
+    let proxy = Proxy::with(&origin).limit("body_timeout = \"300ms\"").start();
     let mut client = proxy.client();
     client.send(request("/"));
     let end = origin.wait_end(0);
@@ -504,9 +437,7 @@ fn a_client_that_takes_nothing_is_cut() {
 /// Uploads [`LARGE`] bytes from a thread of its own and counts what is taken.
 fn upload(client: &mut Client, taken: &Arc<AtomicUsize>) -> std::thread::JoinHandle<bool> {
     use std::io::Write as _;
-    client.send(format!(
-        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {LARGE}\r\n\r\n"
-    ));
+    client.send(format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {LARGE}\r\n\r\n"));
     let (mut sender, taken): (Stream, _) = (client.sender(), Arc::clone(taken));
     std::thread::spawn(move || {
         pattern(LARGE).chunks(16 * 1024).all(|piece| {
@@ -538,10 +469,7 @@ fn an_upload_to_an_origin_that_stalls_does_not_grow_memory() {
     let gone = stalled(&taken);
     assert!(gone < LARGE, "everything went somewhere");
     let grown = proxy.resident_kib().saturating_sub(before);
-    assert!(
-        grown < GROWTH_KIB,
-        "grew by {grown} KiB with {gone} bytes taken"
-    );
+    assert!(grown < GROWTH_KIB, "grew by {grown} KiB with {gone} bytes taken");
     go.open();
     assert!(sending.join().unwrap(), "the upload was cut");
     assert_eq!(client.response_to("POST").text(), "right");

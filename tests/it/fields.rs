@@ -30,31 +30,14 @@ fn hop_by_hop_fields_of_a_request_do_not_cross() {
     );
     assert_eq!(client.response_to("POST").status, 200);
     let seen = origin.only_request();
-    for name in [
-        "x-named",
-        "x-also",
-        "keep-alive",
-        "proxy-connection",
-        "te",
-        "upgrade",
-    ] {
+    for name in ["x-named", "x-also", "keep-alive", "proxy-connection", "te", "upgrade"] {
         assert!(!seen.head.has(name), "{name} in {:#?}", seen.head.fields);
     }
-    let named = seen
-        .head
-        .values("connection")
-        .join(",")
-        .to_ascii_lowercase();
-    assert!(
-        !named.contains("x-named") && !named.contains("close"),
-        "{named}"
-    );
+    let named = seen.head.values("connection").join(",").to_ascii_lowercase();
+    assert!(!named.contains("x-named") && !named.contains("close"), "{named}");
     assert_eq!(seen.head.value("x-kept"), Some("1"));
     // Naming them in Connection does not take away what the message needs.
-    assert_eq!(
-        (seen.head.value("host"), seen.body.as_slice()),
-        (Some("a"), b"hi".as_slice())
-    );
+    assert_eq!((seen.head.value("host"), seen.body.as_slice()), (Some("a"), b"hi".as_slice()));
 }
 
 #[test]
@@ -105,10 +88,7 @@ fn check_own(seen: &Request) {
     assert_eq!(head.value("x-forwarded-proto"), Some("http"));
     assert_eq!(head.value("x-forwarded-host"), Some("shop.test"));
     let port = head.value("x-forwarded-port").unwrap_or_default();
-    assert!(
-        port.parse::<u16>().is_ok() && port != "6666",
-        "port {port:?}"
-    );
+    assert!(port.parse::<u16>().is_ok() && port != "6666", "port {port:?}");
     let id = head.value("x-request-id").unwrap_or_default();
     assert!(id.len() >= 16 && id != "spoofed-id", "id {id:?}");
     let start = head.value("x-request-start").unwrap_or_default();
@@ -169,11 +149,7 @@ fn fields_that_steer_an_application_server_are_removed() {
         let name = name.to_ascii_lowercase();
         name.starts_with("x-accel-") || name.starts_with("x-sendfile")
     };
-    let left: Vec<_> = head
-        .fields
-        .iter()
-        .filter(|(name, _)| steering(name))
-        .collect();
+    let left: Vec<_> = head.fields.iter().filter(|(name, _)| steering(name)).collect();
     assert!(left.is_empty(), "{left:?}");
 }
 
@@ -187,29 +163,15 @@ fn the_access_log_tells_each_exchange() {
     let line = proxy.log_line(200);
     assert_eq!(line.text("method"), "POST");
     assert!(line.text("path").starts_with("/p/"), "{line:?}");
-    assert!(
-        line.text("host")
-            .to_ascii_lowercase()
-            .starts_with("shop.test"),
-        "{line:?}"
-    );
+    assert!(line.text("host").to_ascii_lowercase().starts_with("shop.test"), "{line:?}");
     assert!(line.text("client").contains("127.0.0.1"), "{line:?}");
-    assert!(
-        !line.text("upstream").is_empty() && !line.text("route").is_empty(),
-        "{line:?}"
-    );
+    assert!(!line.text("upstream").is_empty() && !line.text("route").is_empty(), "{line:?}");
     assert_eq!(line.text("protocol"), "HTTP/1.1");
     assert_eq!(line.text("reason"), "", "nothing to explain in {line:?}");
-    assert!(
-        line.number("bytes_out") >= 12 && line.number("bytes_in") >= 5,
-        "{line:?}"
-    );
+    assert!(line.number("bytes_out") >= 12 && line.number("bytes_in") >= 5, "{line:?}");
     assert!(line.number("duration_ms") < 10_000, "{line:?}");
     let seen = origin.only_request();
-    assert_eq!(
-        Some(line.text("request_id")),
-        seen.head.value("x-request-id")
-    );
+    assert_eq!(Some(line.text("request_id")), seen.head.value("x-request-id"));
 }
 
 #[test]
@@ -236,9 +198,7 @@ fn the_log_can_be_in_the_combined_format_on_stdout() {
     get(proxy.address(), "/seen?q");
     crate::harness::eventually("the line on stdout", || {
         let lines = proxy.stdout();
-        let found = lines
-            .iter()
-            .any(|l| l.contains("\"GET /seen?q HTTP/1.1\" 200 4"));
+        let found = lines.iter().any(|l| l.contains("\"GET /seen?q HTTP/1.1\" 200 4"));
         crate::harness::holds(found, lines)
     });
 }

@@ -66,10 +66,7 @@ impl Latch {
         let guard = self.0.0.lock().unwrap();
         let waited = self.0.1.wait_timeout_while(guard, BOUND, |open| !*open);
         match waited.unwrap().1.timed_out() {
-            true => Err(io::Error::new(
-                io::ErrorKind::TimedOut,
-                "the latch stayed shut",
-            )),
+            true => Err(io::Error::new(io::ErrorKind::TimedOut, "the latch stayed shut")),
             false => Ok(()),
         }
     }

@@ -41,13 +41,10 @@ fn a_drain_finishes_what_runs_and_closes_what_is_idle() {
         proxy.signal(signal);
         assert_eq!(idle.expect_end(), End::Closed);
         assert_eq!(fresh.expect_end(), End::Closed);
-        eventually(
-            "new connections to be refused",
-            || match Client::try_connect(proxy.address()) {
-                Ok(_) => Err("accepted"),
-                Err(_) => Ok(()),
-            },
-        );
+        eventually("new connections to be refused", || match Client::try_connect(proxy.address()) {
+            Ok(_) => Err("accepted"),
+            Err(_) => Ok(()),
+        });
         go.open();
         let response = busy.response();
         assert_eq!(response.text(), "answered");
@@ -65,11 +62,7 @@ fn a_drain_with_nothing_to_do_is_quick() {
     get(proxy.address(), "/");
     let start = Instant::now();
     assert_eq!(proxy.terminate(), 0);
-    assert!(
-        start.elapsed() < Duration::from_secs(2),
-        "{:?}",
-        start.elapsed()
-    );
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
 }
 
 #[test]
@@ -90,19 +83,13 @@ fn a_second_signal_ends_at_once() {
 #[test]
 fn a_drain_ends_at_its_timeout() {
     let (origin, _go) = waiting();
-    let mut proxy = Proxy::with(&origin)
-        .server("shutdown_timeout = \"300ms\"")
-        .start();
+    let mut proxy = Proxy::with(&origin).server("shutdown_timeout = \"300ms\"").start();
     let mut busy = proxy.client();
     busy.send(request("/wait"));
     origin.wait_requests(1);
     let start = Instant::now();
     assert_eq!(proxy.terminate(), 0);
-    assert!(
-        start.elapsed() < Duration::from_secs(3),
-        "{:?}",
-        start.elapsed()
-    );
+    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
     busy.expect_end();
 }
 
@@ -137,10 +124,7 @@ fn connections_that_come_while_there_is_no_data_process_are_served() {
     proxy.signal_data_process(Signal::KILL);
     eventually("the data process to be gone", || {
         let state = std::fs::read_to_string(format!("/proc/{before}/stat"));
-        holds(
-            state.is_err() || state.is_ok_and(|s| s.contains(") Z ")),
-            before,
-        )
+        holds(state.is_err() || state.is_ok_and(|s| s.contains(") Z ")), before)
     });
     let mut clients: Vec<Client> = (0..20).map(|_| proxy.client()).collect();
     for client in &mut clients {
@@ -154,16 +138,11 @@ fn the_data_process_does_not_outlive_its_master() {
     let proxy = Proxy::to(&origin);
     let data = Pid::from_raw(proxy.data_pid().cast_signed()).unwrap();
     proxy.signal(Signal::KILL);
-    eventually("the end of the data process", || {
-        match test_kill_process(data) {
-            Err(_) => Ok(()),
-            Ok(()) => {
-                let stat = std::fs::read_to_string(format!("/proc/{}/stat", data.as_raw_nonzero()));
-                holds(
-                    stat.as_ref().is_ok_and(|stat| stat.contains(") Z ")),
-                    stat.ok(),
-                )
-            }
+    eventually("the end of the data process", || match test_kill_process(data) {
+        Err(_) => Ok(()),
+        Ok(()) => {
+            let stat = std::fs::read_to_string(format!("/proc/{}/stat", data.as_raw_nonzero()));
+            holds(stat.as_ref().is_ok_and(|stat| stat.contains(") Z ")), stat.ok())
         }
     });
 }
@@ -249,14 +228,8 @@ fn running_out_of_descriptors_neither_kills_nor_spins() {
     let before = proxy.processor_time();
     let start = Instant::now();
     clients[119].is_quiet_for(Duration::from_secs(1));
-    let (used, passed) = (
-        proxy.processor_time().saturating_sub(before),
-        start.elapsed(),
-    );
-    assert!(
-        used < passed.max(QUIET) / 3,
-        "{used:?} of processor time in {passed:?}"
-    );
+    let (used, passed) = (proxy.processor_time().saturating_sub(before), start.elapsed());
+    assert!(used < passed.max(QUIET) / 3, "{used:?} of processor time in {passed:?}");
     drop(clients);
     eventually("it to serve again", || {
         let response = Client::connect(proxy.address()).offer_and_read("/");
@@ -278,11 +251,7 @@ fn connections_of_one_address_over_the_limit_are_refused_with_429() {
     let proxy = Proxy::with(&origin).limit("connections_per_ip = 2").start();
     let _kept = check_connection_limit(&proxy, 429);
     let mut other = Client::connect_from(Ipv4Addr::new(127, 0, 0, 2), proxy.address());
-    assert_eq!(
-        other.get("/").status,
-        200,
-        "another address has its own count"
-    );
+    assert_eq!(other.get("/").status, 200, "another address has its own count");
 }
 
 /// Two connections are served, the third is refused; one that leaves makes room.
@@ -352,39 +321,24 @@ fn routes_are_tried_in_document_order() {
         let mut client = proxy.client();
         client.send(format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n"));
         let response = client.response();
-        let seen = if response.status == 200 {
-            response.text()
-        } else {
-            response.status.to_string()
-        };
+        let seen = if response.status == 200 { response.text() } else { response.status.to_string() };
         assert_eq!(seen, wanted, "{host}{path}");
     }
     let mut client = proxy.client();
     client.send("GET http://admin.test/abs HTTP/1.1\r\nHost: any.test\r\n\r\n");
-    assert_eq!(
-        client.response().text(),
-        "admin /abs",
-        "the target's host is the host"
-    );
+    assert_eq!(client.response().text(), "admin /abs", "the target's host is the host");
     let lines = proxy.log_lines(5, |line| line.status() == 404);
-    assert!(
-        lines.iter().all(|line| !line.text("reason").is_empty()),
-        "{lines:#?}"
-    );
+    assert!(lines.iter().all(|line| !line.text("reason").is_empty()), "{lines:#?}");
 }
 
 #[test]
 fn instances_take_turns() {
     let names = ["a", "b", "c"];
     let origins: Vec<Origin> = names.into_iter().map(named).collect();
-    let instances: String = origins
-        .iter()
-        .map(|origin| format!("[[upstreams.app.instances]]\n{}", origin.toml()))
-        .collect();
+    let instances: String =
+        origins.iter().map(|origin| format!("[[upstreams.app.instances]]\n{}", origin.toml())).collect();
     let proxy = Builder::new()
-        .toml(&format!(
-            "[upstreams.app]\nstrategy = \"round_robin\"\n{instances}"
-        ))
+        .toml(&format!("[upstreams.app]\nstrategy = \"round_robin\"\n{instances}"))
         .route("app", "path_prefix = \"/\"")
         .workers(1)
         .start();
@@ -392,10 +346,7 @@ fn instances_take_turns() {
     for _ in 0..9 {
         assert_eq!(client.get("/").status, 200);
     }
-    let counts: Vec<usize> = origins
-        .iter()
-        .map(|origin| origin.requests().len())
-        .collect();
+    let counts: Vec<usize> = origins.iter().map(|origin| origin.requests().len()).collect();
     assert_eq!(counts, [3, 3, 3]);
 }
 
@@ -404,10 +355,7 @@ fn a_name_is_resolved() {
     let origin = Origin::ok("by name");
     let port = origin.address().port();
     let upstream = format!("[upstreams.app]\nhost = \"localhost\"\nport = {port}\n");
-    let proxy = Builder::new()
-        .toml(&upstream)
-        .route("app", "path_prefix = \"/\"")
-        .start();
+    let proxy = Builder::new().toml(&upstream).route("app", "path_prefix = \"/\"").start();
     assert_eq!(get(proxy.address(), "/").text(), "by name");
 }
 
@@ -439,15 +387,10 @@ fn the_environment_alone_is_enough() {
 #[test]
 fn a_bad_variable_is_named() {
     let mut command = Command::new(BINARY);
-    command
-        .current_dir(std::env::temp_dir())
-        .env("WARPDRIVE_TARGET_PORT", "many");
+    command.current_dir(std::env::temp_dir()).env("WARPDRIVE_TARGET_PORT", "many");
     let refused = run(&mut command);
     assert_eq!(refused.code, Some(1), "{refused:?}");
-    assert!(
-        refused.stderr.contains("WARPDRIVE_TARGET_PORT"),
-        "{refused:?}"
-    );
+    assert!(refused.stderr.contains("WARPDRIVE_TARGET_PORT"), "{refused:?}");
 }
 
 #[test]
@@ -473,19 +416,10 @@ fn check_tells_by_its_exit_code() {
     let wrong = [
         ("[serve]", "serve"),
         ("[[routes]]\npath_prefix = \"/x\"\nupstream = \"ap\"", "app"),
-        (
-            "[[routes]]\npath_prefix = \"x\"\nupstream = \"app\"",
-            "path_prefix",
-        ),
-        (
-            "[[routes]]\npath_regex = \"^/x\"\nupstream = \"app\"",
-            "path_regex",
-        ),
+        ("[[routes]]\npath_prefix = \"x\"\nupstream = \"app\"", "path_prefix"),
+        ("[[routes]]\npath_regex = \"^/x\"\nupstream = \"app\"", "path_regex"),
         ("[upstreams.b]\nhost = \"127.0.0.1\"\nport = 99999", "port"),
-        (
-            "[upstreams.b]\nhost = \"127.0.0.1\"\nport = 1\nread_timeout = \"soon\"",
-            "read_timeout",
-        ),
+        ("[upstreams.b]\nhost = \"127.0.0.1\"\nport = 1\nread_timeout = \"soon\"", "read_timeout"),
         ("this is no TOML", "warpdrive.toml:"),
     ];
     for (text, told) in wrong {
@@ -493,15 +427,8 @@ fn check_tells_by_its_exit_code() {
         let said = format!("{}{}", seen.stdout, seen.stderr);
         assert_eq!(seen.code, Some(1), "{text}: {said}");
         assert!(said.contains(told), "{text}: {said}");
-        assert!(
-            said.contains("warpdrive.toml:"),
-            "{text}: no place in {said}"
-        );
-        assert_eq!(
-            Proxy::with(&origin).toml(text).run().code,
-            Some(1),
-            "{text}: run"
-        );
+        assert!(said.contains("warpdrive.toml:"), "{text}: no place in {said}");
+        assert_eq!(Proxy::with(&origin).toml(text).run().code, Some(1), "{text}: run");
     }
     let absent = run(Command::new(BINARY).args(["check", "-c", "/nonexistent/file"]));
     assert_eq!(absent.code, Some(1), "{absent:?}");
@@ -538,8 +465,5 @@ fn nothing_is_lost_while_many_clients_come_and_go() {
         }
     });
     assert!(!failed.into_inner());
-    assert_eq!(
-        proxy.log_lines(1600, |line| line.status() == 200).len(),
-        1600
-    );
+    assert_eq!(proxy.log_lines(1600, |line| line.status() == 200).len(), 1600);
 }

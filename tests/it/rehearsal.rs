@@ -21,10 +21,7 @@ fn the_echo_origin_tells_what_it_got() {
     let mut client = to(&origin);
     client.send("POST /x HTTP/1.1\r\nHost: a\r\nX-Request-Id: 7\r\nContent-Length: 2\r\n\r\nhi");
     let told = client.response_to("POST").text();
-    assert_eq!(
-        told,
-        "POST /x HTTP/1.1\nHost: a\nContent-Length: 2\n\nhi\n\n"
-    );
+    assert_eq!(told, "POST /x HTTP/1.1\nHost: a\nContent-Length: 2\n\nhi\n\n");
     assert_eq!(told, describe(&origin.only_request()));
     assert_eq!(client.get("/2").status, 200);
     assert_eq!(origin.requests()[1].connection, 0);
@@ -44,12 +41,7 @@ fn a_split_request_arrives_as_one() {
                   2;x\r\nhi\r\n0\r\nX-T: 1\r\n\r\n";
     for place in 0..bytes.len() {
         client.send_split(bytes, &[place]);
-        assert!(
-            client
-                .response_to("POST")
-                .text()
-                .ends_with("\n\nhi\n\nX-T: 1")
-        );
+        assert!(client.response_to("POST").text().ends_with("\n\nhi\n\nX-T: 1"));
     }
     assert_eq!(origin.requests()[0].chunk_lines, ["2;x", "0"]);
 }
@@ -57,30 +49,10 @@ fn a_split_request_arrives_as_one() {
 #[test]
 fn a_response_is_read_by_its_framing() {
     let cases = [
-        (
-            "GET",
-            "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi",
-            Framing::Length(2),
-            "hi",
-        ),
-        (
-            "HEAD",
-            "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n",
-            Framing::Nothing,
-            "",
-        ),
-        (
-            "GET",
-            "HTTP/1.1 304 X Y\r\nContent-Length: 2\r\n\r\n",
-            Framing::Nothing,
-            "",
-        ),
-        (
-            "GET",
-            "HTTP/1.0 200 OK\r\n\r\nhi",
-            Framing::UntilClose,
-            "hi",
-        ),
+        ("GET", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi", Framing::Length(2), "hi"),
+        ("HEAD", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n", Framing::Nothing, ""),
+        ("GET", "HTTP/1.1 304 X Y\r\nContent-Length: 2\r\n\r\n", Framing::Nothing, ""),
+        ("GET", "HTTP/1.0 200 OK\r\n\r\nhi", Framing::UntilClose, "hi"),
         (
             "GET",
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nh\r\n1\r\ni\r\n0\r\n\r\n",
@@ -96,11 +68,7 @@ fn a_response_is_read_by_its_framing() {
         let mut client = to(&origin);
         client.send(format!("{method} / HTTP/1.1\r\nHost: a\r\n\r\n"));
         let response = client.response_to(method);
-        assert_eq!(
-            (response.framing, response.text().as_str()),
-            (framing, body),
-            "{bytes:?}"
-        );
+        assert_eq!((response.framing, response.text().as_str()), (framing, body), "{bytes:?}");
         assert_eq!(client.expect_end(), End::Closed);
     }
 }
@@ -110,21 +78,9 @@ fn a_broken_response_tells_what_came() {
     let cases = [
         ("", false, ""),
         ("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhi", true, "hi"),
-        (
-            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n",
-            true,
-            "hi",
-        ),
-        (
-            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhix\r\n",
-            true,
-            "hi",
-        ),
-        (
-            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n 2\r\nhi\r\n",
-            true,
-            "",
-        ),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n", true, "hi"),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhix\r\n", true, "hi"),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n 2\r\nhi\r\n", true, ""),
         ("HTTP/1.1 200 OK\r\nTransfer-Encoding: x\r\n\r\n", true, ""),
         ("HTTP/1.1 200 OK\r\nContent-Length: +2\r\n\r\nhi", true, ""),
         ("HTTP/1.1 204 No\r\nContent-Length: 0\r\n\r\n", true, ""),
@@ -176,21 +132,13 @@ fn an_origin_stalls_until_it_is_told() {
         c.send(ok(got.target()))
     });
     let path = origin.toml();
-    let path = path
-        .trim()
-        .trim_start_matches("socket = ")
-        .trim_matches('"');
+    let path = path.trim().trim_start_matches("socket = ").trim_matches('"');
     let stream = std::os::unix::net::UnixStream::connect(path).unwrap();
     let mut stream = Stream::Unix(stream);
     stream.bound_waits(QUIET).unwrap();
-    stream
-        .write_all(b"GET /unix HTTP/1.1\r\nHost: a\r\n\r\n")
-        .unwrap();
+    stream.write_all(b"GET /unix HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
     let mut reader = Reader::new(stream);
-    assert_eq!(
-        reader.head().unwrap_err().kind(),
-        std::io::ErrorKind::TimedOut
-    );
+    assert_eq!(reader.head().unwrap_err().kind(), std::io::ErrorKind::TimedOut);
     go.open();
     assert!(reader.head().unwrap().has("content-length"));
 }
@@ -199,8 +147,7 @@ fn an_origin_stalls_until_it_is_told() {
 fn what_is_sent_into_a_full_socket_is_counted() {
     let sent = std::sync::Arc::new(AtomicUsize::new(0));
     let theirs = std::sync::Arc::clone(&sent);
-    let origin =
-        Origin::scripted(move |c: &mut Connection| c.send_counted(&pattern(64 << 20), &theirs));
+    let origin = Origin::scripted(move |c: &mut Connection| c.send_counted(&pattern(64 << 20), &theirs));
     let mut client = to(&origin);
     assert!(client.until("\0").len() < 1000);
     let so_far = sent.load(Ordering::SeqCst);
@@ -250,8 +197,5 @@ fn numbers_repeat_with_their_seed() {
 fn a_command_is_run_to_its_end() {
     let ended = run(Command::new("sh").args(["-c", "echo out; echo err >&2; exit 3"]));
     assert_eq!(ended.code, Some(3));
-    assert_eq!(
-        (ended.stdout.as_str(), ended.stderr.as_str()),
-        ("out", "err")
-    );
+    assert_eq!((ended.stdout.as_str(), ended.stderr.as_str()), ("out", "err"));
 }

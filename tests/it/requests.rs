@@ -31,11 +31,7 @@ fn check_refusal(name: &str, client: &mut Client, status: u16) {
     assert_eq!(response.status, status, "{name}: {response:#?}");
     assert_eq!(response.head.value("connection"), Some("close"), "{name}");
     let (rest, _) = client.rest();
-    assert!(
-        rest.is_empty(),
-        "{name}: more than one answer: {}",
-        show(&rest)
-    );
+    assert!(rest.is_empty(), "{name}: more than one answer: {}", show(&rest));
 }
 
 fn check_log(proxy: &Proxy, statuses: &[u16]) {
@@ -196,35 +192,17 @@ fn chunks_that_are_not_exact_are_refused() {
         ("a space after the size", "5 \r\nhello\r\n0\r\n\r\n"),
         ("a space before the size", " 5\r\nhello\r\n0\r\n\r\n"),
         ("a size that is no number", "g\r\nhello\r\n0\r\n\r\n"),
-        (
-            "a size of 17 digits",
-            "10000000000000005\r\nhello\r\n0\r\n\r\n",
-        ),
-        (
-            "a size of 2^64 - 1",
-            "ffffffffffffffff0\r\nhello\r\n0\r\n\r\n",
-        ),
+        ("a size of 17 digits", "10000000000000005\r\nhello\r\n0\r\n\r\n"),
+        ("a size of 2^64 - 1", "ffffffffffffffff0\r\nhello\r\n0\r\n\r\n"),
         ("no line end after the chunk", "5\r\nhello0\r\n\r\n"),
         ("a chunk longer than it says", "4\r\nhello\r\n0\r\n\r\n"),
         ("a bare line feed after the size", "5\nhello\r\n0\r\n\r\n"),
         ("a bare line feed after the chunk", "5\r\nhello\n0\r\n\r\n"),
-        (
-            "a bare carriage return after the size",
-            "5\rhello\r\n0\r\n\r\n",
-        ),
-        (
-            "a bare line feed in an extension",
-            "5;a\nb\r\nhello\r\n0\r\n\r\n",
-        ),
+        ("a bare carriage return after the size", "5\rhello\r\n0\r\n\r\n"),
+        ("a bare line feed in an extension", "5;a\nb\r\nhello\r\n0\r\n\r\n"),
         ("a bare line feed at the end", "5\r\nhello\r\n0\r\n\n"),
-        (
-            "a trailer without a colon",
-            "5\r\nhello\r\n0\r\nX-A\r\n\r\n",
-        ),
-        (
-            "a folded trailer",
-            "5\r\nhello\r\n0\r\nX-A: b\r\n c\r\n\r\n",
-        ),
+        ("a trailer without a colon", "5\r\nhello\r\n0\r\nX-A\r\n\r\n"),
+        ("a folded trailer", "5\r\nhello\r\n0\r\nX-A: b\r\n c\r\n\r\n"),
         ("a NUL in a trailer", "5\r\nhello\r\n0\r\nX-A: b\0c\r\n\r\n"),
     ];
     let origin = Origin::ok("never whole");
@@ -260,11 +238,7 @@ fn chunk_extensions_are_dropped_and_trailers_passed_on() {
 fn trailers_that_would_change_the_message_do_not_cross() {
     let origin = Origin::ok("got it");
     let proxy = Proxy::to(&origin);
-    for field in [
-        "Content-Length: 3",
-        "Transfer-Encoding: chunked",
-        "Host: evil",
-    ] {
+    for field in ["Content-Length: 3", "Transfer-Encoding: chunked", "Host: evil"] {
         let mut client = proxy.client();
         client.send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
         client.send(format!("2\r\nhi\r\n0\r\n{field}\r\nX-Fine: 1\r\n\r\n"));
@@ -285,10 +259,7 @@ fn a_refusal_can_be_read_by_a_client_that_is_still_sending() {
     let heads = [
         (format!("POST / HTTP/1.1\r\nHost: a\r\n{long}"), 413),
         (format!("POST / HTTP/1.1\r\nHost: a b\r\n{long}"), 400),
-        (
-            format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n{long}"),
-            400,
-        ),
+        (format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n{long}"), 400),
         (format!("POST / HTTP/2.0\r\nHost: a\r\n{long}"), 505),
     ];
     let body = pattern(1 << 20);
@@ -308,22 +279,13 @@ fn a_body_over_the_limit_is_refused_by_length_and_by_chunks() {
     let proxy = Proxy::with(&origin).limit("request_body = 1000").start();
     let at_limit = [
         format!("Content-Length: 1000\r\n\r\n{}", "x".repeat(1000)),
-        format!(
-            "Transfer-Encoding: chunked\r\n\r\n3e8\r\n{}\r\n0\r\n\r\n",
-            "x".repeat(1000)
-        ),
+        format!("Transfer-Encoding: chunked\r\n\r\n3e8\r\n{}\r\n0\r\n\r\n", "x".repeat(1000)),
     ];
     let over = [
         format!("Content-Length: 1001\r\n\r\n{}", "x".repeat(1001)),
         "Content-Length: 18446744073709551615\r\n\r\n".to_owned(),
-        format!(
-            "Transfer-Encoding: chunked\r\n\r\n3e9\r\n{}",
-            "x".repeat(1001)
-        ),
-        format!(
-            "Transfer-Encoding: chunked\r\n\r\n3e8\r\n{}\r\n1\r\nx\r\n0\r\n\r\n",
-            "x".repeat(1000)
-        ),
+        format!("Transfer-Encoding: chunked\r\n\r\n3e9\r\n{}", "x".repeat(1001)),
+        format!("Transfer-Encoding: chunked\r\n\r\n3e8\r\n{}\r\n1\r\nx\r\n0\r\n\r\n", "x".repeat(1000)),
     ];
     for rest in at_limit {
         let mut client = proxy.client();
@@ -335,11 +297,7 @@ fn a_body_over_the_limit_is_refused_by_length_and_by_chunks() {
         client.send(format!("POST / HTTP/1.1\r\nHost: a\r\n{rest}"));
         check_refusal(&rest[..30], &mut client, 413);
     }
-    assert_eq!(
-        origin.requests().len(),
-        2,
-        "no request over the limit is whole"
-    );
+    assert_eq!(origin.requests().len(), 2, "no request over the limit is whole");
     check_log(&proxy, &[413; 4]);
 }
 
@@ -349,51 +307,15 @@ fn heads_over_a_limit_are_refused() {
     let proxy = Proxy::to(&origin);
     let fields = |count: usize| -> String { (0..count).map(|n| format!("X-{n}: v\r\n")).collect() };
     let cases = [
-        (
-            format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", fields(99)),
-            200,
-        ),
-        (
-            format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", fields(100)),
-            431,
-        ),
-        (
-            format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", fields(1000)),
-            431,
-        ),
-        (
-            format!(
-                "GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n",
-                "x".repeat(30_000)
-            ),
-            200,
-        ),
-        (
-            format!(
-                "GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n",
-                "x".repeat(33_000)
-            ),
-            431,
-        ),
-        (
-            format!(
-                "GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n",
-                "x".repeat(200_000)
-            ),
-            431,
-        ),
-        (
-            format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(8191)),
-            200,
-        ),
-        (
-            format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(8192)),
-            414,
-        ),
-        (
-            format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(100_000)),
-            414,
-        ),
+        (format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", fields(99)), 200),
+        (format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", fields(100)), 431),
+        (format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", fields(1000)), 431),
+        (format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(30_000)), 200),
+        (format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(33_000)), 431),
+        (format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(200_000)), 431),
+        (format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(8191)), 200),
+        (format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(8192)), 414),
+        (format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(100_000)), 414),
     ];
     for (bytes, status) in &cases {
         let mut client = proxy.client();
@@ -431,17 +353,9 @@ fn chunk_extensions_and_trailers_that_never_end_are_refused() {
         client.send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
         client.send(start);
         let many = start.ends_with("0\r\n");
-        let piece = if many {
-            "X-T: v\r\n".repeat(128)
-        } else {
-            "x".repeat(1024)
-        };
-        let mut quiet =
-            || client.offer(piece.as_bytes()) && client.is_quiet_for(Duration::from_millis(1));
-        assert!(
-            !(0..1024).all(|_| quiet()),
-            "{start:?}: 1 MiB of it was taken"
-        );
+        let piece = if many { "X-T: v\r\n".repeat(128) } else { "x".repeat(1024) };
+        let mut quiet = || client.offer(piece.as_bytes()) && client.is_quiet_for(Duration::from_millis(1));
+        assert!(!(0..1024).all(|_| quiet()), "{start:?}: 1 MiB of it was taken");
         let status = client.response_to("POST").status;
         assert!([400, 413, 431].contains(&status), "{start:?}: {status}");
     }
@@ -510,18 +424,9 @@ fn the_path_is_forwarded_in_its_normal_form() {
 fn valid_requests() -> Vec<(&'static str, Vec<u8>)> {
     let long = "z".repeat(3000);
     let texts = [
-        (
-            "GET",
-            "GET /plain?q=1 HTTP/1.1\r\nHost: a\r\nX-A: b\r\n\r\n".to_owned(),
-        ),
-        (
-            "GET",
-            "\r\nGET http://b.test/ HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(),
-        ),
-        (
-            "POST",
-            "POST /l HTTP/1.1\r\nHost: a\r\nContent-Length: 11\r\n\r\nhello\r\n\r\nyo".to_owned(),
-        ),
+        ("GET", "GET /plain?q=1 HTTP/1.1\r\nHost: a\r\nX-A: b\r\n\r\n".to_owned()),
+        ("GET", "\r\nGET http://b.test/ HTTP/1.1\r\nHost: a\r\n\r\n".to_owned()),
+        ("POST", "POST /l HTTP/1.1\r\nHost: a\r\nContent-Length: 11\r\n\r\nhello\r\n\r\nyo".to_owned()),
         (
             "POST",
             "POST /c HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n\
@@ -530,19 +435,11 @@ fn valid_requests() -> Vec<(&'static str, Vec<u8>)> {
         ),
         (
             "PUT",
-            format!(
-                "PUT /long HTTP/1.1\r\nHost: a\r\nX-Long: {long}\r\nContent-Length: 3000\r\n\r\n{long}"
-            ),
+            format!("PUT /long HTTP/1.1\r\nHost: a\r\nX-Long: {long}\r\nContent-Length: 3000\r\n\r\n{long}"),
         ),
-        (
-            "HEAD",
-            "HEAD /head HTTP/1.1\r\nHost: a\r\nCookie: a=b; c=d\r\n\r\n".to_owned(),
-        ),
+        ("HEAD", "HEAD /head HTTP/1.1\r\nHost: a\r\nCookie: a=b; c=d\r\n\r\n".to_owned()),
     ];
-    texts
-        .into_iter()
-        .map(|(method, text)| (method, text.into_bytes()))
-        .collect()
+    texts.into_iter().map(|(method, text)| (method, text.into_bytes())).collect()
 }
 
 #[test]
@@ -554,10 +451,8 @@ fn any_split_of_valid_requests_gives_the_same_result() {
         (response.status, response.text())
     };
     let valid = valid_requests();
-    let whole: Vec<_> = valid
-        .iter()
-        .map(|(method, bytes)| answer(proxy.client().send(bytes), method))
-        .collect();
+    let whole: Vec<_> =
+        valid.iter().map(|(method, bytes)| answer(proxy.client().send(bytes), method)).collect();
     assert!(whole.iter().all(|(status, _)| *status == 200), "{whole:#?}");
 
     let mut random = Random::seeded(0x5eed);
@@ -566,9 +461,7 @@ fn any_split_of_valid_requests_gives_the_same_result() {
         // Two requests behind each other, split anywhere, also between and across them.
         let (first, second) = (random.below(valid.len()), random.below(valid.len()));
         let bytes = [&*valid[first].1, &*valid[second].1].concat();
-        let mut places: Vec<usize> = (0..=random.below(4))
-            .map(|_| random.below(bytes.len()))
-            .collect();
+        let mut places: Vec<usize> = (0..=random.below(4)).map(|_| random.below(bytes.len())).collect();
         places.sort_unstable();
         client.send_split(&bytes, &places);
         for which in [first, second] {

@@ -51,10 +51,7 @@ fn faulty_heads_of_an_upstream_are_502_and_its_connection_is_not_used_again() {
         assert_eq!(origin.connections(), number + 1, "{name}: tried again");
     }
     let lines = proxy.log_lines(FAULTS.len(), |line| line.status() == 502);
-    assert!(
-        lines.iter().all(|line| !line.text("reason").is_empty()),
-        "{lines:#?}"
-    );
+    assert!(lines.iter().all(|line| !line.text("reason").is_empty()), "{lines:#?}");
 }
 
 #[test]
@@ -116,10 +113,7 @@ fn a_body_that_breaks_is_truncated_for_the_client_too() {
         assert_eq!(origin.wait_end(number), "done", "{fault:?}");
     }
     let lines = proxy.log_lines(faults.len(), |line| line.status() == 200);
-    assert!(
-        lines.iter().all(|line| !line.text("reason").is_empty()),
-        "{lines:#?}"
-    );
+    assert!(lines.iter().all(|line| !line.text("reason").is_empty()), "{lines:#?}");
 }
 
 #[test]
@@ -141,12 +135,7 @@ fn pipelined_requests_are_answered_in_order() {
     let proxy = Proxy::to(&origin);
     let mut client = proxy.client();
     let paths: Vec<String> = (0..20).map(|n| format!("/{n}")).collect();
-    client.send(
-        paths
-            .iter()
-            .flat_map(|path| request(path))
-            .collect::<Vec<u8>>(),
-    );
+    client.send(paths.iter().flat_map(|path| request(path)).collect::<Vec<u8>>());
     for path in &paths {
         assert_eq!(client.response().text(), *path);
     }
@@ -164,18 +153,10 @@ fn a_client_that_asks_for_a_close_gets_it() {
     ] {
         let mut client = proxy.client();
         let response = client.send(head).response();
-        assert_eq!(
-            (response.status, response.text().as_str()),
-            (200, "fine"),
-            "{head:?}"
-        );
+        assert_eq!((response.status, response.text().as_str()), (200, "fine"), "{head:?}");
         assert_eq!(client.expect_end(), End::Closed, "{head:?}");
     }
-    assert_eq!(
-        origin.connections(),
-        1,
-        "a close is between the client and us"
-    );
+    assert_eq!(origin.connections(), 1, "a close is between the client and us");
 }
 
 #[test]
@@ -194,8 +175,7 @@ fn an_http_1_0_client_that_asks_for_it_is_kept() {
 #[test]
 fn a_chunked_response_reaches_an_http_1_0_client_without_chunks() {
     let origin = Origin::answering(|_| {
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;e\r\nhello\r\n0\r\nX-T: 1\r\n\r\n"
-            .to_vec()
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;e\r\nhello\r\n0\r\nX-T: 1\r\n\r\n".to_vec()
     });
     let proxy = Proxy::to(&origin);
     let mut client = proxy.client();
@@ -222,10 +202,7 @@ fn a_response_that_ends_with_the_connection_is_delimited_anew() {
         }
         let mut client = proxy.client();
         let response = client.send("GET / HTTP/1.0\r\nHost: a\r\n\r\n").response();
-        assert_eq!(
-            (response.text().as_str(), response.framing),
-            ("all of it", Framing::UntilClose)
-        );
+        assert_eq!((response.text().as_str(), response.framing), ("all of it", Framing::UntilClose));
     }
 }
 
@@ -233,12 +210,8 @@ fn a_response_that_ends_with_the_connection_is_delimited_anew() {
 fn responses_without_a_body_keep_the_connection_in_step() {
     let origin = Origin::answering(|request| match request.target() {
         "/204" => b"HTTP/1.1 204 No Content\r\n\r\n".to_vec(),
-        "/304" => {
-            b"HTTP/1.1 304 Not Modified\r\nETag: \"x\"\r\nContent-Length: 10\r\n\r\n".to_vec()
-        }
-        "/304-chunked" => {
-            b"HTTP/1.1 304 Not Modified\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec()
-        }
+        "/304" => b"HTTP/1.1 304 Not Modified\r\nETag: \"x\"\r\nContent-Length: 10\r\n\r\n".to_vec(),
+        "/304-chunked" => b"HTTP/1.1 304 Not Modified\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec(),
         "/head-chunked" => b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec(),
         "/empty" => b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n".to_vec(),
         target => ok(target),
@@ -258,17 +231,9 @@ fn responses_without_a_body_keep_the_connection_in_step() {
     for (method, path, status, body) in cases {
         client.send(format!("{method} {path} HTTP/1.1\r\nHost: a\r\n\r\n"));
         let response = client.response_to(method);
-        assert_eq!(
-            (response.status, response.text().as_str()),
-            (status, body),
-            "{method} {path}"
-        );
+        assert_eq!((response.status, response.text().as_str()), (status, body), "{method} {path}");
         match path {
-            "/304" => assert_eq!(
-                response.head.value("content-length"),
-                Some("10"),
-                "{method}"
-            ),
+            "/304" => assert_eq!(response.head.value("content-length"), Some("10"), "{method}"),
             "/head" => assert_eq!(response.head.value("content-length"), Some("5")),
             _ => {}
         }
@@ -294,12 +259,7 @@ fn informational_responses_are_passed_on_but_not_to_http_1_0() {
         assert_eq!(client.response().text(), "done");
     }
     let mut old = proxy.client();
-    assert_eq!(
-        old.send("GET / HTTP/1.0\r\nHost: a\r\n\r\n")
-            .response()
-            .status,
-        200
-    );
+    assert_eq!(old.send("GET / HTTP/1.0\r\nHost: a\r\n\r\n").response().status, 200);
     assert_eq!(origin.connections(), 1);
 }
 
@@ -307,14 +267,11 @@ fn informational_responses_are_passed_on_but_not_to_http_1_0() {
 fn a_continue_comes_before_the_body_is_sent() {
     let origin = Origin::ok("stored");
     let proxy = Proxy::to(&origin);
-    for (length, body) in [
-        ("Content-Length: 5", "hello"),
-        ("Transfer-Encoding: chunked", "5\r\nhello\r\n0\r\n\r\n"),
-    ] {
+    for (length, body) in
+        [("Content-Length: 5", "hello"), ("Transfer-Encoding: chunked", "5\r\nhello\r\n0\r\n\r\n")]
+    {
         let mut client = proxy.client();
-        client.send(format!(
-            "PUT / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n{length}\r\n\r\n"
-        ));
+        client.send(format!("PUT / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n{length}\r\n\r\n"));
         assert_eq!(client.response_to("PUT").status, 100, "{length}");
         client.send(body);
         assert_eq!(client.response_to("PUT").text(), "stored", "{length}");
@@ -394,11 +351,7 @@ fn an_early_response_does_not_wait_for_the_request_body() {
     // The rest is taken and the connection kept, or it is closed: both are in order.
     if client.offer(&pattern(50_000)) && client.offer(&request("/")) {
         let (rest, _) = client.half_close().rest();
-        assert!(
-            rest.is_empty() || rest.starts_with(b"HTTP/1.1 200"),
-            "{}",
-            show(&rest)
-        );
+        assert!(rest.is_empty() || rest.starts_with(b"HTTP/1.1 200"), "{}", show(&rest));
     }
 }
 
@@ -421,19 +374,13 @@ fn an_early_response_that_closes_can_still_be_read() {
 
 #[test]
 fn each_piece_of_a_response_arrives_before_the_next_is_made() {
-    for head in [
-        "Transfer-Encoding: chunked\r\n",
-        "Content-Length: 4000\r\n",
-        "",
-    ] {
+    for head in ["Transfer-Encoding: chunked\r\n", "Content-Length: 4000\r\n", ""] {
         let (ask, asked) = mpsc::channel::<Option<String>>();
         let asked = Arc::new(Mutex::new(asked));
         let is_chunked = head.starts_with("Transfer");
         let origin = Origin::scripted(move |c| {
             c.expect_request()?;
-            c.send(format!(
-                "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n{head}\r\n"
-            ))?;
+            c.send(format!("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n{head}\r\n"))?;
             while let Ok(Some(event)) = asked.lock().unwrap().recv() {
                 c.send(match is_chunked {
                     true => format!("{:x}\r\n{event}\r\n", event.len()),
@@ -464,10 +411,7 @@ fn each_piece_of_a_request_arrives_before_the_next_is_sent() {
         c.expect_head()?;
         for _ in 0..10 {
             let piece = c.read_until("end")?;
-            tell.lock()
-                .unwrap()
-                .send(piece)
-                .map_err(std::io::Error::other)?;
+            tell.lock().unwrap().send(piece).map_err(std::io::Error::other)?;
         }
         c.send(ok("all"))
     });
@@ -476,9 +420,7 @@ fn each_piece_of_a_request_arrives_before_the_next_is_sent() {
     client.send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
     for number in 0..10 {
         client.send(format!("6\r\n{number}, end\r\n"));
-        let piece = told
-            .recv_timeout(crate::harness::BOUND)
-            .expect("the piece, now");
+        let piece = told.recv_timeout(crate::harness::BOUND).expect("the piece, now");
         let wanted = format!("{number}, end");
         assert!(piece.ends_with(wanted.as_bytes()), "{}", show(&piece));
     }
@@ -552,40 +494,17 @@ fn large_bodies_come_through_unchanged_both_ways() {
     let body = pattern(size);
     for path in ["/length", "/chunked"] {
         let mut client = proxy.client();
-        client.send(format!(
-            "PUT {path} HTTP/1.1\r\nHost: a\r\nContent-Length: {size}\r\n\r\n"
-        ));
+        client.send(format!("PUT {path} HTTP/1.1\r\nHost: a\r\nContent-Length: {size}\r\n\r\n"));
         client.send(&body);
-        assert!(
-            client.response_to("PUT").body == body,
-            "{path}: the body changed"
-        );
-        client.send(format!(
-            "PUT {path} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
-        ));
+        assert!(client.response_to("PUT").body == body, "{path}: the body changed");
+        client.send(format!("PUT {path} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"));
         for piece in body.chunks(70_001) {
-            client
-                .send(format!("{:X}\r\n", piece.len()))
-                .send(piece)
-                .send("\r\n");
+            client.send(format!("{:X}\r\n", piece.len())).send(piece).send("\r\n");
         }
         client.send("0\r\n\r\n");
-        assert!(
-            client.response_to("PUT").body == body,
-            "{path}: the body changed"
-        );
+        assert!(client.response_to("PUT").body == body, "{path}: the body changed");
     }
     let lines = proxy.log_lines(4, |line| line.status() == 200);
-    assert!(
-        lines
-            .iter()
-            .all(|line| line.number("bytes_out") >= size as u64),
-        "{lines:#?}"
-    );
-    assert!(
-        lines
-            .iter()
-            .all(|line| line.number("bytes_in") >= size as u64),
-        "{lines:#?}"
-    );
+    assert!(lines.iter().all(|line| line.number("bytes_out") >= size as u64), "{lines:#?}");
+    assert!(lines.iter().all(|line| line.number("bytes_in") >= size as u64), "{lines:#?}");
 }

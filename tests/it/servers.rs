@@ -20,9 +20,7 @@ impl Server {
     fn start(command: &mut Command, package: &str, mark: &str) -> Server {
         command.stdin(Stdio::null());
         let (reader, writer) = std::io::pipe().expect("a pipe for its output");
-        command
-            .stderr(writer.try_clone().expect("the pipe twice"))
-            .stdout(writer);
+        command.stderr(writer.try_clone().expect("the pipe twice")).stdout(writer);
         let child = match command.spawn() {
             Ok(child) => child,
             Err(error) => panic!(
@@ -43,10 +41,7 @@ impl Server {
         let mut server = Server { child, port: 0 };
         server.port = eventually(&format!("{package} to listen"), || {
             let lines = lines.lock().unwrap().clone();
-            lines
-                .iter()
-                .find_map(|line| port_after(line, mark))
-                .ok_or(lines)
+            lines.iter().find_map(|line| port_after(line, mark)).ok_or(lines)
         });
         server
     }
@@ -66,9 +61,7 @@ impl Server {
         let rackup = directory.join("config.ru");
         std::fs::write(&rackup, RACKUP).expect("a rackup file");
         let mut command = Command::new("puma");
-        command
-            .args(["-C", "-", "-b", "tcp://127.0.0.1:0"])
-            .arg(rackup);
+        command.args(["-C", "-", "-b", "tcp://127.0.0.1:0"]).arg(rackup);
         command.current_dir(directory);
         Server::start(&mut command, "puma", "http://127.0.0.1:")
     }
@@ -178,10 +171,7 @@ fn python_files(proxy: &Proxy, large: &[u8]) {
     assert_eq!(client.get("/absent").status, 404);
     client.send("HEAD /large HTTP/1.1\r\nHost: a\r\n\r\n");
     let head = client.response_to("HEAD").head;
-    assert_eq!(
-        head.value("content-length"),
-        Some(large.len().to_string().as_str())
-    );
+    assert_eq!(head.value("content-length"), Some(large.len().to_string().as_str()));
     client.send("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi");
     assert_eq!(client.response_to("PUT").status, 501, "python's own answer");
 }
@@ -190,20 +180,13 @@ fn node_exchanges(proxy: &Proxy) {
     let mut client = proxy.client();
     let response = client.get("/cable");
     assert_eq!(response.text(), "node GET /cable 0");
-    assert!(
-        response
-            .head
-            .value("x-seen-for")
-            .is_some_and(|from| from.contains("127.0.0.1"))
-    );
+    assert!(response.head.value("x-seen-for").is_some_and(|from| from.contains("127.0.0.1")));
     client.send("POST /cable/x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
     client.send("5;x\r\nhello\r\n0\r\n\r\n");
     assert_eq!(client.response_to("POST").text(), "node POST /cable/x 5");
     let events = client.get("/cable/events").text();
     assert_eq!(events, "data: 1\n\ndata: 2\n\ndata: 3\n\n");
-    client.send(
-        "GET /cable HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\nfirst.",
-    );
+    client.send("GET /cable HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\nfirst.");
     assert_eq!(client.head().word(1), "101");
     assert_eq!(client.until("."), b"first.");
     client.send("second.");
@@ -213,17 +196,11 @@ fn node_exchanges(proxy: &Proxy) {
 }
 
 fn puma_exchanges(proxy: &Proxy) {
-    assert_eq!(
-        get(proxy.address(), "/sidekiq/jobs?page=2").text(),
-        "puma GET /jobs?page=2 0"
-    );
+    assert_eq!(get(proxy.address(), "/sidekiq/jobs?page=2").text(), "puma GET /jobs?page=2 0");
     assert_eq!(get(proxy.address(), "/sidekiq").text(), "puma GET /? 0");
     let mut client = proxy.client();
     let body = pattern(1 << 20);
-    client.send(format!(
-        "POST /sidekiq/a HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n",
-        body.len()
-    ));
+    client.send(format!("POST /sidekiq/a HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", body.len()));
     client.send(&body);
     assert_eq!(client.response_to("POST").text(), "puma POST /a? 1048576");
     client.send("POST /sidekiq/b HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");

@@ -51,11 +51,7 @@ pub fn all(folder: &str) -> Vec<Source> {
     let read = |file: PathBuf| {
         let text = std::fs::read_to_string(&file).expect("a source file");
         let path = file.strip_prefix(root).expect("under the root");
-        Source {
-            path: path.display().to_string(),
-            code: blank(&text),
-            text,
-        }
+        Source { path: path.display().to_string(), code: blank(&text), text }
     };
     files.into_iter().map(read).collect()
 }
@@ -89,11 +85,7 @@ pub fn blank(text: &str) -> String {
             code.push(c);
             rest = &rest[c.len_utf8()..];
         } else {
-            code.extend(
-                rest[..length]
-                    .chars()
-                    .map(|c| if c == '\n' { c } else { ' ' }),
-            );
+            code.extend(rest[..length].chars().map(|c| if c == '\n' { c } else { ' ' }));
             rest = &rest[length..];
         }
         previous = c;
@@ -172,9 +164,7 @@ fn character(text: &str) -> usize {
         [_, '\'', ..] => Some(2),
         _ => None,
     };
-    end.map_or(0, |count| {
-        text.chars().take(count + 1).map(char::len_utf8).sum()
-    })
+    end.map_or(0, |count| text.chars().take(count + 1).map(char::len_utf8).sum())
 }
 
 #[test]
@@ -184,10 +174,7 @@ fn strings_comments_and_characters_are_blanked() {
         ("a /* b /* c */ d */ e", "a                   e"),
         (r#"f("unsafe \" x") g"#, "f(             ) g"),
         (r##"f(r#"a"b"#) g"##, "f(        ) g"),
-        (
-            "f(b\"x\", b'x', 'y', '\\n', '\\u{e9}')",
-            "f(    ,     ,    ,     ,         )",
-        ),
+        ("f(b\"x\", b'x', 'y', '\\n', '\\u{e9}')", "f(    ,     ,    ,     ,         )"),
         ("fn f<'a>(x: &'a str)", "fn f<'a>(x: &'a str)"),
         ("bar(crate::b)", "bar(crate::b)"),
     ];

@@ -12,17 +12,13 @@ use crate::harness::wire::Stream;
 use crate::harness::{Client, Origin, Proxy};
 
 const ASK: &str = "GET /t HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n";
-const AGREE: &str =
-    "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n";
+const AGREE: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n";
 
 /// Agrees to a tunnel, with these bytes right behind the head.
 fn agree(c: &mut Connection, and: &str) -> std::io::Result<()> {
     let head = c.expect_head()?.head;
     let upgrade = head.value("upgrade").unwrap_or_default().to_owned();
-    let connection = head
-        .value("connection")
-        .unwrap_or_default()
-        .to_ascii_lowercase();
+    let connection = head.value("connection").unwrap_or_default().to_ascii_lowercase();
     if upgrade != "echo" || !connection.contains("upgrade") {
         return c.send(ok("no upgrade arrived"));
     }
@@ -77,9 +73,7 @@ fn a_tunnel_carries_both_directions_over_both_kinds_of_socket() {
         let long = "long ".repeat(200_000);
         let mut sender = client.sender();
         let sending = std::thread::spawn(move || {
-            sender
-                .write_all(long.as_bytes())
-                .expect("the long line goes");
+            sender.write_all(long.as_bytes()).expect("the long line goes");
             sender.write_all(b"\n").expect("its end goes");
         });
         assert_eq!(client.until("\n").len(), 1_000_001);
@@ -98,10 +92,7 @@ fn a_half_close_of_the_client_leaves_the_other_direction_open() {
     let mut client = tunnel(&proxy, "");
     client.half_close();
     let (rest, end) = client.rest();
-    assert_eq!(
-        (rest.as_slice(), end),
-        (b"said after the client was done".as_slice(), End::Closed)
-    );
+    assert_eq!((rest.as_slice(), end), (b"said after the client was done".as_slice(), End::Closed));
 }
 
 #[test]
@@ -126,11 +117,7 @@ fn a_half_close_of_the_origin_leaves_the_other_direction_open() {
 fn a_reset_of_either_side_ends_the_other() {
     let origin = Origin::scripted(|c| {
         agree(c, "")?;
-        if c.index == 0 {
-            c.reset()
-        } else {
-            c.expect_close()
-        }
+        if c.index == 0 { c.reset() } else { c.expect_close() }
     });
     let proxy = Proxy::to(&origin);
     tunnel(&proxy, "").expect_end();
@@ -151,9 +138,7 @@ fn a_tunnel_that_is_silent_both_ways_is_closed() {
         }
         c.expect_close()
     });
-    let proxy = Proxy::with(&origin)
-        .limit("tunnel_timeout = \"400ms\"")
-        .start();
+    let proxy = Proxy::with(&origin).limit("tunnel_timeout = \"400ms\"").start();
     let mut client = tunnel(&proxy, "");
     let (ticks, _) = client.rest();
     assert_eq!(ticks, b"tick ".repeat(10));
@@ -182,10 +167,7 @@ fn a_refused_upgrade_is_an_ordinary_response() {
     let mut client = proxy.client();
     for _ in 0..2 {
         let response = client.send(ASK).response();
-        assert_eq!(
-            (response.status, response.text().as_str()),
-            (200, "not today")
-        );
+        assert_eq!((response.status, response.text().as_str()), (200, "not today"));
         assert!(!response.head.has("upgrade"));
     }
 }
@@ -211,11 +193,7 @@ fn an_upgrade_to_http_2_is_not_forwarded() {
     );
     assert_eq!(client.response().text(), "plain");
     let seen = origin.only_request().head;
-    assert!(
-        !seen.has("upgrade") && !seen.has("http2-settings"),
-        "{:#?}",
-        seen.fields
-    );
+    assert!(!seen.has("upgrade") && !seen.has("http2-settings"), "{:#?}", seen.fields);
 }
 
 #[test]

@@ -71,12 +71,8 @@ impl Client {
     pub fn connect_from(own: Ipv4Addr, address: SocketAddr) -> Client {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
         let own = SocketAddr::from((own, 0));
-        socket
-            .bind(&own.into())
-            .expect("an address of the loopback");
-        socket
-            .connect_timeout(&address.into(), BOUND)
-            .expect("a connection to the proxy");
+        socket.bind(&own.into()).expect("an address of the loopback");
+        socket.connect_timeout(&address.into(), BOUND).expect("a connection to the proxy");
         Client::over(TcpStream::from(socket), address).expect("a connection with bounds")
     }
 
@@ -84,11 +80,7 @@ impl Client {
         let own = stream.local_addr()?;
         let stream = Stream::Tcp(stream);
         stream.bound_waits(BOUND)?;
-        Ok(Client {
-            reader: Reader::new(stream),
-            address,
-            own,
-        })
+        Ok(Client { reader: Reader::new(stream), address, own })
     }
 
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Client {
@@ -138,9 +130,7 @@ impl Client {
     /// The status of a `GET` on a connection that may be refused.
     pub fn offer_and_read(&mut self, path: &str) -> Option<u16> {
         self.offer(&request(path));
-        self.try_response_to("GET")
-            .ok()
-            .map(|response| response.status)
+        self.try_response_to("GET").ok().map(|response| response.status)
     }
 
     /// The response to a `GET`.
@@ -150,8 +140,7 @@ impl Client {
 
     /// The next response, be it final or not, whole.
     pub fn response_to(&mut self, method: &str) -> Response {
-        self.try_response_to(method)
-            .unwrap_or_else(|broken| panic!("a whole response; seen: {broken:#?}"))
+        self.try_response_to(method).unwrap_or_else(|broken| panic!("a whole response; seen: {broken:#?}"))
     }
 
     pub fn try_response_to(&mut self, method: &str) -> Result<Response, Broken> {
@@ -164,32 +153,18 @@ impl Client {
         match self.rest_of(&head, method, &mut body) {
             Ok((status, framing)) => Ok(Response {
                 status,
-                reason: head
-                    .start
-                    .splitn(3, ' ')
-                    .nth(2)
-                    .unwrap_or_default()
-                    .to_owned(),
+                reason: head.start.splitn(3, ' ').nth(2).unwrap_or_default().to_owned(),
                 head,
                 framing,
                 body: body.bytes,
                 trailers: body.trailers,
                 chunk_lines: body.chunk_lines,
             }),
-            Err(why) => Err(Broken {
-                head: Some(head),
-                body: body.bytes,
-                why,
-            }),
+            Err(why) => Err(Broken { head: Some(head), body: body.bytes, why }),
         }
     }
 
-    fn rest_of(
-        &mut self,
-        head: &Head,
-        method: &str,
-        body: &mut Body,
-    ) -> io::Result<(u16, Framing)> {
+    fn rest_of(&mut self, head: &Head, method: &str, body: &mut Body) -> io::Result<(u16, Framing)> {
         let bad = |what: &str| io::Error::other(format!("{what} in {:?}", head.start));
         if !["HTTP/1.1", "HTTP/1.0"].contains(&head.word(0)) {
             return Err(bad("version"));
@@ -204,11 +179,7 @@ impl Client {
         if (status < 200 || status == 204) && announced != Framing::UntilClose {
             return Err(bad("framing of a status without a body"));
         }
-        let framing = if bodiless {
-            Framing::Nothing
-        } else {
-            announced
-        };
+        let framing = if bodiless { Framing::Nothing } else { announced };
         self.reader.body(framing, body)?;
         Ok((status, framing))
     }
@@ -247,15 +218,9 @@ impl Client {
 
     /// Whether nothing comes, not even an end, for this long.
     pub fn is_quiet_for(&mut self, time: Duration) -> bool {
-        self.reader
-            .stream
-            .bound_waits(time)
-            .expect("a shorter bound");
+        self.reader.stream.bound_waits(time).expect("a shorter bound");
         let read = self.reader.fill();
-        self.reader
-            .stream
-            .bound_waits(BOUND)
-            .expect("the usual bound");
+        self.reader.stream.bound_waits(BOUND).expect("the usual bound");
         matches!(read, Err(error) if error.kind() == io::ErrorKind::TimedOut)
     }
 
@@ -265,10 +230,7 @@ impl Client {
     }
 
     pub fn half_close(&mut self) -> &mut Client {
-        self.reader
-            .stream
-            .shutdown(Shutdown::Write)
-            .expect("a half close");
+        self.reader.stream.shutdown(Shutdown::Write).expect("a half close");
         self
     }
 

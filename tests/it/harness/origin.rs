@@ -68,20 +68,14 @@ pub struct Origin {
 
 /// A complete `200` with a length.
 pub fn ok(body: &str) -> Vec<u8> {
-    format!(
-        "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len()
-    )
-    .into_bytes()
+    format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()).into_bytes()
 }
 
 type Script = dyn Fn(&mut Connection) -> io::Result<()> + Send + Sync;
 
 impl Origin {
     /// On a free TCP port of the loopback; `script` runs once per connection.
-    pub fn scripted(
-        script: impl Fn(&mut Connection) -> io::Result<()> + Send + Sync + 'static,
-    ) -> Origin {
+    pub fn scripted(script: impl Fn(&mut Connection) -> io::Result<()> + Send + Sync + 'static) -> Origin {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
         Origin::on(listener, script)
     }
@@ -125,11 +119,7 @@ impl Origin {
                 std::thread::spawn(move || Connection::run(index, stream, &shared, &*script));
             }
         });
-        Origin {
-            address,
-            shared,
-            _directory: directory,
-        }
+        Origin { address, shared, _directory: directory }
     }
 
     /// Answers every request with what `answer` makes of it, and keeps the connection.
@@ -194,14 +184,11 @@ impl Origin {
 
     /// Waits until the script of a connection is over; how it ended.
     pub fn wait_end(&self, index: usize) -> String {
-        eventually(
-            &format!("the end of the origin's connection {index}"),
-            || {
-                let ends = self.shared.ends.lock().unwrap().clone();
-                let end = ends.iter().find(|(of, _)| *of == index);
-                end.map(|(_, how)| how.clone()).ok_or(ends)
-            },
-        )
+        eventually(&format!("the end of the origin's connection {index}"), || {
+            let ends = self.shared.ends.lock().unwrap().clone();
+            let end = ends.iter().find(|(of, _)| *of == index);
+            end.map(|(_, how)| how.clone()).ok_or(ends)
+        })
     }
 
     /// Waits until no connection is open.
@@ -235,8 +222,7 @@ impl Drop for Origin {
 pub fn describe(request: &Request) -> String {
     let varying = ["x-request-id", "x-request-start", "x-forwarded-port"];
     let line = |(name, value): &(String, String)| format!("{name}: {value}");
-    let kept =
-        |field: &&(String, String)| !varying.contains(&field.0.to_ascii_lowercase().as_str());
+    let kept = |field: &&(String, String)| !varying.contains(&field.0.to_ascii_lowercase().as_str());
     let fields: Vec<String> = request.head.fields.iter().filter(kept).map(line).collect();
     let trailers: Vec<String> = request.trailers.iter().map(line).collect();
     format!(
@@ -262,11 +248,7 @@ impl Connection {
         if let Ok(clone) = stream.clone_of() {
             shared.open.lock().unwrap().push((index, clone));
         }
-        let mut connection = Connection {
-            index,
-            reader: Reader::new(stream),
-            shared: Arc::clone(shared),
-        };
+        let mut connection = Connection { index, reader: Reader::new(stream), shared: Arc::clone(shared) };
         let end = match script(&mut connection) {
             Ok(()) => "done".to_owned(),
             Err(error) => error.to_string(),

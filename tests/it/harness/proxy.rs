@@ -77,9 +77,7 @@ impl Builder {
 
     /// A route to an upstream on some conditions.
     pub fn route(self, upstream: &str, conditions: &str) -> Builder {
-        self.toml(&format!(
-            "[[routes]]\n{conditions}\nupstream = \"{upstream}\"\n"
-        ))
+        self.toml(&format!("[[routes]]\n{conditions}\nupstream = \"{upstream}\"\n"))
     }
 
     /// Whatever else; a table of its own.
@@ -163,10 +161,7 @@ impl Builder {
 
     /// `warpdrive check` on it.
     pub fn check(&self) -> Run {
-        run(Command::new(BINARY)
-            .arg("check")
-            .arg("-c")
-            .arg(self.written()))
+        run(Command::new(BINARY).arg("check").arg("-c").arg(self.written()))
     }
 }
 
@@ -184,16 +179,9 @@ pub fn run(command: &mut Command) -> Run {
     }
     // What it wrote last is read a little after its end.
     eventually("the end of its output", || {
-        holds(
-            Arc::strong_count(&stdout) + Arc::strong_count(&stderr) == 2,
-            (),
-        )
+        holds(Arc::strong_count(&stdout) + Arc::strong_count(&stderr) == 2, ())
     });
-    Run {
-        code: status.and_then(|status| status.code()),
-        stdout: read(&stdout),
-        stderr: read(&stderr),
-    }
+    Run { code: status.and_then(|status| status.code()), stdout: read(&stdout), stderr: read(&stderr) }
 }
 
 type Lines = Arc<Mutex<VecDeque<String>>>;
@@ -249,9 +237,7 @@ fn end(child: &mut Child) {
 fn children(pid: u32) -> Vec<u32> {
     let list = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
     let list = list.unwrap_or_default();
-    list.split_whitespace()
-        .filter_map(|pid| pid.parse().ok())
-        .collect()
+    list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
 }
 
 fn send(pid: u32, signal: Signal) {
@@ -276,9 +262,7 @@ impl LogLine {
 
     pub fn number(&self, field: &str) -> u64 {
         let number = &self.0[field];
-        let whole = number
-            .as_u64()
-            .or(number.as_f64().map(|number| number as u64));
+        let whole = number.as_u64().or(number.as_f64().map(|number| number as u64));
         whole.unwrap_or_else(|| panic!("{field} is no number in {}", self.0))
     }
 }
@@ -365,9 +349,7 @@ impl Proxy {
 
     /// The pid of the data process.
     pub fn data_pid(&self) -> u32 {
-        let pid = eventually("the data process", || {
-            children(self.pid()).first().copied().ok_or("no child")
-        });
+        let pid = eventually("the data process", || children(self.pid()).first().copied().ok_or("no child"));
         self.seen.lock().unwrap().push(pid);
         pid
     }
@@ -384,11 +366,7 @@ impl Proxy {
     pub fn stderr_contains(&self, text: &str) -> String {
         eventually(&format!("{text:?} on stderr"), || {
             let lines = self.stderr();
-            lines
-                .iter()
-                .find(|line| line.contains(text))
-                .cloned()
-                .ok_or(lines)
+            lines.iter().find(|line| line.contains(text)).cloned().ok_or(lines)
         })
     }
 
@@ -428,12 +406,8 @@ impl Proxy {
     pub fn has_ring(&self) -> bool {
         let path = format!("/proc/{}/fd", self.data_pid());
         let entries = std::fs::read_dir(path).expect("a running data process");
-        let links = entries
-            .flatten()
-            .filter_map(|entry| std::fs::read_link(entry.path()).ok());
-        links
-            .into_iter()
-            .any(|link| link.to_string_lossy().contains("[io_uring]"))
+        let links = entries.flatten().filter_map(|entry| std::fs::read_link(entry.path()).ok());
+        links.into_iter().any(|link| link.to_string_lossy().contains("[io_uring]"))
     }
 
     pub fn signal_data_process(&self, signal: Signal) {

@@ -87,20 +87,14 @@ pub struct Head {
 impl Head {
     pub fn parse(raw: &[u8]) -> io::Result<Head> {
         let text = String::from_utf8_lossy(raw);
-        let lines = text
-            .strip_suffix("\r\n\r\n")
-            .ok_or_else(|| fault("no end", raw))?;
+        let lines = text.strip_suffix("\r\n\r\n").ok_or_else(|| fault("no end", raw))?;
         let mut lines = lines.split("\r\n");
         let start = lines.next().unwrap_or_default().to_owned();
         let fields = lines.map(parse_field).collect::<io::Result<Fields>>()?;
         if start.contains(['\r', '\n']) {
             return Err(fault("a bare line end", raw));
         }
-        Ok(Head {
-            raw: raw.to_vec(),
-            start,
-            fields,
-        })
+        Ok(Head { raw: raw.to_vec(), start, fields })
     }
 
     /// All values of a field.
@@ -111,11 +105,7 @@ impl Head {
     /// The value of a field that is there at most once.
     pub fn value(&self, name: &str) -> Option<&str> {
         let values = self.values(name);
-        assert!(
-            values.len() < 2,
-            "{name} more than once in {:#?}",
-            self.fields
-        );
+        assert!(values.len() < 2, "{name} more than once in {:#?}", self.fields);
         values.first().copied()
     }
 
@@ -135,9 +125,8 @@ pub fn values<'a>(fields: &'a Fields, name: &str) -> Vec<&'a str> {
 }
 
 fn parse_field(line: &str) -> io::Result<(String, String)> {
-    let (name, value) = line
-        .split_once(':')
-        .ok_or_else(|| fault("a field without a colon", line.as_bytes()))?;
+    let (name, value) =
+        line.split_once(':').ok_or_else(|| fault("a field without a colon", line.as_bytes()))?;
     let token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
     if name.is_empty() || !name.chars().all(token) || value.contains(['\r', '\n', '\0']) {
         return Err(fault("a bad field", line.as_bytes()));
@@ -166,10 +155,7 @@ pub enum Framing {
 /// The framing that the fields announce, or `otherwise`.
 pub fn framing(head: &Head, otherwise: Framing) -> io::Result<Framing> {
     let lengths = head.values("content-length");
-    match (
-        head.values("transfer-encoding").as_slice(),
-        lengths.as_slice(),
-    ) {
+    match (head.values("transfer-encoding").as_slice(), lengths.as_slice()) {
         ([], []) => Ok(otherwise),
         (["chunked"], []) => Ok(Framing::Chunked),
         ([], [length]) => match length.parse() {
@@ -193,10 +179,7 @@ pub struct Reader {
 
 impl Reader {
     pub fn new(stream: Stream) -> Reader {
-        Reader {
-            stream,
-            buffered: Vec::new(),
-        }
+        Reader { stream, buffered: Vec::new() }
     }
 
     /// What has come and was not yet taken.
@@ -243,9 +226,7 @@ impl Reader {
     pub fn until(&mut self, mark: &[u8]) -> io::Result<Vec<u8>> {
         let mut from = 0;
         loop {
-            let found = self.buffered[from..]
-                .windows(mark.len())
-                .position(|window| window == mark);
+            let found = self.buffered[from..].windows(mark.len()).position(|window| window == mark);
             if let Some(at) = found {
                 return Ok(self.buffered.drain(..from + at + mark.len()).collect());
             }
@@ -270,8 +251,7 @@ impl Reader {
     }
 
     pub fn head(&mut self) -> io::Result<Head> {
-        self.next_head()?
-            .ok_or_else(|| io::Error::new(io::ErrorKind::UnexpectedEof, "no head, but the end"))
+        self.next_head()?.ok_or_else(|| io::Error::new(io::ErrorKind::UnexpectedEof, "no head, but the end"))
     }
 
     /// Reads a body into `body`, which holds what came even if this fails.
@@ -323,17 +303,12 @@ impl Reader {
             let line = self.until(b"\r\n")?;
             match &line[..line.len() - 2] {
                 [] => return Ok(()),
-                line => body
-                    .trailers
-                    .push(parse_field(&String::from_utf8_lossy(line))?),
+                line => body.trailers.push(parse_field(&String::from_utf8_lossy(line))?),
             }
         }
     }
 }
 
 fn fault(what: &str, seen: &[u8]) -> io::Error {
-    io::Error::new(
-        io::ErrorKind::InvalidData,
-        format!("{what}: {}", show(seen)),
-    )
+    io::Error::new(io::ErrorKind::InvalidData, format!("{what}: {}", show(seen)))
 }
