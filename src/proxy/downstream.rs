@@ -85,7 +85,7 @@ impl<'a> Downstream<'a> {
         *has_response && sink.head.is_empty()
     }
 
-    /// Bytes sent, heads included.
+    /// Bytes of the body sent.
     pub fn sent(&self) -> u64 {
         let Downstream::H1(H1Downstream { sink: Sink::H1(sink), .. }) = self;
         sink.sent()

@@ -39,13 +39,12 @@ pub async fn fail(
     let date = core.date(trace.stamp.start_ms);
     let mut buffer = core.buffers.take(Size::Small);
     encode::own_response(buffer.as_vec(), error.status(), error.text(), with_body, persistence, &date);
-    let len = buffer.len() as u64;
     let (sent, buffer) = stream.writer().write_all(buffer, active.plan.limits.body_timeout).await;
     core.buffers.put(buffer);
     match sent {
         Err(_) => Next::Close,
         Ok(()) => {
-            trace.bytes_out += len;
+            trace.bytes_out = if with_body { error.text().len() as u64 + 1 } else { 0 };
             if may_persist { Next::KeepAlive } else { Next::Linger }
         }
     }

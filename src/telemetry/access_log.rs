@@ -61,7 +61,7 @@ pub struct Record<'a> {
     pub user_agent: &'a [u8],
     /// Bytes of the request's body.
     pub bytes_in: u64,
-    /// Bytes of the response, head included.
+    /// Bytes of the response's body.
     pub bytes_out: u64,
     pub duration: Duration,
     /// Until the head of the upstream's response was here.
@@ -71,7 +71,7 @@ pub struct Record<'a> {
 /// The access log of one core.
 pub struct AccessLog {
     format: Format,
-    full: Sender<Vec<u8>>,
+    full: RefCell<Option<Sender<Vec<u8>>>>,
     lines: RefCell<Lines>,
 }
 
@@ -86,7 +86,7 @@ struct Lines {
 
 impl AccessLog {
     pub fn new(format: Format, full: Sender<Vec<u8>>) -> AccessLog {
-        AccessLog { format, full, lines: RefCell::default() }
+        AccessLog { format, full: RefCell::new(Some(full)), lines: RefCell::default() }
     }
 
     pub fn write(&self, record: &Record<'_>, counters: &Counters) {
@@ -119,6 +119,12 @@ impl AccessLog {
         }
     }
 
+    /// Hands on the last lines and lets the writer go: it ends when no core can send any more.
+    pub fn close(&self, counters: &Counters) {
+        self.flush(counters);
+        self.full.take();
+    }
+
     pub fn is_empty(&self) -> bool {
         self.lines.borrow().bytes.is_empty()
     }
@@ -126,9 +132,13 @@ impl AccessLog {
     fn hand_on(&self, lines: &mut Lines, counters: &Counters) {
         let bytes = std::mem::take(&mut lines.bytes);
         let count = std::mem::take(&mut lines.count);
-        if let Err(unsent) = self.full.try_send(bytes) {
+        let unsent = match &*self.full.borrow() {
+            Some(full) => full.try_send(bytes).err().map(crossbeam_channel::TrySendError::into_inner),
+            None => Some(bytes),
+        };
+        if let Some(unsent) = unsent {
             counters.log_dropped.add(count);
-            lines.bytes = unsent.into_inner();
+            lines.bytes = unsent;
             lines.bytes.clear();
         }
     }

@@ -174,7 +174,7 @@ async fn run(
         }
     }
     if let Some(log) = &core.log {
-        log.flush(&core.counters);
+        log.close(&core.counters);
     }
     Ok(())
 }

@@ -302,11 +302,16 @@ fn request_syntax(error: httparse::Error, text: &[u8]) -> Refusal {
     }
 }
 
-/// The request line ends in `HTTP/` and a version that looks like one.
+/// The request line is well-formed but for a version that we do not speak.
 fn names_other_version(text: &[u8]) -> bool {
     let line = text.split(|&byte| byte == b'\n').next().unwrap_or_default().trim_ascii_end();
-    let Some(word) = line.rsplit(|&byte| byte == b' ').next() else { return false };
-    matches!(word, [b'H', b'T', b'T', b'P', b'/', major, b'.', minor] if major.is_ascii_digit() && minor.is_ascii_digit())
+    let mut words = line.split(|&byte| byte == b' ');
+    match (words.next(), words.next(), words.next(), words.next()) {
+        (Some([_, ..]), Some([_, ..]), Some([b'H', b'T', b'T', b'P', b'/', major, b'.', minor]), None) => {
+            major.is_ascii_digit() && minor.is_ascii_digit()
+        }
+        _ => false,
+    }
 }
 
 #[cold]

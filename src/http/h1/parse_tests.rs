@@ -27,6 +27,7 @@ fn requests_that_are_not_quite_http_are_refused() {
         ("GET http://b/ HTTP/1.1\r\n\r\n", 400, "missing host"),
         ("GET / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n", 400, "transfer-encoding in HTTP/1.0"),
         ("GET  / HTTP/1.1\r\nHost: a\r\n\r\n", 400, "malformed request line"),
+        ("GET /  HTTP/1.1\r\nHost: a\r\n\r\n", 400, "malformed request line"),
         ("G@T{} / HTTP/1.1\r\nHost: a\r\n\r\n", 400, "malformed request line"),
         ("GET / HTTP/2.0\r\nHost: a\r\n\r\n", 505, "unsupported HTTP version"),
         ("GET / HTTX/1.1\r\nHost: a\r\n\r\n", 400, "malformed request line"),

@@ -19,7 +19,7 @@ pub struct H1Sink<'a> {
     pub head: &'a mut Vec<u8>,
     pub is_chunked: bool,
     timeout: Duration,
-    /// Bytes sent, heads included.
+    /// Bytes of the body sent, without what frames them.
     sent: u64,
 }
 
@@ -39,6 +39,7 @@ impl<'a> H1Sink<'a> {
     }
 
     pub async fn data(&mut self, mut buffer: Buffer, is_last: bool) -> (Result<(), SinkFault>, Buffer) {
+        let len = buffer.len() as u64;
         if self.is_chunked {
             let size = SizeLine::new(buffer.len());
             buffer.extend(b"\r\n");
@@ -55,7 +56,11 @@ impl<'a> H1Sink<'a> {
             }
         }
         self.head.clear();
-        self.write(buffer).await
+        let (sent, buffer) = self.write(buffer).await;
+        if sent.is_ok() {
+            self.sent += len;
+        }
+        (sent, buffer)
     }
 
     pub async fn trailers(&mut self, fields: &Fields) -> Result<(), SinkFault> {
@@ -85,18 +90,8 @@ impl<'a> H1Sink<'a> {
     }
 
     async fn write(&mut self, buffer: Buffer) -> (Result<(), SinkFault>, Buffer) {
-        let len = buffer.len() as u64;
         let (result, buffer) = self.writer.write_all(buffer, self.timeout).await;
-        match result {
-            Ok(()) => {
-                self.sent += len;
-                (Ok(()), buffer)
-            }
-            Err(failed) => {
-                self.sent += failed.written as u64;
-                let fault = if self.writer.is_stalled() { SinkFault::Stalled } else { SinkFault::Gone };
-                (Err(fault), buffer)
-            }
-        }
+        let fault = if self.writer.is_stalled() { SinkFault::Stalled } else { SinkFault::Gone };
+        (result.map_err(|_| fault), buffer)
     }
 }

@@ -216,7 +216,8 @@ impl<'a> H1Source<'a> {
         }
         if data == 0 {
             self.recycle(input);
-            return if consumed < len || self.is_finished() { self.ready() } else { Ok(None) };
+            let has_ended = matches!(self.remaining, Remaining::Trailers(_) | Remaining::Nothing);
+            return if has_ended { self.ready() } else { Ok(None) };
         }
         input.truncate(data);
         Ok(Some(Frame::Data(input)))
