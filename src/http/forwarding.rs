@@ -1,6 +1,34 @@
-//! What a proxy changes in a head that it passes on.
+//! The fields by which an upstream learns of the client: X-Forwarded-*, X-Real-IP,
+//! X-Request-Id, X-Request-Start, Via. Pure: identifiers and times are arguments.
+//!
+//! What a client sent in these fields is believed, and extended, only if it is a trusted proxy
+//! and the operator said so; from anyone else it is replaced.
 
+use std::io::Write;
 use std::net::IpAddr;
+
+use super::fields::{Known, KnownSet, list};
+use super::head::RequestHead;
+use super::push_decimal;
+
+/// Our name in `Via` (RFC 9110 7.6.3).
+const VIA: &[u8] = b"1.1 warpdrive";
+
+/// Never passed on as they came. `Forwarded` and the fields that name files to a server are
+/// only removed; the others are written by [`write`].
+pub const OWNED: KnownSet = KnownSet::of(&[
+    Known::Forwarded,
+    Known::Via,
+    Known::XAccel,
+    Known::XForwardedFor,
+    Known::XForwardedHost,
+    Known::XForwardedPort,
+    Known::XForwardedProto,
+    Known::XRealIp,
+    Known::XRequestId,
+    Known::XRequestStart,
+    Known::XSendfile,
+]);
 
 /// Whose forwarding fields are believed.
 #[derive(Clone, Debug, Default)]
@@ -15,4 +43,198 @@ pub struct Settings {
 pub struct Network {
     pub address: IpAddr,
     pub bits: u8,
+}
+
+impl Network {
+    /// IPv4 addresses mapped into IPv6 are compared as IPv4.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        let shift = |width: u32| width.saturating_sub(u32::from(self.bits));
+        match (self.address.to_canonical(), address.to_canonical()) {
+            (IpAddr::V4(a), IpAddr::V4(b)) => {
+                (u32::from(a) ^ u32::from(b)).checked_shr(shift(32)).unwrap_or(0) == 0
+            }
+            (IpAddr::V6(a), IpAddr::V6(b)) => {
+                (u128::from(a) ^ u128::from(b)).checked_shr(shift(128)).unwrap_or(0) == 0
+            }
+            _ => false,
+        }
+    }
+}
+
+impl Settings {
+    fn trusts(&self, address: IpAddr) -> bool {
+        self.trusted.iter().any(|network| network.contains(address))
+    }
+}
+
+/// What stays the same for all requests of a connection.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    pub address: IpAddr,
+    address_text: Vec<u8>,
+    port_text: Vec<u8>,
+    /// What it sends in our fields is believed.
+    is_trusted: bool,
+    /// The fields of a peer that is not believed, ready to be copied.
+    ready: Vec<u8>,
+}
+
+/// What is new for each request.
+#[derive(Clone, Copy, Debug)]
+pub struct Stamp {
+    /// 32 hexadecimal digits.
+    pub request_id: [u8; 32],
+    /// Milliseconds since 1970.
+    pub start_ms: u64,
+}
+
+impl Peer {
+    /// `port` is that of our listener.
+    pub fn new(settings: &Settings, address: IpAddr, port: u16) -> Peer {
+        let address = address.to_canonical();
+        let text = |value: &dyn std::fmt::Display| value.to_string().into_bytes();
+        let mut peer = Peer {
+            address,
+            address_text: text(&address),
+            port_text: text(&port),
+            is_trusted: settings.keep_received && settings.trusts(address),
+            ready: Vec::with_capacity(160),
+        };
+        write!(
+            peer.ready,
+            "X-Forwarded-For: {address}\r\nX-Real-IP: {address}\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Port: {port}\r\n"
+        )
+        .expect("writing to a vector cannot fail");
+        peer
+    }
+
+    pub fn address_text(&self) -> &[u8] {
+        &self.address_text
+    }
+
+    /// The client's address as a trusted proxy told it, or the peer's own.
+    pub fn client<'a>(&'a self, settings: &Settings, head: &'a RequestHead) -> &'a [u8] {
+        let received = if self.is_trusted { head.fields.value(Known::XForwardedFor) } else { None };
+        let Some(received) = received else { return &self.address_text };
+        // From the right: the first that no trusted proxy of ours has.
+        let mut client = &self.address_text[..];
+        for element in received.rsplit(|&byte| byte == b',').map(<[u8]>::trim_ascii) {
+            let Some(address) = std::str::from_utf8(element).ok().and_then(|text| text.parse().ok()) else {
+                break;
+            };
+            client = element;
+            if !settings.trusts(address) {
+                break;
+            }
+        }
+        client
+    }
+}
+
+/// Writes our fields into the head of a request that goes to an upstream.
+pub fn write(out: &mut Vec<u8>, head: &RequestHead, peer: &Peer, stamp: &Stamp) {
+    if peer.is_trusted {
+        write_extended(out, head, peer, stamp);
+    } else {
+        out.extend_from_slice(&peer.ready);
+        write_field(out, b"X-Forwarded-Host", head.text(head.target.authority));
+        write_field(out, b"X-Request-Id", &stamp.request_id);
+        write_start(out, stamp);
+    }
+    out.extend_from_slice(b"Via: ");
+    write_received(out, head, Known::Via);
+    out.extend_from_slice(VIA);
+    out.extend_from_slice(b"\r\n");
+}
+
+#[cold]
+fn write_extended(out: &mut Vec<u8>, head: &RequestHead, peer: &Peer, stamp: &Stamp) {
+    out.extend_from_slice(b"X-Forwarded-For: ");
+    write_received(out, head, Known::XForwardedFor);
+    out.extend_from_slice(&peer.address_text);
+    out.extend_from_slice(b"\r\n");
+    let mut keep = |name: &[u8], known: Known, ours: &[u8]| {
+        write_field(out, name, head.fields.value(known).filter(|value| !value.is_empty()).unwrap_or(ours));
+    };
+    keep(b"X-Real-IP", Known::XRealIp, &peer.address_text);
+    keep(b"X-Forwarded-Proto", Known::XForwardedProto, b"http");
+    keep(b"X-Forwarded-Port", Known::XForwardedPort, &peer.port_text);
+    keep(b"X-Forwarded-Host", Known::XForwardedHost, head.text(head.target.authority));
+    keep(b"X-Request-Id", Known::XRequestId, &stamp.request_id);
+    match head.fields.value(Known::XRequestStart) {
+        Some(start) => write_field(out, b"X-Request-Start", start),
+        None => write_start(out, stamp),
+    }
+}
+
+/// What was received in fields of this kind, as a list that something is appended to.
+fn write_received(out: &mut Vec<u8>, head: &RequestHead, known: Known) {
+    for field in head.fields.iter().filter(|field| field.known == known) {
+        for element in list(field.value) {
+            out.extend_from_slice(element);
+            out.extend_from_slice(b", ");
+        }
+    }
+}
+
+fn write_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    out.extend_from_slice(name);
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+fn write_start(out: &mut Vec<u8>, stamp: &Stamp) {
+    out.extend_from_slice(b"X-Request-Start: t=");
+    push_decimal(out, stamp.start_ms);
+    out.extend_from_slice(b"\r\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn network(text: &str) -> Network {
+        let (address, bits) = text.split_once('/').unwrap();
+        Network { address: address.parse().unwrap(), bits: bits.parse().unwrap() }
+    }
+
+    #[test]
+    fn networks_contain_their_addresses() {
+        let table = [
+            ("10.0.0.0/8", "10.255.0.1", true),
+            ("10.0.0.0/8", "11.0.0.1", false),
+            ("10.0.0.0/8", "::ffff:10.1.2.3", true),
+            ("192.168.1.1/32", "192.168.1.1", true),
+            ("192.168.1.1/32", "192.168.1.0", false),
+            ("0.0.0.0/0", "8.8.8.8", true),
+            ("0.0.0.0/0", "::1", false),
+            ("::/0", "::1", true),
+            ("2001:db8::/32", "2001:db8:1::1", true),
+            ("2001:db8::/32", "2001:db9::1", false),
+        ];
+        for (prefix, address, expected) in table {
+            assert_eq!(network(prefix).contains(address.parse().unwrap()), expected, "{prefix} {address}");
+        }
+    }
+
+    #[test]
+    fn the_client_is_the_rightmost_address_that_is_not_ours() {
+        let settings = Settings { trusted: vec![network("10.0.0.0/8")], keep_received: true };
+        let table = [
+            ("10.0.0.1", "", "10.0.0.1"),
+            ("10.0.0.1", "1.1.1.1, 2.2.2.2, 10.0.0.9", "2.2.2.2"),
+            ("10.0.0.1", "10.0.0.7, 10.0.0.8", "10.0.0.7"),
+            ("10.0.0.1", "1.1.1.1, nonsense, 10.0.0.8", "10.0.0.8"),
+            ("9.9.9.9", "1.1.1.1", "9.9.9.9"),
+        ];
+        for (address, received, expected) in table {
+            let peer = Peer::new(&settings, address.parse().unwrap(), 80);
+            let mut head = RequestHead::default();
+            if !received.is_empty() {
+                head.fields.push(b"X-Forwarded-For", received.as_bytes());
+            }
+            assert_eq!(peer.client(&settings, &head), expected.as_bytes(), "{address} {received}");
+        }
+    }
 }

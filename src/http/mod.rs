@@ -1,4 +1,44 @@
-//! HTTP messages: bytes to types and back. No I/O, no clock.
+//! HTTP messages: bytes to types and back. No I/O, no clock, nothing of the plan.
+//!
+//! `head` and `fields` are what a message says, whatever version carried it; `target` is the
+//! one normal form of host and path; `framing` is where a body ends; `forwarding` is what a
+//! proxy changes on the way; `h1` is HTTP/1.1's syntax.
 
+pub mod date;
+pub mod fields;
 pub mod forwarding;
+pub mod framing;
 pub mod h1;
+pub mod head;
+pub mod status;
+pub mod target;
+
+/// Appends `number` in decimal digits.
+pub fn push_decimal(out: &mut Vec<u8>, number: u64) {
+    let mut digits = [0u8; 20];
+    let mut at = digits.len();
+    let mut rest = number;
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[at..]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn decimals_are_those_of_the_standard_library() {
+        for number in [0, 7, 10, 99, 100, 12_345, u64::from(u32::MAX), u64::MAX] {
+            let mut out = Vec::new();
+            push_decimal(&mut out, number);
+            assert_eq!(out, number.to_string().into_bytes());
+        }
+    }
+}

@@ -1,4 +1,16 @@
-//! I/O on monoio: streams, buffers, deadlines.
+//! I/O on monoio: streams, buffers, deadlines, admission. Must not know HTTP or the plan.
+
+pub mod admission;
+pub mod buffer;
+pub mod connect;
+pub mod deadline;
+pub mod stream;
+pub mod task;
+pub mod ticker;
+
+pub use buffer::{Buffer, Buffers};
+pub use deadline::{Side, Timer, Wheel};
+pub use stream::{Reader, Stream, Writer};
 
 /// Which driver the event loops use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -42,10 +42,7 @@ pub struct Route {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    Forward {
-        upstream: UpstreamId,
-        path: PathChange,
-    },
+    Forward { upstream: UpstreamId, path: PathChange },
 }
 
 /// How the path that is forwarded comes from the path that was matched.

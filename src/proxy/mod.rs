@@ -1,1 +1,18 @@
-//! proxy
+//! The life of a request, from its first byte to its last.
+//!
+//! `connection` turns bytes into requests, `exchange` is what is done with one, step by step,
+//! `forward` is the way to an upstream and back, `body` moves what follows a head, `tunnel` what
+//! follows an upgrade, `respond` is what we say ourselves. `core` is what one core owns.
+
+pub mod body;
+pub mod connection;
+pub mod core;
+pub mod downstream;
+pub mod error;
+pub mod exchange;
+pub mod forward;
+pub mod respond;
+pub mod trace;
+pub mod tunnel;
+
+pub use self::core::Core;

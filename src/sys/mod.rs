@@ -1,1 +1,3 @@
-//! sys
+//! The kernel's edge: everything that is `unsafe`, each with its reason.
+
+pub mod socket;

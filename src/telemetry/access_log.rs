@@ -1,6 +1,19 @@
-//! One line per exchange.
+//! One line per exchange, written into a buffer of the core and handed on when it is full or a
+//! second old. Never waits: when the writer is behind, lines are dropped and counted.
+//!
+//! Hot path: no lock, no formatting machinery. Whatever a client sent is escaped, so that no
+//! line can be forged.
 
+use std::cell::RefCell;
 use std::path::PathBuf;
+use std::time::Duration;
+
+use crossbeam_channel::Sender;
+
+use super::counters::Counters;
+use crate::http::date::Civil;
+use crate::http::push_decimal;
+use crate::http::status::Status;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -19,4 +32,280 @@ pub enum Format {
 pub enum Destination {
     Stdout,
     File(PathBuf),
+}
+
+/// Handed on when it holds so many bytes.
+const FULL: usize = 32 * 1024;
+
+/// What is to be said of one exchange. Byte strings are as received; an empty one is unknown.
+#[derive(Clone, Copy, Debug)]
+pub struct Record<'a> {
+    /// When the request's head was complete, in milliseconds since 1970.
+    pub time_ms: u64,
+    pub client: &'a [u8],
+    pub method: &'a [u8],
+    pub host: &'a [u8],
+    pub path: &'a [u8],
+    pub query: &'a [u8],
+    pub protocol: &'a str,
+    pub status: Status,
+    /// Why we answered ourselves, or cut the exchange short.
+    pub reason: &'a str,
+    /// `file:line` of the route.
+    pub route: &'a str,
+    pub upstream: &'a str,
+    /// The address of the endpoint.
+    pub endpoint: &'a str,
+    pub request_id: &'a [u8],
+    pub referer: &'a [u8],
+    pub user_agent: &'a [u8],
+    /// Bytes of the request's body.
+    pub bytes_in: u64,
+    /// Bytes of the response, head included.
+    pub bytes_out: u64,
+    pub duration: Duration,
+    /// Until the head of the upstream's response was here.
+    pub upstream_duration: Option<Duration>,
+}
+
+/// The access log of one core.
+pub struct AccessLog {
+    format: Format,
+    full: Sender<Vec<u8>>,
+    lines: RefCell<Lines>,
+}
+
+#[derive(Default)]
+struct Lines {
+    bytes: Vec<u8>,
+    count: u64,
+    /// The second that `moment` is of.
+    second: u64,
+    moment: Option<Civil>,
+}
+
+impl AccessLog {
+    pub fn new(format: Format, full: Sender<Vec<u8>>) -> AccessLog {
+        AccessLog { format, full, lines: RefCell::default() }
+    }
+
+    pub fn write(&self, record: &Record<'_>, counters: &Counters) {
+        let mut lines = self.lines.borrow_mut();
+        let lines = &mut *lines;
+        let second = record.time_ms / 1000;
+        if lines.second != second || lines.moment.is_none() {
+            lines.second = second;
+            lines.moment = Some(Civil::from_unix(second));
+        }
+        let moment = lines.moment.unwrap_or_else(|| Civil::from_unix(second));
+        if lines.bytes.capacity() == 0 {
+            lines.bytes.reserve(FULL + 4096);
+        }
+        match self.format {
+            Format::Json => write_json(&mut lines.bytes, record, moment),
+            Format::Combined => write_combined(&mut lines.bytes, record, moment),
+        }
+        lines.count += 1;
+        if lines.bytes.len() >= FULL {
+            self.hand_on(lines, counters);
+        }
+    }
+
+    /// Hands on what has been written since the last time.
+    pub fn flush(&self, counters: &Counters) {
+        let mut lines = self.lines.borrow_mut();
+        if !lines.bytes.is_empty() {
+            self.hand_on(&mut lines, counters);
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.lines.borrow().bytes.is_empty()
+    }
+
+    fn hand_on(&self, lines: &mut Lines, counters: &Counters) {
+        let bytes = std::mem::take(&mut lines.bytes);
+        let count = std::mem::take(&mut lines.count);
+        if let Err(unsent) = self.full.try_send(bytes) {
+            counters.log_dropped.add(count);
+            lines.bytes = unsent.into_inner();
+            lines.bytes.clear();
+        }
+    }
+}
+
+fn write_json(out: &mut Vec<u8>, record: &Record<'_>, moment: Civil) {
+    out.extend_from_slice(b"{\"time\":\"");
+    out.extend_from_slice(&moment.to_iso());
+    out.push(b'.');
+    push_fraction(out, record.time_ms % 1000);
+    out.push(b'Z');
+    let mut text = |name: &str, value: &[u8]| {
+        out.extend_from_slice(b"\",\"");
+        out.extend_from_slice(name.as_bytes());
+        out.extend_from_slice(b"\":\"");
+        push_escaped(out, value);
+    };
+    text("client", record.client);
+    text("method", record.method);
+    text("host", record.host);
+    text("path", record.path);
+    if !record.query.is_empty() {
+        text("query", &record.query[1..]);
+    }
+    text("protocol", record.protocol.as_bytes());
+    if !record.reason.is_empty() {
+        text("reason", record.reason.as_bytes());
+    }
+    if !record.route.is_empty() {
+        text("route", record.route.as_bytes());
+    }
+    if !record.upstream.is_empty() {
+        text("upstream", record.upstream.as_bytes());
+    }
+    if !record.endpoint.is_empty() {
+        text("endpoint", record.endpoint.as_bytes());
+    }
+    if !record.user_agent.is_empty() {
+        text("user_agent", record.user_agent);
+    }
+    text("request_id", record.request_id);
+    out.extend_from_slice(b"\",\"status\":");
+    push_decimal(out, u64::from(record.status.0));
+    out.extend_from_slice(b",\"bytes_in\":");
+    push_decimal(out, record.bytes_in);
+    out.extend_from_slice(b",\"bytes_out\":");
+    push_decimal(out, record.bytes_out);
+    if let Some(duration) = record.upstream_duration {
+        out.extend_from_slice(b",\"upstream_ms\":");
+        push_millis(out, duration);
+    }
+    out.extend_from_slice(b",\"duration_ms\":");
+    push_millis(out, record.duration);
+    out.extend_from_slice(b"}\n");
+}
+
+/// The form of Apache's and nginx's `combined`.
+fn write_combined(out: &mut Vec<u8>, record: &Record<'_>, moment: Civil) {
+    push_escaped(out, record.client);
+    out.extend_from_slice(b" - - [");
+    out.extend_from_slice(&moment.to_combined());
+    out.extend_from_slice(b"] \"");
+    push_escaped(out, record.method);
+    out.push(b' ');
+    push_escaped(out, record.path);
+    push_escaped(out, record.query);
+    out.push(b' ');
+    out.extend_from_slice(record.protocol.as_bytes());
+    out.extend_from_slice(b"\" ");
+    push_decimal(out, u64::from(record.status.0));
+    out.push(b' ');
+    push_decimal(out, record.bytes_out);
+    out.extend_from_slice(b" \"");
+    push_or_dash(out, record.referer);
+    out.extend_from_slice(b"\" \"");
+    push_or_dash(out, record.user_agent);
+    out.extend_from_slice(b"\"\n");
+}
+
+fn push_or_dash(out: &mut Vec<u8>, value: &[u8]) {
+    push_escaped(out, if value.is_empty() { b"-" } else { value });
+}
+
+/// JSON's escapes; bytes beyond ASCII stand for the code points of Latin-1.
+fn push_escaped(out: &mut Vec<u8>, value: &[u8]) {
+    let needs_escape = |byte: &u8| !matches!(byte, b' '..=b'!' | b'#'..=b'[' | b']'..=b'~');
+    if !value.iter().any(needs_escape) {
+        out.extend_from_slice(value);
+        return;
+    }
+    for &byte in value {
+        match byte {
+            b'"' | b'\\' => out.extend([b'\\', byte]),
+            b' '..=b'~' => out.push(byte),
+            _ => {
+                let digit = |n: u8| b"0123456789abcdef"[usize::from(n)];
+                out.extend_from_slice(b"\\u00");
+                out.extend([digit(byte >> 4), digit(byte & 15)]);
+            }
+        }
+    }
+}
+
+/// Milliseconds with three decimals.
+fn push_millis(out: &mut Vec<u8>, duration: Duration) {
+    let micros = duration.as_micros() as u64;
+    push_decimal(out, micros / 1000);
+    out.push(b'.');
+    push_fraction(out, micros % 1000);
+}
+
+fn push_fraction(out: &mut Vec<u8>, thousandths: u64) {
+    let digit = |n: u64| b'0' + (n % 10) as u8;
+    out.extend([digit(thousandths / 100), digit(thousandths / 10), digit(thousandths)]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record() -> Record<'static> {
+        Record {
+            time_ms: 784_111_777_042,
+            client: b"127.0.0.1",
+            method: b"GET",
+            host: b"a",
+            path: b"/x",
+            query: b"?y",
+            protocol: "HTTP/1.1",
+            status: Status(200),
+            reason: "",
+            route: "w.toml:3",
+            upstream: "app",
+            endpoint: "127.0.0.1:3000",
+            request_id: b"00",
+            referer: b"",
+            user_agent: b"curl \"x\"\n\xff",
+            bytes_in: 0,
+            bytes_out: 12,
+            duration: Duration::from_micros(1_234),
+            upstream_duration: Some(Duration::from_micros(50)),
+        }
+    }
+
+    #[test]
+    fn a_line_says_everything_and_cannot_be_forged() {
+        let mut out = Vec::new();
+        let moment = Civil::from_unix(784_111_777);
+        write_json(&mut out, &record(), moment);
+        let expected = concat!(
+            r#"{"time":"1994-11-06T08:49:37.042Z","client":"127.0.0.1","method":"GET","host":"a","path":"/x","#,
+            r#""query":"y","protocol":"HTTP/1.1","route":"w.toml:3","upstream":"app","endpoint":"127.0.0.1:3000","#,
+            r#""user_agent":"curl \"x\"\u000a\u00ff","request_id":"00","status":200,"bytes_in":0,"bytes_out":12,"#,
+            r#""upstream_ms":0.050,"duration_ms":1.234}"#,
+            "\n"
+        );
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
+        let mut out = Vec::new();
+        write_combined(&mut out, &record(), moment);
+        let expected = concat!(
+            r#"127.0.0.1 - - [06/Nov/1994:08:49:37 +0000] "GET /x?y HTTP/1.1" 200 12 "-" "curl \"x\"\u000a\u00ff""#,
+            "\n"
+        );
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
+    }
+
+    #[test]
+    fn lines_are_dropped_and_counted_when_the_writer_is_behind() {
+        let (full, lines) = crossbeam_channel::bounded(1);
+        let log = AccessLog::new(Format::Json, full);
+        let counters = Counters::default();
+        for _ in 0..3 {
+            log.write(&record(), &counters);
+            log.flush(&counters);
+        }
+        assert_eq!(counters.log_dropped.value(), 2);
+        assert_eq!(lines.try_iter().count(), 1);
+        assert!(log.is_empty());
+    }
 }

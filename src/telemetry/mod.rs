@@ -1,3 +1,8 @@
-//! What is told of the work done: the access log, counters.
+//! What is told of the work done: the access log and per-core counters. Written by workers,
+//! read by `control`; must not know how a request is served.
 
 pub mod access_log;
+pub mod counters;
+
+pub use access_log::{AccessLog, Record};
+pub use counters::Counters;

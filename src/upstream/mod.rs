@@ -2,6 +2,13 @@
 //!
 //! Must not know: the plan, the routes, the client.
 
+pub mod balance;
+pub mod pool;
+pub mod upstreams;
+
+pub use pool::{Lease, Pools};
+pub use upstreams::Upstreams;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;

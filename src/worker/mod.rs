@@ -1,15 +1,31 @@
 //! One core: its thread, its event loop, its inbox.
+//!
+//! `runtime` builds the event loop, `accept` takes connections in, `inbox` brings messages from
+//! `control`. What is done with a connection is `proxy`'s.
+
+mod accept;
+mod inbox;
+mod runtime;
 
 use std::io;
 use std::net::TcpListener;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 
-use crate::net;
+use crate::net::admission::Admission;
+use crate::net::ticker::Ticker;
+use crate::net::{self, task};
 use crate::plan::Plan;
+use crate::proxy::Core;
+use crate::telemetry::{AccessLog, Counters};
 use crate::upstream::Endpoints;
+
+/// Idle streams that a drain ends with one tick.
+const RETIRED_PER_TICK: usize = 4096;
 
 /// What `control` tells a worker.
 #[derive(Clone)]
@@ -39,21 +55,149 @@ pub struct Settings {
 
 /// The few things that are global by nature.
 #[derive(Default)]
-pub struct Shared {}
+pub struct Shared {
+    pub admission: Arc<Admission>,
+}
 
 /// A running worker, seen from `control`.
 pub struct Handle {
     pub thread: JoinHandle<()>,
     /// One message: which driver the event loop runs on, or why there is none.
     pub started: Receiver<Result<&'static str, String>>,
+    pub counters: Arc<Counters>,
+    inbox: inbox::Sender,
 }
 
 impl Handle {
     /// Puts a message into the inbox and wakes the worker.
-    pub fn send(&self, _message: Message) {}
+    pub fn send(&self, message: Message) {
+        self.inbox.send(message);
+    }
 }
 
 /// Starts a worker's thread.
-pub fn spawn(_settings: Settings) -> io::Result<Handle> {
-    Err(io::Error::other("not built yet"))
+pub fn spawn(settings: Settings) -> io::Result<Handle> {
+    let (inbox, messages) = inbox::pair()?;
+    let (report, started) = crossbeam_channel::bounded(1);
+    let counters = Arc::new(Counters::default());
+    let own_counters = Arc::clone(&counters);
+    let own = inbox.clone();
+    let thread = std::thread::Builder::new().name(format!("worker-{}", settings.index)).spawn(move || {
+        if let Some(core) = settings.core
+            && !core_affinity::set_for_current(core)
+        {
+            tracing::warn!("worker {} could not be pinned to core {}", settings.index, core.id);
+        }
+        match runtime::build(settings.io) {
+            Ok(runtime) => {
+                let driver = runtime.name();
+                runtime.block_on(async move {
+                    let started = run(settings, (own, messages), own_counters, |result| {
+                        // Control has given up on this worker if nobody listens.
+                        let _unheard = report.try_send(result.map(|()| driver));
+                    });
+                    if let Err(error) = started.await {
+                        tracing::error!("a worker ended: {error}");
+                    }
+                });
+            }
+            Err(reason) => {
+                let _unheard = report.try_send(Err(reason));
+            }
+        }
+    })?;
+    Ok(Handle { thread, started, counters, inbox })
+}
+
+/// The life of a worker, inside its event loop.
+async fn run(
+    settings: Settings,
+    (own, messages): (inbox::Sender, inbox::Receiver),
+    counters: Arc<Counters>,
+    report: impl FnOnce(Result<(), String>),
+) -> io::Result<()> {
+    let log = settings.log.map(|full| AccessLog::new(settings.plan.log.format, full));
+    let admission = Arc::clone(&settings.shared.admission);
+    let core = Core::new(settings.index, settings.plan, counters, admission, log);
+    for table in &settings.endpoints {
+        core.upstreams.set_endpoints(table);
+    }
+    let prepared: io::Result<(Ticker, Vec<accept::Listener>, inbox::Messages)> = async {
+        let ticker = Ticker::new()?;
+        let listeners =
+            settings.listeners.into_iter().map(accept::Listener::new).collect::<io::Result<_>>()?;
+        Ok((ticker, listeners, messages.open()?))
+    }
+    .await;
+    let (ticker, listeners, mut messages) = match prepared {
+        Ok(prepared) => prepared,
+        Err(error) => {
+            report(Err(error.to_string()));
+            return Err(error);
+        }
+    };
+    ticker.start()?;
+    let listeners: Vec<Rc<accept::Listener>> = listeners.into_iter().map(Rc::new).collect();
+    for listener in &listeners {
+        let (core, listener) = (Rc::clone(&core), Rc::clone(listener));
+        task::spawn(async move { accept::run(&core, &listener).await }, || {
+            tracing::error!("accepting ended with a panic");
+        });
+    }
+    let ticks = Rc::clone(&core);
+    task::spawn(async move { tick(&ticks, &ticker).await }, || {
+        tracing::error!("the ticker ended with a panic")
+    });
+    report(Ok(()));
+    while let Some(message) = messages.next().await {
+        match message {
+            Message::Plan(plan) => core.adopt(plan),
+            Message::Endpoints(table) => core.upstreams.set_endpoints(&table),
+            Message::Drain => {
+                core.drain();
+                for listener in &listeners {
+                    listener.close();
+                }
+                let (core, listeners) = (Rc::clone(&core), listeners.clone());
+                let own = own.clone();
+                task::spawn(
+                    async move {
+                        while core.open() > 0 || listeners.iter().any(|listener| !listener.is_closed()) {
+                            core.wheel.sleep(Duration::ZERO).await;
+                        }
+                        own.send(Message::Stop);
+                    },
+                    || tracing::error!("draining ended with a panic"),
+                );
+            }
+            Message::Stop => break,
+        }
+    }
+    if let Some(log) = &core.log {
+        log.flush(&core.counters);
+    }
+    Ok(())
+}
+
+/// Turns the wheel, and does once a second what needs no more.
+async fn tick(core: &Core, ticker: &Ticker) {
+    let mut last_second = Instant::now();
+    loop {
+        if let Err(error) = ticker.tick().await {
+            tracing::error!("timeouts are off: {error}");
+            return;
+        }
+        let now = Instant::now();
+        core.wheel.advance(now);
+        if core.is_draining() {
+            core.wheel.retire_idle(RETIRED_PER_TICK);
+        }
+        if now.duration_since(last_second) >= Duration::from_secs(1) {
+            last_second = now;
+            core.upstreams.pools.expire(now);
+            if let Some(log) = &core.log {
+                log.flush(&core.counters);
+            }
+        }
+    }
 }

@@ -1,0 +1,281 @@
+//! A field section (RFC 9110 5): names and values as ranges of one byte string.
+//!
+//! Hot path: no allocation once its two vectors have grown. The bytes are a copy of the head
+//! as it was received, so a section outlives the buffer that it was read into.
+
+/// A range of the byte string.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Span {
+    start: u32,
+    len: u32,
+}
+
+/// The fields that a proxy must know. The order is free; there are fewer than 64.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Known {
+    Other,
+    /// Named by `Connection`: goes no further.
+    HopByHop,
+    Connection,
+    ContentLength,
+    Date,
+    Expect,
+    Forwarded,
+    Host,
+    Http2Settings,
+    KeepAlive,
+    ProxyConnection,
+    Referer,
+    Te,
+    Trailer,
+    TransferEncoding,
+    Upgrade,
+    UserAgent,
+    Via,
+    XAccel,
+    XForwardedFor,
+    XForwardedHost,
+    XForwardedPort,
+    XForwardedProto,
+    XRealIp,
+    XRequestId,
+    XRequestStart,
+    XSendfile,
+}
+
+/// A set of [`Known`] fields.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KnownSet(u64);
+
+impl KnownSet {
+    pub const fn of(members: &[Known]) -> KnownSet {
+        let mut bits = 0;
+        let mut i = 0;
+        while i < members.len() {
+            bits |= 1 << members[i] as u8;
+            i += 1;
+        }
+        KnownSet(bits)
+    }
+
+    /// Both together.
+    pub const fn and(self, other: KnownSet) -> KnownSet {
+        KnownSet(self.0 | other.0)
+    }
+
+    pub const fn contains(self, known: Known) -> bool {
+        self.0 & (1 << known as u8) != 0
+    }
+}
+
+impl Known {
+    /// Field names are case-insensitive (RFC 9110 5.1).
+    pub fn of(name: &[u8]) -> Known {
+        let is = |other: &str| name.eq_ignore_ascii_case(other.as_bytes());
+        let pick = |other: &str, known: Known| if is(other) { known } else { Known::Other };
+        match name.len() {
+            2 => pick("te", Known::Te),
+            3 => pick("via", Known::Via),
+            4 if is("host") => Known::Host,
+            4 => pick("date", Known::Date),
+            6 => pick("expect", Known::Expect),
+            7 if is("upgrade") => Known::Upgrade,
+            7 if is("referer") => Known::Referer,
+            7 => pick("trailer", Known::Trailer),
+            9 if is("x-real-ip") => Known::XRealIp,
+            9 => pick("forwarded", Known::Forwarded),
+            10 if is("connection") => Known::Connection,
+            10 if is("user-agent") => Known::UserAgent,
+            10 if is("x-sendfile") => Known::XSendfile,
+            10 => pick("keep-alive", Known::KeepAlive),
+            12 => pick("x-request-id", Known::XRequestId),
+            14 if is("content-length") => Known::ContentLength,
+            14 => pick("http2-settings", Known::Http2Settings),
+            15 if is("x-forwarded-for") => Known::XForwardedFor,
+            15 if is("x-request-start") => Known::XRequestStart,
+            15 => pick("x-sendfile-type", Known::XSendfile),
+            16 if is("x-forwarded-host") => Known::XForwardedHost,
+            16 if is("x-forwarded-port") => Known::XForwardedPort,
+            16 => pick("proxy-connection", Known::ProxyConnection),
+            17 if is("transfer-encoding") => Known::TransferEncoding,
+            17 => pick("x-forwarded-proto", Known::XForwardedProto),
+            _ => Known::Other,
+        }
+        .or_accel(name)
+    }
+
+    fn or_accel(self, name: &[u8]) -> Known {
+        let accel = self == Known::Other
+            && name.len() > 8
+            && name[0] | 0x20 == b'x'
+            && name[..8].eq_ignore_ascii_case(b"x-accel-");
+        if accel { Known::XAccel } else { self }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    name: Span,
+    value: Span,
+    known: Known,
+}
+
+/// One field, borrowed from its section.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Field<'a> {
+    pub known: Known,
+    pub name: &'a [u8],
+    /// Without leading and trailing white space.
+    pub value: &'a [u8],
+}
+
+/// A field section in the order in which it was received.
+#[derive(Clone, Debug, Default)]
+pub struct Fields {
+    bytes: Vec<u8>,
+    entries: Vec<Entry>,
+}
+
+impl Fields {
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.entries.clear();
+    }
+
+    /// Starts again with a copy of `bytes`, of which spans are then made by [`Self::span_of`].
+    pub fn reset(&mut self, bytes: &[u8]) {
+        self.clear();
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// Appends bytes which belong to no field.
+    pub fn push_bytes(&mut self, bytes: &[u8]) -> Span {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(bytes);
+        Span { start: start as u32, len: bytes.len() as u32 }
+    }
+
+    pub fn bytes(&self, span: Span) -> &[u8] {
+        &self.bytes[span.start as usize..(span.start + span.len) as usize]
+    }
+
+    /// Gives a field whose name and value lie at these places of the bytes of [`Self::reset`].
+    pub fn index(&mut self, known: Known, name: Span, value: Span) {
+        self.entries.push(Entry { name, value, known });
+    }
+
+    /// Appends a field of our own.
+    pub fn push(&mut self, name: &[u8], value: &[u8]) {
+        let name_span = self.push_bytes(name);
+        let value = self.push_bytes(value);
+        self.index(Known::of(name), name_span, value);
+    }
+
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = Field<'_>> {
+        self.entries.iter().map(|entry| Field {
+            known: entry.known,
+            name: self.bytes(entry.name),
+            value: self.bytes(entry.value),
+        })
+    }
+
+    /// The value of the first field of this kind.
+    pub fn value(&self, known: Known) -> Option<&[u8]> {
+        let entry = self.entries.iter().find(|entry| entry.known == known)?;
+        Some(self.bytes(entry.value))
+    }
+
+    /// Marks the fields that a `Connection` field names (RFC 9110 7.6.1), so that they are
+    /// not passed on. `Host` cannot be named away.
+    pub fn mark_hop_by_hop(&mut self, name: &[u8]) {
+        let Fields { bytes, entries } = self;
+        for entry in entries.iter_mut() {
+            let own = &bytes[entry.name.start as usize..(entry.name.start + entry.name.len) as usize];
+            let kept = KnownSet::of(&[Known::Host, Known::Connection]).contains(entry.known);
+            if !kept && own.eq_ignore_ascii_case(name) {
+                entry.known = Known::HopByHop;
+            }
+        }
+    }
+}
+
+impl Span {
+    /// Where `part` lies in `whole`, of which it is a slice.
+    pub fn within(whole: &[u8], part: &[u8]) -> Span {
+        let start = part.as_ptr() as usize - whole.as_ptr() as usize;
+        debug_assert!(start + part.len() <= whole.len());
+        Span { start: start as u32, len: part.len() as u32 }
+    }
+
+    pub fn is_empty(self) -> bool {
+        self.len == 0
+    }
+
+    /// The part that begins `skip` bytes later.
+    pub fn skip(self, skip: usize) -> Span {
+        let skip = (skip as u32).min(self.len);
+        Span { start: self.start + skip, len: self.len - skip }
+    }
+
+    /// The first `len` bytes.
+    pub fn take(self, len: usize) -> Span {
+        Span { start: self.start, len: self.len.min(len as u32) }
+    }
+}
+
+/// The elements of a comma-separated list (RFC 9110 5.6.1), without empty ones.
+pub fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii).filter(|element| !element.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn known_fields_are_found_whatever_their_case() {
+        let table: [(&str, Known); 12] = [
+            ("Host", Known::Host),
+            ("hOST", Known::Host),
+            ("hosts", Known::Other),
+            ("TE", Known::Te),
+            ("Content-Length", Known::ContentLength),
+            ("Transfer-Encoding", Known::TransferEncoding),
+            ("X-Forwarded-Proto", Known::XForwardedProto),
+            ("X-Accel-Redirect", Known::XAccel),
+            ("x-accel-buffering", Known::XAccel),
+            ("X-Accel-", Known::Other),
+            ("X-Sendfile-Type", Known::XSendfile),
+            ("Content-Lengthy", Known::Other),
+        ];
+        for (name, expected) in table {
+            assert_eq!(Known::of(name.as_bytes()), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_named_field_is_marked_but_never_host() {
+        let mut fields = Fields::default();
+        fields.push(b"Host", b"a");
+        fields.push(b"X-Secret", b"1");
+        fields.mark_hop_by_hop(b"x-secret");
+        fields.mark_hop_by_hop(b"host");
+        let kinds: Vec<Known> = fields.iter().map(|field| field.known).collect();
+        assert_eq!(kinds, [Known::Host, Known::HopByHop]);
+    }
+
+    #[test]
+    fn lists_are_split_at_commas_without_empty_elements() {
+        let elements: Vec<&[u8]> = list(b" a, b ,,c,").collect();
+        assert_eq!(elements, [b"a", b"b", b"c"]);
+    }
+}

@@ -1,0 +1,201 @@
+//! Heads to bytes. Hot path: no allocation once the output has grown, no formatting.
+//!
+//! Everything is written from what was parsed: names and values field by field, framing from
+//! what was decided. Nothing of a received head is copied through unseen.
+
+use crate::http::fields::{Fields, Known, KnownSet};
+use crate::http::forwarding::{self, Stamp};
+use crate::http::framing::BodyLength;
+use crate::http::head::{RequestHead, ResponseHead, Version};
+use crate::http::push_decimal;
+use crate::http::status::Status;
+
+/// Fields of one connection (RFC 9110 7.6.1), and those that framing rewrites.
+const HOP_BY_HOP: KnownSet = KnownSet::of(&[
+    Known::HopByHop,
+    Known::Connection,
+    Known::ContentLength,
+    Known::Http2Settings,
+    Known::KeepAlive,
+    Known::ProxyConnection,
+    Known::Te,
+    Known::TransferEncoding,
+    Known::Upgrade,
+]);
+
+/// Fields of a request that are dropped, or written anew after the others.
+const NOT_FORWARDED: KnownSet =
+    HOP_BY_HOP.and(forwarding::OWNED).and(KnownSet::of(&[Known::Host, Known::Expect]));
+
+/// Writes the head of a request as it goes to an upstream.
+pub fn request(out: &mut Vec<u8>, head: &RequestHead, path: &[u8], peer: &forwarding::Peer, stamp: &Stamp) {
+    out.extend_from_slice(head.text(head.method_text));
+    out.push(b' ');
+    out.extend_from_slice(path);
+    out.extend_from_slice(head.text(head.target.query));
+    out.extend_from_slice(b" HTTP/1.1\r\nHost: ");
+    out.extend_from_slice(head.text(head.target.authority));
+    out.extend_from_slice(b"\r\n");
+    for field in head.fields.iter() {
+        if !NOT_FORWARDED.contains(field.known) {
+            push_field(out, field.name, field.value);
+        }
+    }
+    match head.body {
+        BodyLength::Known(length) => push_length(out, length),
+        BodyLength::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
+        // A method that may have a body says so when it has none (RFC 9110 8.6).
+        _ if head.fields.value(Known::ContentLength).is_some() => push_length(out, 0),
+        _ => {}
+    }
+    if head.expects_continue {
+        out.extend_from_slice(b"Expect: 100-continue\r\n");
+    }
+    if let Some(upgrade) = head.upgrade {
+        out.extend_from_slice(b"Connection: upgrade\r\n");
+        push_field(out, b"Upgrade", head.text(upgrade));
+    }
+    forwarding::write(out, head, peer, stamp);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// How a response's body is framed for the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Framing {
+    /// No body, and no word of one: 1xx, 204.
+    Nothing,
+    /// No body, but the length that there would be: the answer to HEAD, 304.
+    LengthAsReceived,
+    Length(u64),
+    Chunked,
+    UntilClose,
+}
+
+impl Framing {
+    /// For a response with this head to a client of this version.
+    pub fn of(head: &ResponseHead, to_head_request: bool, client: Version) -> Framing {
+        match head.body {
+            _ if head.status.is_informational() || head.status.0 == 204 => Framing::Nothing,
+            _ if to_head_request || head.status.0 == 304 => Framing::LengthAsReceived,
+            BodyLength::Empty => Framing::Length(0),
+            BodyLength::Known(length) => Framing::Length(length),
+            BodyLength::Chunked | BodyLength::UntilClose if client == Version::Http11 => Framing::Chunked,
+            BodyLength::Chunked | BodyLength::UntilClose => Framing::UntilClose,
+        }
+    }
+}
+
+/// What is said of the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Persistence {
+    KeepAlive,
+    /// An HTTP/1.0 client has to be told.
+    KeepAliveSaid,
+    Close,
+    Upgrade,
+}
+
+/// Writes the head of a response as it goes to the client.
+pub fn response(
+    out: &mut Vec<u8>,
+    head: &ResponseHead,
+    framing: Framing,
+    persistence: Persistence,
+    date: &[u8; 29],
+) {
+    push_status(out, head.status);
+    out.extend_from_slice(head.fields.bytes(head.phrase));
+    out.extend_from_slice(b"\r\n");
+    let mut has_date = head.status.is_informational();
+    for field in head.fields.iter() {
+        if HOP_BY_HOP.contains(field.known) {
+            if field.known == Known::ContentLength && framing == Framing::LengthAsReceived {
+                push_field(out, field.name, field.value);
+            }
+            continue;
+        }
+        has_date |= field.known == Known::Date;
+        push_field(out, field.name, field.value);
+    }
+    if !has_date {
+        push_field(out, b"Date", date);
+    }
+    match framing {
+        Framing::Length(length) => push_length(out, length),
+        Framing::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
+        Framing::Nothing | Framing::LengthAsReceived | Framing::UntilClose => {}
+    }
+    push_persistence(out, persistence);
+    if persistence == Persistence::Upgrade
+        && let Some(upgrade) = head.upgrade
+    {
+        push_field(out, b"Upgrade", head.fields.bytes(upgrade));
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Writes a response of our own: a status and, as text, why.
+pub fn own_response(
+    out: &mut Vec<u8>,
+    status: Status,
+    text: &str,
+    with_body: bool,
+    persistence: Persistence,
+    date: &[u8; 29],
+) {
+    push_status(out, status);
+    out.extend_from_slice(status.phrase().as_bytes());
+    out.extend_from_slice(b"\r\nContent-Type: text/plain; charset=utf-8\r\n");
+    push_field(out, b"Date", date);
+    if status == Status::UNAVAILABLE || status == Status::TOO_MANY_REQUESTS {
+        out.extend_from_slice(b"Retry-After: 1\r\n");
+    }
+    push_length(out, text.len() as u64 + 1);
+    push_persistence(out, persistence);
+    out.extend_from_slice(b"\r\n");
+    if with_body {
+        out.extend_from_slice(text.as_bytes());
+        out.push(b'\n');
+    }
+}
+
+/// Writes a trailer section after the last chunk, and its end.
+pub fn trailers(out: &mut Vec<u8>, fields: &Fields) {
+    out.extend_from_slice(b"0\r\n");
+    for field in fields.iter() {
+        push_field(out, field.name, field.value);
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+fn push_status(out: &mut Vec<u8>, status: Status) {
+    out.extend_from_slice(b"HTTP/1.1 ");
+    out.extend_from_slice(&status.digits());
+    out.push(b' ');
+}
+
+fn push_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    out.extend_from_slice(name);
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+fn push_length(out: &mut Vec<u8>, length: u64) {
+    out.extend_from_slice(b"Content-Length: ");
+    push_decimal(out, length);
+    out.extend_from_slice(b"\r\n");
+}
+
+fn push_persistence(out: &mut Vec<u8>, persistence: Persistence) {
+    out.extend_from_slice(match persistence {
+        Persistence::KeepAlive => b"",
+        Persistence::KeepAliveSaid => b"Connection: keep-alive\r\n",
+        Persistence::Close => b"Connection: close\r\n",
+        Persistence::Upgrade => b"Connection: upgrade\r\n",
+    });
+}
+
+#[cfg(test)]
+#[path = "encode_tests.rs"]
+mod tests;

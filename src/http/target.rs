@@ -1,0 +1,307 @@
+//! A request's target and host in one normal form, matched and forwarded alike.
+//!
+//! The normal form of a path: percent-encoding of unreserved characters undone, the digits of
+//! other escapes in upper case, dot segments removed (RFC 3986 6.2.2). Of a host: lower case,
+//! no port, no final dot. Hot path: a path without `%` and `/.` is taken as it is.
+
+use super::fields::{Fields, Span};
+use super::head::Method;
+
+/// Spans into the bytes of the request's fields.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Target {
+    /// In normal form; starts with `/`, or is `*`.
+    pub path: Span,
+    /// With its `?`; empty if there is none.
+    pub query: Span,
+    /// What is matched; empty if an HTTP/1.0 client named no host.
+    pub host: Span,
+    /// Host and port as the client gave them, for `Host`.
+    pub authority: Span,
+    /// The target named the host itself (absolute form), so that `Host` does not count.
+    pub is_absolute: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    Character,
+    Form,
+    Escape,
+    NulEscape,
+    Host,
+}
+
+impl Fault {
+    pub fn reason(self) -> &'static str {
+        match self {
+            Fault::Character => "invalid character in the request target",
+            Fault::Form => "invalid form of the request target",
+            Fault::Escape => "malformed percent-encoding in the path",
+            Fault::NulEscape => "NUL in the path",
+            Fault::Host => "invalid host",
+        }
+    }
+}
+
+impl Target {
+    /// Parses the target that lies at `raw` of the bytes of `fields`. A normal form that
+    /// differs is appended to them.
+    pub fn parse(fields: &mut Fields, raw: Span, method: Method) -> Result<Target, Fault> {
+        let text = fields.bytes(raw);
+        let mut target = Target::default();
+        let rest = match text {
+            b"*" if method == Method::Options => {
+                target.path = raw;
+                return Ok(target);
+            }
+            [b'/', ..] => raw,
+            _ => {
+                let scheme = scheme_len(text).ok_or(Fault::Form)?;
+                let after = &text[scheme..];
+                let end = after.iter().position(|byte| matches!(byte, b'/' | b'?'));
+                let end = end.unwrap_or(after.len());
+                target.authority = raw.skip(scheme).take(end);
+                target.is_absolute = true;
+                raw.skip(scheme + end)
+            }
+        };
+        let shape = Shape::of(fields.bytes(rest))?;
+        target.path = rest.take(shape.path_len);
+        target.query = rest.skip(shape.path_len);
+        if target.path.is_empty() {
+            target.path = fields.push_bytes(b"/");
+        } else if !shape.is_normal {
+            let normal = normalise(fields.bytes(target.path))?;
+            target.path = fields.push_bytes(&normal);
+        }
+        if target.is_absolute {
+            target.host = host(fields, target.authority)?;
+        }
+        Ok(target)
+    }
+
+    /// Takes the value of `Host`, unless the target named the host itself.
+    pub fn take_host(&mut self, fields: &mut Fields, authority: Span) -> Result<(), Fault> {
+        let host = host(fields, authority)?;
+        if !self.is_absolute {
+            self.host = host;
+            self.authority = authority;
+        }
+        Ok(())
+    }
+}
+
+/// The length of `http://` or `https://`, if more follows it.
+fn scheme_len(text: &[u8]) -> Option<usize> {
+    let starts =
+        |scheme: &&[u8]| text.len() > scheme.len() && text[..scheme.len()].eq_ignore_ascii_case(scheme);
+    [&b"http://"[..], &b"https://"[..]].into_iter().find(starts).map(<[u8]>::len)
+}
+
+struct Shape {
+    path_len: usize,
+    is_normal: bool,
+}
+
+impl Shape {
+    /// One pass over path and query: visible ASCII, no fragment.
+    fn of(text: &[u8]) -> Result<Shape, Fault> {
+        let mut path_len = None;
+        let mut is_normal = true;
+        let mut previous = 0;
+        for (at, &byte) in text.iter().enumerate() {
+            match byte {
+                0..=0x20 | 0x7f.. | b'#' => return Err(Fault::Character),
+                b'?' if path_len.is_none() => path_len = Some(at),
+                b'%' if path_len.is_none() => is_normal = false,
+                b'.' if path_len.is_none() && previous == b'/' => is_normal = false,
+                _ => {}
+            }
+            previous = byte;
+        }
+        Ok(Shape { path_len: path_len.unwrap_or(text.len()), is_normal })
+    }
+}
+
+/// The normal form of a path that starts with `/`.
+pub fn normalise(path: &[u8]) -> Result<Vec<u8>, Fault> {
+    let mut decoded = Vec::with_capacity(path.len());
+    let mut rest = path;
+    while let [byte, tail @ ..] = rest {
+        rest = tail;
+        if *byte != b'%' {
+            decoded.push(*byte);
+            continue;
+        }
+        let [high, low, tail @ ..] = rest else { return Err(Fault::Escape) };
+        rest = tail;
+        let value = hex(*high).ok_or(Fault::Escape)? << 4 | hex(*low).ok_or(Fault::Escape)?;
+        match value {
+            0 => return Err(Fault::NulEscape),
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => decoded.push(value),
+            _ => decoded.extend([b'%', high.to_ascii_uppercase(), low.to_ascii_uppercase()]),
+        }
+    }
+    Ok(remove_dot_segments(&decoded))
+}
+
+/// RFC 3986 5.2.4, for a path that starts with `/`; `..` above the root stays at the root.
+fn remove_dot_segments(path: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(path.len());
+    let mut segments = path[1..].split(|&byte| byte == b'/').peekable();
+    while let Some(segment) = segments.next() {
+        let is_last = segments.peek().is_none();
+        match segment {
+            b"." | b".." => {
+                if segment == b".." {
+                    let parent = out.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
+                    out.truncate(parent);
+                }
+                if is_last {
+                    out.push(b'/');
+                }
+            }
+            _ => {
+                out.push(b'/');
+                out.extend_from_slice(segment);
+            }
+        }
+    }
+    out
+}
+
+fn hex(digit: u8) -> Option<u8> {
+    match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        b'A'..=b'F' => Some(digit - b'A' + 10),
+        _ => None,
+    }
+}
+
+/// The host of `host [":" port]` in normal form. Names are letters, digits, `-`, `.`, `_`;
+/// an IPv6 address stands in brackets.
+fn host(fields: &mut Fields, authority: Span) -> Result<Span, Fault> {
+    let text = fields.bytes(authority);
+    let host_len = match text {
+        [b'[', ..] => text.iter().position(|&byte| byte == b']').ok_or(Fault::Host)? + 1,
+        _ => text.iter().position(|&byte| byte == b':').unwrap_or(text.len()),
+    };
+    let (name, port) = text.split_at(host_len);
+    if !is_host(name) || !is_port(port) {
+        return Err(Fault::Host);
+    }
+    let kept = name.len() - usize::from(name.len() > 1 && name.ends_with(b"."));
+    if !name.iter().any(u8::is_ascii_uppercase) {
+        return Ok(authority.take(kept));
+    }
+    let lower = name[..kept].to_ascii_lowercase();
+    Ok(fields.push_bytes(&lower))
+}
+
+fn is_host(name: &[u8]) -> bool {
+    match name {
+        [] => false,
+        [b'[', address @ .., b']'] => {
+            std::str::from_utf8(address).is_ok_and(|text| text.parse::<std::net::Ipv6Addr>().is_ok())
+        }
+        _ => name.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_')),
+    }
+}
+
+fn is_port(port: &[u8]) -> bool {
+    match port {
+        [] => true,
+        [b':', digits @ ..] => {
+            digits.len() <= 5
+                && digits.iter().all(u8::is_ascii_digit)
+                && digits.iter().fold(0, |port, digit| port * 10 + u32::from(digit - b'0')) < 65_536
+        }
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(raw: &str, host: &str) -> Result<(String, String, String), Fault> {
+        let mut fields = Fields::default();
+        let target_span = fields.push_bytes(raw.as_bytes());
+        let host_span = fields.push_bytes(host.as_bytes());
+        let mut target = Target::parse(&mut fields, target_span, Method::Options)?;
+        target.take_host(&mut fields, host_span)?;
+        let text = |span| String::from_utf8_lossy(fields.bytes(span)).into_owned();
+        Ok((text(target.path), text(target.query), text(target.host)))
+    }
+
+    #[test]
+    fn targets_come_in_three_forms() {
+        let table: [(&str, &str, [&str; 3]); 8] = [
+            ("/", "a", ["/", "", "a"]),
+            ("/x?y=/../%zz", "A.example:80", ["/x", "?y=/../%zz", "a.example"]),
+            ("/?", "a.", ["/", "?", "a"]),
+            ("*", "a", ["*", "", "a"]),
+            ("http://B.org:81/x", "a", ["/x", "", "b.org"]),
+            ("HTTPS://b.org", "a", ["/", "", "b.org"]),
+            ("http://b.org?q", "a", ["/", "?q", "b.org"]),
+            ("/", "[::1]:8080", ["/", "", "[::1]"]),
+        ];
+        for (raw, host, [path, query, name]) in table {
+            assert_eq!(parse(raw, host), Ok((path.into(), query.into(), name.into())), "{raw} {host}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_a_target_or_host_is_refused() {
+        let table = [
+            ("x", "a", Fault::Form),
+            ("ftp://x/", "a", Fault::Form),
+            ("http://", "a", Fault::Form),
+            ("/a#b", "a", Fault::Character),
+            ("/a b", "a", Fault::Character),
+            ("/\u{e9}", "a", Fault::Character),
+            ("/%", "a", Fault::Escape),
+            ("/%4", "a", Fault::Escape),
+            ("/%g0", "a", Fault::Escape),
+            ("/%00", "a", Fault::NulEscape),
+            ("/", "", Fault::Host),
+            ("/", "a b", Fault::Host),
+            ("/", "a,b", Fault::Host),
+            ("/", "u@a", Fault::Host),
+            ("/", "a:x", Fault::Host),
+            ("/", "a:65536", Fault::Host),
+            ("/", "[::1", Fault::Host),
+            ("/", "[zz]", Fault::Host),
+            ("http://u@b/", "a", Fault::Host),
+        ];
+        for (raw, host, expected) in table {
+            assert_eq!(parse(raw, host), Err(expected), "{raw} {host}");
+        }
+    }
+
+    #[test]
+    fn paths_have_one_normal_form() {
+        let table = [
+            ("/a/./b", "/a/b"),
+            ("/a/../b", "/b"),
+            ("/a/b/..", "/a/"),
+            ("/a/.", "/a/"),
+            ("/..", "/"),
+            ("/../../x", "/x"),
+            ("/%61dmin", "/admin"),
+            ("/a/%2e%2E/b", "/b"),
+            ("/a%2fb", "/a%2Fb"),
+            ("/%7Euser", "/~user"),
+            ("/a//b", "/a//b"),
+            ("/.hidden", "/.hidden"),
+            ("/a/...", "/a/..."),
+            ("/%252e", "/%252e"),
+        ];
+        for (path, expected) in table {
+            let normal = normalise(path.as_bytes()).unwrap();
+            assert_eq!(String::from_utf8(normal.clone()).unwrap(), expected, "{path}");
+            assert_eq!(normalise(&normal).unwrap(), normal, "normal forms are fixed points");
+        }
+    }
+}

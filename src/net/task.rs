@@ -1,0 +1,79 @@
+//! Tasks of one core. A panic ends its own task and nothing else.
+
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::task::Poll;
+
+/// Runs `future` on this core; `panicked` is called if it panics. What it held is dropped.
+pub fn spawn(future: impl Future<Output = ()> + 'static, panicked: impl FnOnce() + 'static) {
+    // Nobody waits for it: the task goes on without its handle.
+    let _detached = monoio::spawn(async move {
+        let caught = {
+            let mut future = std::pin::pin!(future);
+            poll_fn(move |cx| {
+                // The future is never polled again after a panic, so what it may have left
+                // half changed is only dropped.
+                match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+                    Ok(Poll::Pending) => Poll::Pending,
+                    Ok(Poll::Ready(())) => Poll::Ready(false),
+                    Err(_) => Poll::Ready(true),
+                }
+            })
+            .await
+        };
+        if caught {
+            panicked();
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::rc::Rc;
+
+    use monoio::io::{AsyncReadRent, AsyncWriteRentExt};
+    use monoio::net::UnixStream;
+    use monoio::{IoUringDriver, LegacyDriver, RuntimeBuilder};
+
+    use super::*;
+
+    /// A task panics, at once or after an await; the loop and its other tasks go on.
+    async fn panics_are_contained() {
+        let panics = Rc::new(Cell::new(0));
+        let (mut ours, theirs) = UnixStream::pair().unwrap();
+        for after_an_await in [false, true] {
+            let panics = Rc::clone(&panics);
+            let (mut a, b) = UnixStream::pair().unwrap();
+            let held = Rc::new(());
+            let holder = Rc::downgrade(&held);
+            let broken = async move {
+                let _held = (held, b);
+                if after_an_await {
+                    a.write_all(b"x".as_slice()).await.0.unwrap();
+                }
+                panic!("injected");
+            };
+            spawn(broken, move || {
+                assert_eq!(holder.strong_count(), 0, "what the task held is dropped before it is counted");
+                panics.set(panics.get() + 1);
+            });
+        }
+        spawn(
+            async move {
+                let mut theirs = theirs;
+                theirs.write_all(b"still here".as_slice()).await.0.unwrap();
+            },
+            || panic!("this one did not panic"),
+        );
+        let (read, bytes) = ours.read(Vec::with_capacity(16)).await;
+        assert_eq!((read.unwrap(), &bytes[..]), (10, b"still here".as_slice()));
+        assert_eq!(panics.get(), 2);
+    }
+
+    #[test]
+    fn a_panic_ends_its_own_task_and_nothing_else() {
+        RuntimeBuilder::<LegacyDriver>::new().build().unwrap().block_on(panics_are_contained());
+        RuntimeBuilder::<IoUringDriver>::new().build().unwrap().block_on(panics_are_contained());
+    }
+}

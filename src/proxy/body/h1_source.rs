@@ -1,0 +1,234 @@
+//! A body that is read from an HTTP/1 connection, whichever side it is on.
+//!
+//! Hot path: no allocation while the core's pool has buffers.
+
+use std::time::{Duration, Instant};
+
+use super::{Frame, SourceFault};
+use crate::http::fields::Fields;
+use crate::http::framing::BodyLength;
+use crate::http::h1::chunked::Decoder;
+use crate::http::h1::parse;
+use crate::net::buffer::Size;
+use crate::net::deadline::Expired;
+use crate::net::{Buffer, Buffers, Reader};
+
+/// What bounds a body while it is read.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Silence.
+    pub timeout: Duration,
+    /// The whole body in bytes.
+    pub bytes: Option<u64>,
+    /// Bytes a second on average, looked at once `timeout` has passed.
+    pub min_rate: Option<u64>,
+}
+
+enum Remaining {
+    Known(u64),
+    Chunked(Decoder),
+    UntilClose,
+    /// The data is through; trailers may follow.
+    Trailers(Fields),
+    Nothing,
+}
+
+pub struct H1Source<'a> {
+    reader: Reader<'a>,
+    buffers: &'a Buffers,
+    bounds: Bounds,
+    remaining: Remaining,
+    /// Bytes as they were read, not yet decoded; after the end, what is not the body's.
+    input: Option<Buffer>,
+    /// Decoded data that was given back.
+    unread: Option<Buffer>,
+    spare: Option<Buffer>,
+    size: Size,
+    received: u64,
+    started: Option<Instant>,
+}
+
+impl<'a> H1Source<'a> {
+    /// `input` is what has been read already: it starts with the body.
+    pub fn new(
+        reader: Reader<'a>,
+        buffers: &'a Buffers,
+        input: Option<Buffer>,
+        length: BodyLength,
+        bounds: Bounds,
+    ) -> H1Source<'a> {
+        let remaining = match length {
+            BodyLength::Empty => Remaining::Nothing,
+            BodyLength::Known(length) => Remaining::Known(length),
+            BodyLength::Chunked => Remaining::Chunked(Decoder::default()),
+            BodyLength::UntilClose => Remaining::UntilClose,
+        };
+        H1Source {
+            reader,
+            buffers,
+            bounds,
+            remaining,
+            input,
+            unread: None,
+            spare: None,
+            size: Size::Small,
+            received: 0,
+            started: None,
+        }
+    }
+
+    /// Bytes of the body so far.
+    pub fn received(&self) -> u64 {
+        self.received
+    }
+
+    pub fn reader(&self) -> &Reader<'a> {
+        &self.reader
+    }
+
+    pub fn is_finished(&self) -> bool {
+        matches!(self.remaining, Remaining::Nothing) && self.unread.is_none()
+    }
+
+    /// What was read beyond the body. Buffers that are not needed any more go back.
+    pub fn into_rest(mut self) -> Option<Buffer> {
+        for buffer in [self.spare.take(), self.unread.take()].into_iter().flatten() {
+            self.buffers.put(buffer);
+        }
+        match self.input.take() {
+            Some(input) if input.is_empty() => {
+                self.buffers.put(input);
+                None
+            }
+            input => input,
+        }
+    }
+
+    pub fn recycle(&mut self, mut buffer: Buffer) {
+        if self.spare.is_none() && buffer.size() == Some(self.size) {
+            buffer.clear();
+            self.spare = Some(buffer);
+        } else {
+            self.buffers.put(buffer);
+        }
+    }
+
+    pub fn unread(&mut self, buffer: Buffer) {
+        self.unread = Some(buffer);
+    }
+
+    pub fn ready(&mut self) -> Result<Option<Frame>, SourceFault> {
+        if let Some(buffer) = self.unread.take() {
+            return Ok(Some(Frame::Data(buffer)));
+        }
+        match std::mem::replace(&mut self.remaining, Remaining::Nothing) {
+            Remaining::Nothing => return Ok(Some(Frame::End)),
+            Remaining::Trailers(fields) => return Ok(Some(Frame::Trailers(fields))),
+            remaining => self.remaining = remaining,
+        }
+        let Some(input) = self.input.take() else { return Ok(None) };
+        if input.is_empty() {
+            self.recycle(input);
+            return Ok(None);
+        }
+        self.decode(input)
+    }
+
+    pub async fn next(&mut self) -> Result<Frame, SourceFault> {
+        loop {
+            if let Some(frame) = self.ready()? {
+                return Ok(frame);
+            }
+            self.read().await?;
+        }
+    }
+
+    async fn read(&mut self) -> Result<(), SourceFault> {
+        let buffer = self.spare.take().unwrap_or_else(|| self.buffers.take(self.size));
+        self.started.get_or_insert_with(Instant::now);
+        let (result, buffer) = self.reader.read_within(buffer, self.bounds.timeout).await;
+        if buffer.spare() == 0 {
+            // The kernel had at least as much as this: the next read takes more at once.
+            self.size = self.size.next();
+        }
+        match result {
+            Ok(0) | Err(_) => {
+                self.buffers.put(buffer);
+                self.ended()
+            }
+            Ok(_) => {
+                self.input = Some(buffer);
+                self.check_rate()
+            }
+        }
+    }
+
+    /// Nothing more comes: an end only where the end of the connection is the body's.
+    fn ended(&mut self) -> Result<(), SourceFault> {
+        match self.reader.timer().expired() {
+            Some(Expired::Timeout(_)) => Err(SourceFault::Timeout),
+            None if matches!(self.remaining, Remaining::UntilClose) => {
+                self.remaining = Remaining::Nothing;
+                Ok(())
+            }
+            _ => Err(SourceFault::Cut),
+        }
+    }
+
+    fn check_rate(&self) -> Result<(), SourceFault> {
+        let (Some(rate), Some(started)) = (self.bounds.min_rate, self.started) else { return Ok(()) };
+        let elapsed = started.elapsed();
+        let expected = (elapsed.as_secs_f64() * rate as f64) as u64;
+        let is_slow = elapsed > self.bounds.timeout && self.received < expected;
+        if is_slow { Err(SourceFault::TooSlow) } else { Ok(()) }
+    }
+
+    fn decode(&mut self, mut input: Buffer) -> Result<Option<Frame>, SourceFault> {
+        let len = input.len();
+        let (data, consumed) = match &mut self.remaining {
+            Remaining::Known(left) => {
+                let data = len.min(usize::try_from(*left).unwrap_or(usize::MAX));
+                *left -= data as u64;
+                if *left == 0 {
+                    self.remaining = Remaining::Nothing;
+                }
+                (data, data)
+            }
+            Remaining::Chunked(decoder) => {
+                let decoded = decoder.decode(input.data_mut());
+                let decoded = decoded.map_err(|fault| SourceFault::Malformed(fault.reason()))?;
+                if decoder.is_done() {
+                    self.remaining = after_last_chunk(decoder)?;
+                }
+                (decoded.data, decoded.consumed)
+            }
+            Remaining::UntilClose => (len, len),
+            Remaining::Trailers(_) | Remaining::Nothing => (0, 0),
+        };
+        self.received += data as u64;
+        if self.bounds.bytes.is_some_and(|most| self.received > most) {
+            return Err(SourceFault::TooLarge);
+        }
+        if consumed < len {
+            let mut rest = self.buffers.take(Size::Small);
+            rest.extend(&input.data()[consumed..]);
+            self.input = Some(rest);
+        }
+        if data == 0 {
+            self.recycle(input);
+            return if consumed < len || self.is_finished() { self.ready() } else { Ok(None) };
+        }
+        input.truncate(data);
+        Ok(Some(Frame::Data(input)))
+    }
+}
+
+fn after_last_chunk(decoder: &Decoder) -> Result<Remaining, SourceFault> {
+    if decoder.trailers().is_empty() {
+        return Ok(Remaining::Nothing);
+    }
+    let mut fields = Fields::default();
+    parse::trailers(decoder.trailers(), &mut fields)
+        .map_err(|refusal| SourceFault::Malformed(refusal.reason()))?;
+    Ok(if fields.is_empty() { Remaining::Nothing } else { Remaining::Trailers(fields) })
+}

@@ -1,0 +1,147 @@
+//! Bodies in motion: frames from a source to a sink, at the pace of the slower one.
+//!
+//! Each side is an enum, because bodies will also come from and go to other things than an
+//! HTTP/1 connection. One frame is under way at a time: a slow sink stops its source.
+
+pub mod h1_sink;
+pub mod h1_source;
+
+pub use h1_sink::H1Sink;
+pub use h1_source::H1Source;
+
+use crate::http::fields::Fields;
+use crate::net::Buffer;
+
+/// A piece of a body.
+pub enum Frame {
+    Data(Buffer),
+    Trailers(Fields),
+    End,
+}
+
+/// Why a source has no further frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SourceFault {
+    /// The peer is gone before the end of the body.
+    Cut,
+    Timeout,
+    /// Below the least rate.
+    TooSlow,
+    TooLarge,
+    Malformed(&'static str),
+}
+
+/// Why a sink takes no further frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SinkFault {
+    Gone,
+    /// The peer takes nothing.
+    Stalled,
+}
+
+/// Which side ended a relay early.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RelayFault {
+    Source(SourceFault),
+    Sink(SinkFault),
+}
+
+/// Where a body comes from.
+pub enum Source<'a> {
+    H1(H1Source<'a>),
+}
+
+/// Where a body goes.
+pub enum Sink<'a> {
+    H1(H1Sink<'a>),
+}
+
+impl<'a> Source<'a> {
+    /// The next frame if it can be had without waiting.
+    pub fn ready(&mut self) -> Result<Option<Frame>, SourceFault> {
+        match self {
+            Source::H1(source) => source.ready(),
+        }
+    }
+
+    pub async fn next(&mut self) -> Result<Frame, SourceFault> {
+        match self {
+            Source::H1(source) => source.next().await,
+        }
+    }
+
+    /// Takes a frame's buffer back.
+    pub fn recycle(&mut self, buffer: Buffer) {
+        match self {
+            Source::H1(source) => source.recycle(buffer),
+        }
+    }
+
+    /// Gives back a frame's data, to be the next frame again.
+    pub fn unread(&mut self, buffer: Buffer) {
+        match self {
+            Source::H1(source) => source.unread(buffer),
+        }
+    }
+
+    /// All frames but [`Frame::End`] have been given.
+    pub fn is_finished(&self) -> bool {
+        match self {
+            Source::H1(source) => source.is_finished(),
+        }
+    }
+}
+
+impl Sink<'_> {
+    pub async fn data(&mut self, buffer: Buffer, is_last: bool) -> (Result<(), SinkFault>, Buffer) {
+        match self {
+            Sink::H1(sink) => sink.data(buffer, is_last).await,
+        }
+    }
+
+    pub async fn trailers(&mut self, fields: &Fields) -> Result<(), SinkFault> {
+        match self {
+            Sink::H1(sink) => sink.trailers(fields).await,
+        }
+    }
+
+    pub async fn end(&mut self) -> Result<(), SinkFault> {
+        match self {
+            Sink::H1(sink) => sink.end().await,
+        }
+    }
+
+    /// Sends what waits to leave together with the first data.
+    pub async fn flush(&mut self) -> Result<(), SinkFault> {
+        match self {
+            Sink::H1(sink) => sink.flush().await,
+        }
+    }
+}
+
+/// Moves a whole body. A head that still waits in the sink leaves with the first data if that
+/// is already here, and at once if it is not.
+pub async fn relay(source: &mut Source<'_>, sink: &mut Sink<'_>) -> Result<(), RelayFault> {
+    loop {
+        let frame = match source.ready().map_err(RelayFault::Source)? {
+            Some(frame) => frame,
+            None => {
+                sink.flush().await.map_err(RelayFault::Sink)?;
+                source.next().await.map_err(RelayFault::Source)?
+            }
+        };
+        match frame {
+            Frame::Data(buffer) => {
+                let is_last = source.is_finished();
+                let (sent, buffer) = sink.data(buffer, is_last).await;
+                source.recycle(buffer);
+                sent.map_err(RelayFault::Sink)?;
+                if is_last {
+                    return Ok(());
+                }
+            }
+            Frame::Trailers(fields) => return sink.trailers(&fields).await.map_err(RelayFault::Sink),
+            Frame::End => return sink.end().await.map_err(RelayFault::Sink),
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! A client's connection: bytes to requests, one after the other, until it ends.
+//!
+//! A connection that is silent for a second gives its buffers and its task away and is parked:
+//! what is left of it waits for readability and then starts again.
+
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use super::core::{Active, Core, Open};
+use super::error::Error;
+use super::exchange::{self, Next};
+use super::respond;
+use crate::http::forwarding::Peer;
+use crate::http::h1::{Parsed, parse};
+use crate::http::head::{RequestHead, ResponseHead};
+use crate::net::admission::{Admitted, Denied};
+use crate::net::buffer::Size;
+use crate::net::deadline::{Expired, Side};
+use crate::net::stream::{IdleRead, Interrupt, Stream};
+use crate::net::{Buffer, task};
+
+/// Silence after which a connection is parked.
+const QUIET: Duration = Duration::from_secs(1);
+/// How long, and how much, a client may go on sending after a refusal.
+const LINGER: Duration = Duration::from_secs(5);
+const LINGER_SILENCE: Duration = Duration::from_secs(2);
+const LINGER_BYTES: usize = 8 * 1024 * 1024;
+
+/// What a connection needs only while it works; it is handed from one to the next.
+#[derive(Default)]
+pub struct Work {
+    /// Bytes that were read and not used yet.
+    pub input: Option<Buffer>,
+    pub request: RequestHead,
+    pub response: ResponseHead,
+    /// Heads on their way out.
+    pub out: Vec<u8>,
+    pub peer: Option<Peer>,
+    interrupt: Interrupt,
+}
+
+/// All that a parked connection keeps.
+pub struct Connection {
+    stream: Stream,
+    address: IpAddr,
+    /// The port of our listener.
+    port: u16,
+    _admitted: Option<Admitted>,
+    _open: Open,
+}
+
+/// How the wait for a request's head ended.
+enum Arrival {
+    Head,
+    /// Silence.
+    Quiet,
+    Gone,
+    Refused(Error),
+}
+
+/// How a connection's work ended.
+enum End {
+    Park,
+    Close,
+    Linger,
+}
+
+/// Takes over an accepted connection.
+pub fn start(core: &Rc<Core>, stream: Stream, address: IpAddr, port: u16) {
+    let active = core.active();
+    let admitted = core.admission.admit(address, active.admission_bounds());
+    let (admitted, denied) = match admitted {
+        Ok(admitted) => (Some(admitted), None),
+        Err(denied) => (None, Some(denied)),
+    };
+    core.counters.connections.add(1);
+    let connection = Connection { stream, address, port, _admitted: admitted, _open: core.count_open() };
+    match denied {
+        None => spawn(core, serve(Rc::clone(core), connection)),
+        Some(denied) => spawn(core, deny(Rc::clone(core), connection, denied)),
+    }
+}
+
+fn spawn(core: &Rc<Core>, future: impl Future<Output = ()> + 'static) {
+    let counters = core.counters.clone();
+    task::spawn(future, move || counters.panics.add(1));
+}
+
+async fn serve(core: Rc<Core>, mut connection: Connection) {
+    let mut work = core.take_work();
+    let end = run(&core, &mut connection, &mut work).await;
+    core.put_work(work);
+    match end {
+        End::Close => {}
+        End::Linger => linger(&core, &mut connection.stream).await,
+        End::Park => spawn(&core.clone(), park(core, connection)),
+    }
+}
+
+/// Waits for the next byte with as little as possible.
+async fn park(core: Rc<Core>, connection: Connection) {
+    let is_readable = connection.stream.readable().await.is_ok();
+    if is_readable && connection.stream.timer().expired().is_none() {
+        spawn(&core.clone(), serve(core, connection));
+    }
+}
+
+async fn deny(core: Rc<Core>, mut connection: Connection, denied: Denied) {
+    let error = match denied {
+        Denied::Process => Error::TooManyConnections,
+        Denied::Address => Error::TooManyConnectionsOfAddress,
+    };
+    let active = core.active();
+    let mut work = core.take_work();
+    work.peer = Some(Peer::new(&active.plan.forwarding, connection.address, connection.port));
+    if respond::refuse(&core, &active, &mut connection.stream, &mut work, error).await == Next::Linger {
+        linger(&core, &mut connection.stream).await;
+    }
+}
+
+/// Serves request after request.
+async fn run(core: &Rc<Core>, connection: &mut Connection, work: &mut Work) -> End {
+    let mut last: Option<Rc<Active>> = None;
+    loop {
+        let active = core.active();
+        if !last.as_ref().is_some_and(|last| Rc::ptr_eq(last, &active)) {
+            work.peer = Some(Peer::new(&active.plan.forwarding, connection.address, connection.port));
+            last = Some(Rc::clone(&active));
+        }
+        let stream = &mut connection.stream;
+        let next = match next_head(core, &active, stream, work).await {
+            Arrival::Quiet => return End::Park,
+            Arrival::Gone => return End::Close,
+            Arrival::Head => exchange::run(core, &core.active(), stream, work).await,
+            Arrival::Refused(error) => respond::refuse(core, &active, stream, work, error).await,
+        };
+        match next {
+            Next::KeepAlive => {}
+            Next::Close => return End::Close,
+            Next::Linger => return End::Linger,
+        }
+    }
+}
+
+/// Reads until the head of a request is in `work`.
+async fn next_head(core: &Core, active: &Active, stream: &mut Stream, work: &mut Work) -> Arrival {
+    let limits = &active.plan.limits;
+    let mut input = match work.input.take() {
+        Some(input) if !input.is_empty() => input,
+        input => {
+            let mut buffer = input.unwrap_or_else(|| core.buffers.take(Size::Small));
+            buffer.clear();
+            stream.timer().arm(Side::Read, limits.idle_timeout);
+            stream.timer().set_idle(true);
+            let (read, buffer) = stream.read_idle(buffer, &mut work.interrupt, QUIET).await;
+            stream.timer().set_idle(false);
+            let arrived = match read {
+                IdleRead::Read(Ok(count)) if count > 0 => true,
+                IdleRead::Read(_) => false,
+                IdleRead::Quiet => {
+                    core.buffers.put(buffer);
+                    return Arrival::Quiet;
+                }
+            };
+            if !arrived {
+                core.buffers.put(buffer);
+                return Arrival::Gone;
+            }
+            buffer
+        }
+    };
+    stream.timer().disarm(Side::Read);
+    let mut is_first = true;
+    let mut seen = 0;
+    loop {
+        // A head can only have become whole, or wrong, with a new line.
+        if is_first
+            || memchr::memchr(b'\n', &input.data()[seen..]).is_some()
+            || input.len() > limits.head_bytes
+        {
+            match parse::request(input.data(), active.head_bounds(), &mut work.request) {
+                Ok(Parsed::Head(len)) => {
+                    input.consume(len);
+                    work.input = Some(input);
+                    stream.timer().disarm(Side::Read);
+                    return Arrival::Head;
+                }
+                Ok(Parsed::Incomplete) => {}
+                Err(refusal) => {
+                    core.buffers.put(input);
+                    return Arrival::Refused(Error::Refused(refusal));
+                }
+            }
+        }
+        if is_first {
+            stream.timer().arm(Side::Read, limits.head_timeout);
+            is_first = false;
+        }
+        seen = input.len();
+        if input.spare() == 0 {
+            input.reserve((2 * input.len()).min(limits.head_bytes + 1).max(input.len() + 1024));
+        }
+        let (read, buffer) = stream.reader().read(input).await;
+        input = buffer;
+        if !matches!(read, Ok(count) if count > 0) {
+            core.buffers.put(input);
+            return match stream.timer().expired() {
+                Some(Expired::Timeout(_)) => Arrival::Refused(Error::HeadTimeout),
+                _ => Arrival::Gone,
+            };
+        }
+    }
+}
+
+/// Ends the sending direction and discards what still comes, within bounds: a connection that
+/// is closed with unread bytes is reset, and the client loses the answer.
+async fn linger(core: &Core, stream: &mut Stream) {
+    let (mut reader, mut writer) = stream.split();
+    if writer.shutdown().await.is_err() {
+        return;
+    }
+    let deadline = Instant::now() + LINGER;
+    let mut discarded = 0;
+    let mut buffer = core.buffers.take(Size::Medium);
+    while discarded < LINGER_BYTES && Instant::now() < deadline {
+        buffer.clear();
+        let (read, same) = reader.read_within(buffer, LINGER_SILENCE).await;
+        buffer = same;
+        match read {
+            Ok(count) if count > 0 => discarded += count,
+            _ => break,
+        }
+    }
+    core.buffers.put(buffer);
+}

@@ -1,0 +1,184 @@
+//! What one core owns. It survives a reload; no other thread ever touches it, so nothing in it
+//! is locked.
+
+use std::cell::{Cell, RefCell};
+use std::hash::{BuildHasher, RandomState};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use super::connection::Work;
+use crate::http::date::Civil;
+use crate::http::h1;
+use crate::net::admission::{self, Admission};
+use crate::net::{Buffers, Wheel};
+use crate::plan::{Plan, RouteId};
+use crate::route::Tree;
+use crate::telemetry::{AccessLog, Counters};
+use crate::upstream::Upstreams;
+
+/// How much working memory of closed connections is kept for the next ones.
+const WORK_KEPT_MAX: usize = 256;
+
+/// The plan in force and this core's own copy of its tree.
+pub struct Active {
+    pub plan: Arc<Plan>,
+    pub tree: Tree<RouteId>,
+}
+
+pub struct Core {
+    pub index: usize,
+    pub wheel: Rc<Wheel>,
+    pub buffers: Buffers,
+    pub upstreams: Upstreams,
+    pub counters: Arc<Counters>,
+    pub admission: Arc<Admission>,
+    pub log: Option<AccessLog>,
+    active: RefCell<Rc<Active>>,
+    is_draining: Cell<bool>,
+    open: Cell<usize>,
+    date: Cell<(u64, [u8; 29])>,
+    random: Cell<u64>,
+    spare_work: RefCell<Vec<Box<Work>>>,
+}
+
+impl Core {
+    pub fn new(
+        index: usize,
+        plan: Arc<Plan>,
+        counters: Arc<Counters>,
+        admission: Arc<Admission>,
+        log: Option<AccessLog>,
+    ) -> Rc<Core> {
+        let upstreams = Upstreams::default();
+        upstreams.adopt(&plan.upstreams, index);
+        Rc::new(Core {
+            index,
+            wheel: Wheel::new(Instant::now()),
+            buffers: Buffers::default(),
+            upstreams,
+            counters,
+            admission,
+            log,
+            active: RefCell::new(Rc::new(Active::new(plan))),
+            is_draining: Cell::new(false),
+            open: Cell::new(0),
+            date: Cell::new((u64::MAX, [0; 29])),
+            random: Cell::new(RandomState::new().hash_one(index)),
+            spare_work: RefCell::default(),
+        })
+    }
+
+    /// The plan for the next exchange, which keeps it to its end.
+    pub fn active(&self) -> Rc<Active> {
+        Rc::clone(&self.active.borrow())
+    }
+
+    /// Runs by `plan` from the next request on.
+    pub fn adopt(&self, plan: Arc<Plan>) {
+        self.upstreams.adopt(&plan.upstreams, self.index);
+        *self.active.borrow_mut() = Rc::new(Active::new(plan));
+    }
+
+    pub fn is_draining(&self) -> bool {
+        self.is_draining.get()
+    }
+
+    /// From now on, responses close their connections.
+    pub fn drain(&self) {
+        self.is_draining.set(true);
+        self.upstreams.pools.clear();
+    }
+
+    /// Downstream connections open on this core.
+    pub fn open(&self) -> usize {
+        self.open.get()
+    }
+
+    /// Milliseconds since 1970.
+    pub fn now_ms(&self) -> u64 {
+        // A clock before 1970 is a clock that was not set.
+        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+    }
+
+    /// The `Date` of a moment; formatted once a second.
+    pub fn date(&self, now_ms: u64) -> [u8; 29] {
+        let second = now_ms / 1000;
+        let (last, date) = self.date.get();
+        if last == second {
+            return date;
+        }
+        let date = Civil::from_unix(second).to_http();
+        self.date.set((second, date));
+        date
+    }
+
+    /// 32 hexadecimal digits: unique, but no secret.
+    pub fn request_id(&self) -> [u8; 32] {
+        let mut id = [0; 32];
+        for half in id.chunks_exact_mut(16) {
+            let mut bits = self.next_random();
+            for digit in half.iter_mut() {
+                *digit = b"0123456789abcdef"[(bits & 15) as usize];
+                bits >>= 4;
+            }
+        }
+        id
+    }
+
+    /// SplitMix64 (Steele, Lea, Flood 2014), seeded by the standard library's random state.
+    fn next_random(&self) -> u64 {
+        let state = self.random.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
+        self.random.set(state);
+        let mut z = state;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    pub(super) fn take_work(&self) -> Box<Work> {
+        self.spare_work.borrow_mut().pop().unwrap_or_default()
+    }
+
+    pub(super) fn put_work(&self, mut work: Box<Work>) {
+        if let Some(input) = work.input.take() {
+            self.buffers.put(input);
+        }
+        work.peer = None;
+        let mut spare = self.spare_work.borrow_mut();
+        if spare.len() < WORK_KEPT_MAX {
+            spare.push(work);
+        }
+    }
+
+    pub(super) fn count_open(self: &Rc<Core>) -> Open {
+        self.open.set(self.open.get() + 1);
+        Open(Rc::clone(self))
+    }
+}
+
+impl Active {
+    fn new(plan: Arc<Plan>) -> Active {
+        let tree = plan.tree.clone();
+        Active { plan, tree }
+    }
+
+    pub fn head_bounds(&self) -> h1::Bounds {
+        let limits = &self.plan.limits;
+        h1::Bounds { head: limits.head_bytes, fields: limits.fields, uri: limits.uri_bytes }
+    }
+
+    pub fn admission_bounds(&self) -> admission::Bounds {
+        let limits = &self.plan.limits;
+        admission::Bounds { connections: limits.connections, per_address: limits.connections_per_ip }
+    }
+}
+
+/// Counts one downstream connection of a core while it lives.
+pub struct Open(Rc<Core>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.open.set(self.0.open.get() - 1);
+    }
+}

@@ -1,0 +1,99 @@
+//! The client's side of an exchange, whatever version of HTTP it speaks: informational heads,
+//! the head, the body.
+
+use std::time::Duration;
+
+use super::body::{H1Sink, Sink, SinkFault};
+use crate::http::h1::encode::{self, Framing, Persistence};
+use crate::http::head::{Method, RequestHead, ResponseHead, Version};
+use crate::net::{Buffers, Writer};
+
+pub enum Downstream<'a> {
+    H1(H1Downstream<'a>),
+}
+
+pub struct H1Downstream<'a> {
+    /// [`Sink::H1`]; kept as a sink so that a relay can write to it.
+    sink: Sink<'a>,
+    client: Version,
+    to_head_request: bool,
+    has_response: bool,
+    persistence: Persistence,
+}
+
+impl<'a> Downstream<'a> {
+    pub fn h1(
+        writer: Writer<'a>,
+        buffers: &'a Buffers,
+        out: &'a mut Vec<u8>,
+        request: &RequestHead,
+        timeout: Duration,
+    ) -> Downstream<'a> {
+        out.clear();
+        Downstream::H1(H1Downstream {
+            sink: Sink::H1(H1Sink::new(writer, buffers, out, timeout)),
+            client: request.version,
+            to_head_request: request.method == Method::Head,
+            has_response: false,
+            persistence: Persistence::Close,
+        })
+    }
+
+    /// Passes an informational head on at once (RFC 9110 15.2); HTTP/1.0 knows none.
+    pub async fn inform(&mut self, head: &ResponseHead, date: &[u8; 29]) -> Result<(), SinkFault> {
+        let Downstream::H1(h1) = self;
+        if h1.client == Version::Http10 {
+            return Ok(());
+        }
+        let Sink::H1(sink) = &mut h1.sink;
+        encode::response(sink.head, head, Framing::Nothing, Persistence::KeepAlive, date);
+        sink.flush().await
+    }
+
+    /// Says that the connection leaves HTTP now.
+    pub async fn switch(&mut self, head: &ResponseHead, date: &[u8; 29]) -> Result<(), SinkFault> {
+        let Downstream::H1(h1) = self;
+        let Sink::H1(sink) = &mut h1.sink;
+        encode::response(sink.head, head, Framing::Nothing, Persistence::Upgrade, date);
+        h1.has_response = true;
+        sink.flush().await
+    }
+
+    /// Takes the final head. It leaves with the first data of the body.
+    pub fn respond(&mut self, head: &ResponseHead, may_persist: bool, date: &[u8; 29]) {
+        let Downstream::H1(h1) = self;
+        let framing = Framing::of(head, h1.to_head_request, h1.client);
+        h1.persistence = match (may_persist && framing != Framing::UntilClose, h1.client) {
+            (false, _) => Persistence::Close,
+            (true, Version::Http10) => Persistence::KeepAliveSaid,
+            (true, Version::Http11) => Persistence::KeepAlive,
+        };
+        let Sink::H1(sink) = &mut h1.sink;
+        sink.is_chunked = framing == Framing::Chunked;
+        encode::response(sink.head, head, framing, h1.persistence, date);
+        h1.has_response = true;
+    }
+
+    pub fn sink(&mut self) -> &mut Sink<'a> {
+        let Downstream::H1(h1) = self;
+        &mut h1.sink
+    }
+
+    /// Bytes of the final head have left.
+    pub fn is_started(&self) -> bool {
+        let Downstream::H1(H1Downstream { sink: Sink::H1(sink), has_response, .. }) = self;
+        *has_response && sink.head.is_empty()
+    }
+
+    /// Bytes sent, heads included.
+    pub fn sent(&self) -> u64 {
+        let Downstream::H1(H1Downstream { sink: Sink::H1(sink), .. }) = self;
+        sink.sent()
+    }
+
+    /// The response has promised another exchange on this connection.
+    pub fn persists(&self) -> bool {
+        let Downstream::H1(h1) = self;
+        h1.persistence != Persistence::Close
+    }
+}

@@ -1,0 +1,114 @@
+//! Why an exchange failed: whose fault, which status, what the log says.
+
+use crate::http::h1::Refusal;
+use crate::http::status::Status;
+
+/// Whose fault it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    Downstream,
+    Upstream,
+    Us,
+}
+
+/// How the connection to an upstream broke.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Broken {
+    /// It was closed or reset before the first byte of a response.
+    BeforeResponse,
+    InHead,
+    InBody,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Error {
+    Refused(Refusal),
+    HeadTimeout,
+    Body(&'static str),
+    BodyTooLarge,
+    BodyTimeout,
+    BodyTooSlow,
+    /// The client takes nothing of the response.
+    ClientStalled,
+    ClientGone,
+    NoRoute,
+    NoRoutesConfigured,
+    NoEndpoint,
+    ConnectFailed,
+    ConnectTimeout,
+    UpstreamBroken(Broken),
+    UpstreamTimeout,
+    UpstreamProtocol(&'static str),
+    TooManyConnections,
+    TooManyConnectionsOfAddress,
+    TunnelTimeout,
+}
+
+impl Error {
+    pub fn status(self) -> Status {
+        match self {
+            Error::Refused(refusal) => refusal.status(),
+            Error::Body(_) => Status::BAD_REQUEST,
+            Error::HeadTimeout | Error::BodyTimeout | Error::BodyTooSlow => Status::REQUEST_TIMEOUT,
+            Error::BodyTooLarge => Status::CONTENT_TOO_LARGE,
+            Error::ClientGone | Error::ClientStalled => Status::CLIENT_CLOSED,
+            Error::NoRoute | Error::NoRoutesConfigured => Status::NOT_FOUND,
+            Error::NoEndpoint | Error::TooManyConnections => Status::UNAVAILABLE,
+            Error::TooManyConnectionsOfAddress => Status::TOO_MANY_REQUESTS,
+            Error::ConnectFailed | Error::UpstreamBroken(_) | Error::UpstreamProtocol(_) => {
+                Status::BAD_GATEWAY
+            }
+            Error::ConnectTimeout | Error::UpstreamTimeout => Status::GATEWAY_TIMEOUT,
+            Error::TunnelTimeout => Status::SWITCHING_PROTOCOLS,
+        }
+    }
+
+    /// For the log and, if it is the client's fault, for the client.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Error::Refused(refusal) => refusal.reason(),
+            Error::Body(reason) | Error::UpstreamProtocol(reason) => reason,
+            Error::HeadTimeout => "request head timeout",
+            Error::BodyTooLarge => "request body too large",
+            Error::BodyTimeout => "request body timeout",
+            Error::BodyTooSlow => "request body slower than min_rate",
+            Error::ClientStalled => "client takes no data",
+            Error::ClientGone => "client closed the connection",
+            Error::NoRoute => "no route matches",
+            Error::NoRoutesConfigured => "no routes are configured",
+            Error::NoEndpoint => "upstream has no endpoint",
+            Error::ConnectFailed => "connecting to the upstream failed",
+            Error::ConnectTimeout => "connecting to the upstream timed out",
+            Error::UpstreamBroken(Broken::BeforeResponse) => {
+                "upstream closed the connection without a response"
+            }
+            Error::UpstreamBroken(Broken::InHead) => "upstream closed the connection within a response head",
+            Error::UpstreamBroken(Broken::InBody) => "upstream closed the connection within a response body",
+            Error::UpstreamTimeout => "upstream timeout",
+            Error::TooManyConnections => "too many connections",
+            Error::TooManyConnectionsOfAddress => "too many connections of one address",
+            Error::TunnelTimeout => "tunnel timeout",
+        }
+    }
+
+    pub fn fault(self) -> Fault {
+        match self {
+            Error::NoRoute | Error::NoRoutesConfigured | Error::NoEndpoint => Fault::Us,
+            Error::TooManyConnections | Error::TooManyConnectionsOfAddress | Error::TunnelTimeout => {
+                Fault::Us
+            }
+            Error::ConnectFailed | Error::ConnectTimeout | Error::UpstreamBroken(_) => Fault::Upstream,
+            Error::UpstreamTimeout | Error::UpstreamProtocol(_) => Fault::Upstream,
+            _ => Fault::Downstream,
+        }
+    }
+
+    /// What a client may know: its own mistakes in full, ours and an upstream's in general.
+    pub fn text(self) -> &'static str {
+        match self.fault() {
+            Fault::Downstream => self.reason(),
+            Fault::Upstream => self.status().phrase(),
+            Fault::Us => self.reason(),
+        }
+    }
+}

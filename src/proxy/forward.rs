@@ -1,0 +1,487 @@
+//! The way of a request to an upstream and of its response back. Retry is decided here and
+//! nowhere else.
+//!
+//! The head of the request, and whatever of its body is here already, is written once into one
+//! buffer, the first flight, and kept until the response begins: what is whole in memory can be
+//! sent again.
+
+use std::cell::Cell;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use super::body::h1_source::{Bounds, H1Source};
+use super::body::{Frame, H1Sink, RelayFault, Sink, SinkFault, Source, SourceFault, relay};
+use super::connection::Work;
+use super::core::{Active, Core};
+use super::downstream::Downstream;
+use super::error::{Broken, Error};
+use super::exchange::Next;
+use super::trace::Trace;
+use super::tunnel;
+use crate::http::fields::list;
+use crate::http::forwarding::Peer;
+use crate::http::framing::BodyLength;
+use crate::http::h1::chunked::{self, SizeLine};
+use crate::http::h1::{self, FIELDS_MAX, Parsed, encode, parse};
+use crate::http::head::{RequestHead, ResponseHead};
+use crate::http::status::Status;
+use crate::net::buffer::Size;
+use crate::net::deadline::Expired;
+use crate::net::{Buffer, Reader, Writer};
+use crate::plan::{Limits, PathChange, UpstreamId};
+use crate::sys::socket::Peeked;
+use crate::upstream::pool::{Lease, Pool};
+use crate::upstream::upstreams::Upstream;
+
+/// What an upstream's response head may be at most.
+const RESPONSE_BOUNDS: h1::Bounds = h1::Bounds { head: 64 * 1024, fields: FIELDS_MAX, uri: 0 };
+/// Informational responses to one request.
+const INFORMATIONAL_MAX: usize = 32;
+/// An answer that takes longer than this is watched for a client that goes away.
+const WATCH_AFTER: Duration = Duration::from_millis(100);
+/// How often a client that has nothing more to say is looked at.
+const WATCH_AGAIN: Duration = Duration::from_secs(1);
+
+/// One exchange's share of what forwarding needs.
+struct Forward<'a> {
+    core: &'a Core,
+    limits: &'a Limits,
+    upstream: &'a Upstream,
+    request: &'a RequestHead,
+    date: [u8; 29],
+}
+
+/// How an attempt ended well.
+enum Answered {
+    /// The response is through; whether its connection can be used again.
+    Whole { is_reusable: bool },
+    /// 101: what the upstream sent after it.
+    Switched(Option<Buffer>),
+}
+
+/// How an attempt failed.
+struct Failed {
+    error: Error,
+    /// Not a byte of a response was here.
+    is_before_response: bool,
+}
+
+impl From<Error> for Failed {
+    fn from(error: Error) -> Failed {
+        Failed { error, is_before_response: false }
+    }
+}
+
+/// Forwards the request in `work` to an endpoint of `upstream`.
+pub async fn run(
+    core: &Core,
+    active: &Active,
+    upstream: UpstreamId,
+    path: PathChange,
+    stream: &mut crate::net::Stream,
+    work: &mut Work,
+    trace: &mut Trace,
+) -> Result<Next, Error> {
+    let limits = &active.plan.limits;
+    let upstream = core.upstreams.of(upstream);
+    let endpoint = upstream.pick().ok_or(Error::NoEndpoint)?;
+    let Work { input, request, response, out, peer, .. } = work;
+    let peer = peer.as_ref().expect("a connection makes its peer before its first exchange");
+    let forward =
+        Forward { core, limits, upstream: &upstream, request, date: core.date(trace.stamp.start_ms) };
+
+    let (reader, writer) = stream.split();
+    let bounds =
+        Bounds { timeout: limits.body_timeout, bytes: limits.request_body, min_rate: limits.min_rate };
+    let body = H1Source::new(reader, &core.buffers, input.take(), request.body, bounds);
+    let mut source = Source::H1(body);
+    let mut downstream = Downstream::h1(writer, &core.buffers, out, request, limits.body_timeout);
+    let mut flight = Flight::load(&forward, path, peer, trace, &mut source)?;
+    let is_sent = Cell::new(flight.is_whole);
+
+    let outcome = forward
+        .attempts(&endpoint, &mut flight, &mut source, &mut downstream, response, trace, &is_sent)
+        .await;
+
+    core.buffers.put(flight.buffer.take().expect("a flight has its buffer between attempts"));
+    trace.is_response_started = downstream.is_started();
+    trace.is_request_done = source.is_finished() && is_sent.get() | flight.is_whole;
+    trace.bytes_out = downstream.sent();
+    let persists = downstream.persists();
+    let Source::H1(source) = source;
+    trace.bytes_in = source.received();
+    *input = source.into_rest();
+    if trace.is_response_started {
+        trace.status = response.status;
+    }
+    let (mut lease, answered) = outcome?;
+    trace.status = response.status;
+    match answered {
+        Answered::Switched(by_upstream) => {
+            let begun = tunnel::Begun { by_client: input.take(), by_upstream };
+            let ended = tunnel::run(core, stream, lease.stream(), begun, limits.tunnel_timeout).await;
+            trace.bytes_in += ended.up;
+            trace.bytes_out += ended.down;
+            trace.reason = ended.error.map_or("", Error::reason);
+            Ok(Next::Close)
+        }
+        Answered::Whole { is_reusable } => {
+            if is_reusable && is_sent.get() {
+                lease.mark_clean();
+            }
+            Ok(match (is_sent.get(), persists) {
+                (true, true) => Next::KeepAlive,
+                (true, false) => Next::Close,
+                // The answer came first; the client may still be sending.
+                (false, _) => Next::Linger,
+            })
+        }
+    }
+}
+
+/// The head of a request and the part of its body that was already here, as they go out.
+struct Flight {
+    buffer: Option<Buffer>,
+    len: usize,
+    /// The whole request is in it.
+    is_whole: bool,
+}
+
+impl Flight {
+    fn load(
+        forward: &Forward<'_>,
+        path: PathChange,
+        peer: &Peer,
+        trace: &Trace,
+        source: &mut Source<'_>,
+    ) -> Result<Flight, Error> {
+        let request = forward.request;
+        let mut buffer = forward.core.buffers.take(Size::Small);
+        let path = changed(request.text(request.target.path), path);
+        encode::request(buffer.as_vec(), request, path, peer, &trace.stamp);
+        let is_whole = fill(&mut buffer, source, request.body == BodyLength::Chunked)?;
+        Ok(Flight { len: buffer.len(), buffer: Some(buffer), is_whole })
+    }
+
+    /// Sends it; tells how much had left if that fails.
+    async fn send(&mut self, writer: &mut Writer<'_>, timeout: Duration) -> Result<(), usize> {
+        let buffer = self.buffer.take().expect("a flight has its buffer between attempts");
+        let (sent, buffer) = writer.write_all(buffer, timeout).await;
+        self.buffer = Some(buffer);
+        sent.map_err(|failed| failed.written)
+    }
+
+    /// Makes it ready to be sent again.
+    fn rewind(&mut self) {
+        if let Some(buffer) = &mut self.buffer {
+            buffer.unconsume(self.len - buffer.len());
+        }
+    }
+}
+
+fn changed(path: &[u8], change: PathChange) -> &[u8] {
+    match change {
+        PathChange::Keep => path,
+        PathChange::Strip(len) => match &path[len.min(path.len())..] {
+            [] => b"/",
+            rest => rest,
+        },
+    }
+}
+
+/// Appends what of the body can be had without waiting; returns whether that is all of it.
+fn fill(buffer: &mut Buffer, source: &mut Source<'_>, is_chunked: bool) -> Result<bool, Error> {
+    loop {
+        match source.ready().map_err(client_error)? {
+            None => return Ok(false),
+            Some(Frame::Data(data)) => {
+                let size = SizeLine::new(data.len());
+                let framed = data.len() + size.as_bytes().len() + 2;
+                if framed + chunked::LAST.len() > buffer.spare() {
+                    source.unread(data);
+                    return Ok(false);
+                }
+                if is_chunked {
+                    buffer.extend(size.as_bytes());
+                    buffer.extend(data.data());
+                    buffer.extend(b"\r\n");
+                } else {
+                    buffer.extend(data.data());
+                }
+                source.recycle(data);
+            }
+            Some(Frame::Trailers(fields)) => {
+                encode::trailers(buffer.as_vec(), &fields);
+                return Ok(true);
+            }
+            Some(Frame::End) => {
+                if is_chunked {
+                    buffer.extend(chunked::LAST);
+                }
+                return Ok(true);
+            }
+        }
+    }
+}
+
+impl Forward<'_> {
+    /// Tries once and, if a reused connection turns out dead, once more on a new one.
+    #[expect(clippy::too_many_arguments, reason = "each is a different part of one exchange, borrowed apart")]
+    async fn attempts(
+        &self,
+        endpoint: &[Rc<Pool>],
+        flight: &mut Flight,
+        source: &mut Source<'_>,
+        downstream: &mut Downstream<'_>,
+        response: &mut ResponseHead,
+        trace: &mut Trace,
+        is_sent: &Cell<bool>,
+    ) -> Result<(Lease, Answered), Error> {
+        let mut may_reuse = true;
+        loop {
+            let mut lease = self.lease(endpoint, may_reuse, flight.is_whole).await?;
+            trace.endpoint = Some(Rc::clone(lease.pool()));
+            let (reader, mut writer) = lease.stream().split();
+            let unsent = flight.send(&mut writer, self.upstream.settings.write_timeout).await.err();
+            let outcome = match unsent {
+                // It may still have said why it takes nothing.
+                Some(_) => self.answer(reader, downstream, response, trace).await,
+                None => {
+                    let client = self.client_side(source, writer, is_sent);
+                    let answer = self.answer(reader, downstream, response, trace);
+                    first(answer, client).await
+                }
+            };
+            match outcome {
+                Ok(Answered::Whole { is_reusable }) => {
+                    let is_reusable = is_reusable && unsent.is_none();
+                    return Ok((lease, Answered::Whole { is_reusable }));
+                }
+                Ok(switched) => return Ok((lease, switched)),
+                Err(failed) => {
+                    let is_harmless =
+                        unsent == Some(0) || flight.is_whole && self.request.method.is_idempotent();
+                    if !(lease.is_reused && failed.is_before_response && is_harmless) {
+                        return Err(failed.error);
+                    }
+                    // Its neighbours in the pool are as old as it was.
+                    lease.pool().clear();
+                    flight.rewind();
+                    may_reuse = false;
+                }
+            }
+        }
+    }
+
+    /// A connection to the endpoint: an idle one, or a new one to the first of its addresses
+    /// that accepts. A request that could not be repeated gets no connection that is known to
+    /// be dead.
+    async fn lease(&self, endpoint: &[Rc<Pool>], may_reuse: bool, is_whole: bool) -> Result<Lease, Error> {
+        let settings = &self.upstream.settings;
+        let is_repeatable = is_whole && self.request.method.is_idempotent();
+        if may_reuse {
+            for pool in endpoint {
+                while let Some(mut lease) = pool.take_idle(settings) {
+                    if is_repeatable || lease.stream().peek() == Peeked::Nothing {
+                        return Ok(lease);
+                    }
+                }
+            }
+        }
+        let mut error = Error::NoEndpoint;
+        for pool in endpoint {
+            match pool.connect(settings, &self.core.wheel).await {
+                Ok(lease) => return Ok(lease),
+                Err(failed) if failed.kind() == io::ErrorKind::TimedOut => error = Error::ConnectTimeout,
+                Err(_) => error = Error::ConnectFailed,
+            }
+        }
+        Err(error)
+    }
+
+    /// Sends the rest of the body, then watches the client. Resolves only if the client, or a
+    /// stalled upstream, ends the exchange.
+    async fn client_side(&self, source: &mut Source<'_>, writer: Writer<'_>, is_sent: &Cell<bool>) -> Error {
+        if !is_sent.get() {
+            let mut head = Vec::new();
+            let timeout = self.upstream.settings.write_timeout;
+            let mut sink = H1Sink::new(writer, &self.core.buffers, &mut head, timeout);
+            sink.is_chunked = self.request.body == BodyLength::Chunked;
+            match relay(source, &mut Sink::H1(sink)).await {
+                Ok(()) => is_sent.set(true),
+                Err(RelayFault::Source(fault)) => return client_error(fault),
+                Err(RelayFault::Sink(SinkFault::Stalled)) => return Error::UpstreamTimeout,
+                // What it answers, if it does, says more than that it takes nothing.
+                Err(RelayFault::Sink(SinkFault::Gone)) => return std::future::pending().await,
+            }
+        }
+        let Source::H1(source) = source;
+        gone(source.reader(), self.limits.abort_on_close).await;
+        Error::ClientGone
+    }
+
+    /// Receives the response and passes it on.
+    async fn answer(
+        &self,
+        mut reader: Reader<'_>,
+        downstream: &mut Downstream<'_>,
+        response: &mut ResponseHead,
+        trace: &mut Trace,
+    ) -> Result<Answered, Failed> {
+        let mut input = self.core.buffers.take(Size::Small);
+        for informational in 0.. {
+            input = self.read_head(&mut reader, input, response, informational > 0).await?;
+            if !response.status.is_informational() {
+                break;
+            }
+            if response.status == Status::SWITCHING_PROTOCOLS {
+                return self.switch(input, downstream, response).await;
+            }
+            if informational == INFORMATIONAL_MAX {
+                return Err(Error::UpstreamProtocol("too many informational responses").into());
+            }
+            downstream.inform(response, &self.date).await.map_err(downstream_error)?;
+        }
+        trace.response_head_is_here();
+        let may_persist = self.request.keep_alive && !self.core.is_draining();
+        downstream.respond(response, may_persist, &self.date);
+        let bounds = Bounds { timeout: self.upstream.settings.read_timeout, bytes: None, min_rate: None };
+        let mut source =
+            Source::H1(H1Source::new(reader, &self.core.buffers, Some(input), response.body, bounds));
+        let relayed = relay(&mut source, downstream.sink()).await;
+        let Source::H1(source) = source;
+        let rest = source.into_rest();
+        match relayed {
+            Ok(()) => Ok(Answered::Whole { is_reusable: response.keep_alive && rest.is_none() }),
+            Err(RelayFault::Sink(fault)) => Err(downstream_error(fault)),
+            Err(RelayFault::Source(fault)) => Err(upstream_error(fault).into()),
+        }
+    }
+
+    async fn read_head(
+        &self,
+        reader: &mut Reader<'_>,
+        mut input: Buffer,
+        response: &mut ResponseHead,
+        has_answered: bool,
+    ) -> Result<Buffer, Failed> {
+        loop {
+            if !input.is_empty() {
+                match parse::response(input.data(), RESPONSE_BOUNDS, self.request.method, response) {
+                    Ok(Parsed::Head(len)) => {
+                        input.consume(len);
+                        return Ok(input);
+                    }
+                    Ok(Parsed::Incomplete) => {}
+                    Err(refusal) => return Err(Error::UpstreamProtocol(refusal.reason()).into()),
+                }
+            }
+            if input.spare() == 0 {
+                input.reserve(RESPONSE_BOUNDS.head + 1);
+            }
+            let (read, buffer) = reader.read_within(input, self.upstream.settings.read_timeout).await;
+            input = buffer;
+            if matches!(read, Ok(count) if count > 0) {
+                continue;
+            }
+            let is_before_response = input.is_empty() && !has_answered;
+            let error = match reader.timer().expired() {
+                Some(Expired::Timeout(_)) => return Err(Error::UpstreamTimeout.into()),
+                _ if is_before_response => Error::UpstreamBroken(Broken::BeforeResponse),
+                _ => Error::UpstreamBroken(Broken::InHead),
+            };
+            self.core.buffers.put(input);
+            return Err(Failed { error, is_before_response });
+        }
+    }
+
+    /// The upstream left HTTP: only if the client asked for that, and for this protocol.
+    async fn switch(
+        &self,
+        input: Buffer,
+        downstream: &mut Downstream<'_>,
+        response: &ResponseHead,
+    ) -> Result<Answered, Failed> {
+        let (Some(asked), Some(given)) = (self.request.upgrade, response.upgrade) else {
+            return Err(Error::UpstreamProtocol("101 without a request to upgrade").into());
+        };
+        let given = response.fields.bytes(given);
+        if !list(self.request.text(asked)).any(|asked| asked.eq_ignore_ascii_case(given)) {
+            return Err(Error::UpstreamProtocol("101 to a protocol that was not asked for").into());
+        }
+        downstream.switch(response, &self.date).await.map_err(downstream_error)?;
+        if input.is_empty() {
+            self.core.buffers.put(input);
+            return Ok(Answered::Switched(None));
+        }
+        Ok(Answered::Switched(Some(input)))
+    }
+}
+
+/// Resolves when the client is gone: at once for a reset while nothing else was sent, within a
+/// second otherwise. A mere FIN says that it sends no more, unless `abort_on_close`.
+async fn gone(client: &Reader<'_>, abort_on_close: bool) {
+    client.timer().pause(WATCH_AFTER).await;
+    loop {
+        if client.readable().await.is_err() {
+            return;
+        }
+        match client.peek() {
+            Peeked::Error => return,
+            Peeked::End if abort_on_close => return,
+            Peeked::Nothing => continue,
+            Peeked::Data | Peeked::End => {}
+        }
+        // It stays readable, so only a look now and then can tell of a reset.
+        while !client.has_error() {
+            client.timer().pause(WATCH_AGAIN).await;
+        }
+        return;
+    }
+}
+
+/// The answer, unless the client's side ends the exchange before it.
+async fn first(
+    answer: impl Future<Output = Result<Answered, Failed>>,
+    client: impl Future<Output = Error>,
+) -> Result<Answered, Failed> {
+    let (mut answer, mut client) = (std::pin::pin!(answer), std::pin::pin!(client));
+    poll_fn(|cx| {
+        if let Poll::Ready(answered) = answer.as_mut().poll(cx) {
+            return Poll::Ready(answered);
+        }
+        client.as_mut().poll(cx).map(|error| Err(error.into()))
+    })
+    .await
+}
+
+fn client_error(fault: SourceFault) -> Error {
+    match fault {
+        SourceFault::Cut => Error::ClientGone,
+        SourceFault::Timeout => Error::BodyTimeout,
+        SourceFault::TooSlow => Error::BodyTooSlow,
+        SourceFault::TooLarge => Error::BodyTooLarge,
+        SourceFault::Malformed(reason) => Error::Body(reason),
+    }
+}
+
+fn upstream_error(fault: SourceFault) -> Error {
+    match fault {
+        SourceFault::Cut => Error::UpstreamBroken(Broken::InBody),
+        SourceFault::Timeout => Error::UpstreamTimeout,
+        SourceFault::Malformed(reason) => Error::UpstreamProtocol(reason),
+        SourceFault::TooSlow | SourceFault::TooLarge => {
+            Error::UpstreamProtocol("response body out of bounds")
+        }
+    }
+}
+
+fn downstream_error(fault: SinkFault) -> Failed {
+    match fault {
+        SinkFault::Gone => Error::ClientGone.into(),
+        SinkFault::Stalled => Error::ClientStalled.into(),
+    }
+}

@@ -1,0 +1,66 @@
+//! What we say ourselves: a status and, in a line of text, why.
+
+use super::connection::Work;
+use super::core::{Active, Core};
+use super::error::Error;
+use super::exchange::Next;
+use super::trace::Trace;
+use crate::http::h1::encode::{self, Persistence};
+use crate::http::head::{Method, Version};
+use crate::net::Stream;
+use crate::net::buffer::Size;
+
+/// Ends an exchange that failed: with an answer if none has begun, by cutting the connection if
+/// one has. What is left of the request is not read, so its connection ends too.
+pub async fn fail(
+    core: &Core,
+    active: &Active,
+    stream: &mut Stream,
+    work: &mut Work,
+    trace: &mut Trace,
+    error: Error,
+) -> Next {
+    trace.reason = error.reason();
+    if trace.is_response_started {
+        return Next::Close;
+    }
+    trace.status = error.status();
+    if matches!(error, Error::ClientGone | Error::ClientStalled) {
+        return Next::Close;
+    }
+    let head = &work.request;
+    let may_persist = trace.has_head && trace.is_request_done && head.keep_alive && !core.is_draining();
+    let persistence = match (may_persist, head.version) {
+        (false, _) => Persistence::Close,
+        (true, Version::Http10) => Persistence::KeepAliveSaid,
+        (true, Version::Http11) => Persistence::KeepAlive,
+    };
+    let with_body = !(trace.has_head && head.method == Method::Head);
+    let date = core.date(trace.stamp.start_ms);
+    let mut buffer = core.buffers.take(Size::Small);
+    encode::own_response(buffer.as_vec(), error.status(), error.text(), with_body, persistence, &date);
+    let len = buffer.len() as u64;
+    let (sent, buffer) = stream.writer().write_all(buffer, active.plan.limits.body_timeout).await;
+    core.buffers.put(buffer);
+    match sent {
+        Err(_) => Next::Close,
+        Ok(()) => {
+            trace.bytes_out += len;
+            if may_persist { Next::KeepAlive } else { Next::Linger }
+        }
+    }
+}
+
+/// Answers what never became an exchange: bytes that are no request, a connection too many.
+pub async fn refuse(
+    core: &Core,
+    active: &Active,
+    stream: &mut Stream,
+    work: &mut Work,
+    error: Error,
+) -> Next {
+    let mut trace = Trace::start(core, false);
+    let next = fail(core, active, stream, work, &mut trace, error).await;
+    trace.tell(core, active, work);
+    next
+}

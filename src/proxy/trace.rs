@@ -1,0 +1,102 @@
+//! What is learned of one exchange while it runs, and the one record made of it at its end.
+
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use super::connection::Work;
+use super::core::{Active, Core};
+use crate::http::fields::Known;
+use crate::http::forwarding::Stamp;
+use crate::http::head::Version;
+use crate::http::status::Status;
+use crate::plan::{RouteId, UpstreamId};
+use crate::telemetry::Record;
+use crate::upstream::pool::Pool;
+
+pub struct Trace {
+    start: Instant,
+    pub stamp: Stamp,
+    /// The request's head was parsed, so it can be told.
+    pub has_head: bool,
+    pub status: Status,
+    pub reason: &'static str,
+    pub route: Option<RouteId>,
+    pub upstream: Option<UpstreamId>,
+    pub endpoint: Option<Rc<Pool>>,
+    /// The request is here to its last byte.
+    pub is_request_done: bool,
+    /// Bytes of the final response have been sent.
+    pub is_response_started: bool,
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+    pub upstream_duration: Option<Duration>,
+}
+
+impl Trace {
+    pub fn start(core: &Core, has_head: bool) -> Trace {
+        Trace {
+            start: Instant::now(),
+            stamp: Stamp { request_id: core.request_id(), start_ms: core.now_ms() },
+            has_head,
+            status: Status(0),
+            reason: "",
+            route: None,
+            upstream: None,
+            endpoint: None,
+            is_request_done: false,
+            is_response_started: false,
+            bytes_in: 0,
+            bytes_out: 0,
+            upstream_duration: None,
+        }
+    }
+
+    pub fn response_head_is_here(&mut self) {
+        self.upstream_duration = Some(self.start.elapsed());
+    }
+
+    /// The one record of an exchange: counters and the access-log line.
+    pub fn tell(&self, core: &Core, active: &Active, work: &Work) {
+        core.counters.exchanges.add(1);
+        let Some(log) = &core.log else { return };
+        let endpoint = self.endpoint.as_ref().map_or("", |pool| pool.label());
+        let mut record = Record {
+            time_ms: self.stamp.start_ms,
+            client: b"",
+            method: b"",
+            host: b"",
+            path: b"",
+            query: b"",
+            protocol: "",
+            status: self.status,
+            reason: self.reason,
+            route: self.route.map_or("", |id| &active.plan.routes[id.0 as usize].place),
+            upstream: self.upstream.map_or("", |id| &active.plan.upstreams[id.0 as usize].name),
+            endpoint,
+            request_id: &self.stamp.request_id,
+            referer: b"",
+            user_agent: b"",
+            bytes_in: self.bytes_in,
+            bytes_out: self.bytes_out,
+            duration: self.start.elapsed(),
+            upstream_duration: self.upstream_duration,
+        };
+        let head = &work.request;
+        if let Some(peer) = &work.peer {
+            record.client = match self.has_head {
+                true => peer.client(&active.plan.forwarding, head),
+                false => peer.address_text(),
+            };
+        }
+        if self.has_head {
+            record.method = head.text(head.method_text);
+            record.host = head.text(head.target.host);
+            record.path = head.text(head.target.path);
+            record.query = head.text(head.target.query);
+            record.protocol = if head.version == Version::Http11 { "HTTP/1.1" } else { "HTTP/1.0" };
+            record.referer = head.fields.value(Known::Referer).unwrap_or_default();
+            record.user_agent = head.fields.value(Known::UserAgent).unwrap_or_default();
+        }
+        log.write(&record, &core.counters);
+    }
+}

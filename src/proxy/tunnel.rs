@@ -1,0 +1,114 @@
+//! After an upgrade: bytes both ways until both sides have ended, or neither says anything.
+//!
+//! A direction takes a buffer only when there is something to read, so an idle tunnel holds none.
+
+use std::future::{Future, poll_fn};
+use std::task::Poll;
+use std::time::Duration;
+
+use super::core::Core;
+use super::error::Error;
+use crate::net::buffer::Size;
+use crate::net::deadline::{Expired, Side};
+use crate::net::{Buffer, Reader, Stream, Timer, Writer};
+
+/// What each side had already sent when the tunnel began.
+pub struct Begun {
+    pub by_client: Option<Buffer>,
+    pub by_upstream: Option<Buffer>,
+}
+
+/// Bytes that went through, and why it ended early.
+pub struct Ended {
+    pub up: u64,
+    pub down: u64,
+    pub error: Option<Error>,
+}
+
+/// Runs a tunnel to its end. `timeout` is silence in both directions.
+pub async fn run(
+    core: &Core,
+    client: &mut Stream,
+    upstream: &mut Stream,
+    begun: Begun,
+    timeout: Duration,
+) -> Ended {
+    let (client_reader, client_writer) = client.split();
+    let (upstream_reader, upstream_writer) = upstream.split();
+    let mut ended = Ended { up: 0, down: 0, error: None };
+    let up = one_way(core, client_reader, upstream_writer, begun.by_client, timeout, &mut ended.up);
+    let down = one_way(core, upstream_reader, client_writer, begun.by_upstream, timeout, &mut ended.down);
+    ended.error = both(up, down).await.err();
+    ended
+}
+
+async fn one_way(
+    core: &Core,
+    mut reader: Reader<'_>,
+    mut writer: Writer<'_>,
+    begun: Option<Buffer>,
+    timeout: Duration,
+    count: &mut u64,
+) -> Result<(), Error> {
+    let touch = |reader: &Timer, writer: &Timer| {
+        reader.arm(Side::Read, timeout);
+        writer.arm(Side::Read, timeout);
+    };
+    let mut next = begun;
+    let mut size = Size::Small;
+    loop {
+        touch(reader.timer(), writer.timer());
+        let buffer = match next.take() {
+            Some(buffer) => buffer,
+            None => {
+                if reader.readable().await.is_err() {
+                    return Ok(());
+                }
+                let (read, buffer) = reader.read(core.buffers.take(size)).await;
+                if !matches!(read, Ok(count) if count > 0) {
+                    core.buffers.put(buffer);
+                    return match reader.timer().expired() {
+                        Some(Expired::Timeout(Side::Read)) => Err(Error::TunnelTimeout),
+                        // Only this direction has ended; a socket that is gone has nothing to end.
+                        _ => writer.shutdown().await.or(Ok(())),
+                    };
+                }
+                buffer
+            }
+        };
+        if buffer.spare() == 0 {
+            size = size.next();
+        }
+        *count += buffer.len() as u64;
+        let (sent, buffer) = writer.write_all(buffer, timeout).await;
+        core.buffers.put(buffer);
+        if sent.is_err() {
+            return Err(Error::ClientGone);
+        }
+    }
+}
+
+/// Runs both directions until both are done or one fails.
+async fn both(
+    up: impl Future<Output = Result<(), Error>>,
+    down: impl Future<Output = Result<(), Error>>,
+) -> Result<(), Error> {
+    let (mut up, mut down) = (std::pin::pin!(up), std::pin::pin!(down));
+    let (mut is_up_done, mut is_down_done) = (false, false);
+    poll_fn(|cx| {
+        if !is_up_done && let Poll::Ready(result) = up.as_mut().poll(cx) {
+            is_up_done = true;
+            if result.is_err() {
+                return Poll::Ready(result);
+            }
+        }
+        if !is_down_done && let Poll::Ready(result) = down.as_mut().poll(cx) {
+            is_down_done = true;
+            if result.is_err() {
+                return Poll::Ready(result);
+            }
+        }
+        if is_up_done && is_down_done { Poll::Ready(Ok(())) } else { Poll::Pending }
+    })
+    .await
+}

@@ -1,0 +1,147 @@
+//! Idle connections of one core, by address: last in, first out, bounded, expiring.
+//!
+//! A connection is not probed before it is used again; what that means for a request that
+//! fails on it is decided in `proxy`, not here. Hot path: no allocation.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::collections::VecDeque;
+use std::io;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use super::{Address, Settings};
+use crate::net::{self, Stream, Wheel};
+
+struct Idle {
+    stream: Stream,
+    until: Instant,
+}
+
+/// The idle connections to one address.
+pub struct Pool {
+    address: Address,
+    /// The address for the log.
+    label: String,
+    idle: RefCell<VecDeque<Idle>>,
+}
+
+/// All pools of one core. They survive a reload: an address that is still named keeps its own.
+#[derive(Default)]
+pub struct Pools {
+    by_address: RefCell<HashMap<Address, Rc<Pool>>>,
+}
+
+/// A connection in use. It goes back to its pool on drop, but only if it was marked clean: at
+/// every other end, however it came about, the connection is closed.
+pub struct Lease {
+    stream: Option<Stream>,
+    pool: Rc<Pool>,
+    keepalive: usize,
+    keepalive_idle: Duration,
+    pub is_reused: bool,
+    is_clean: Cell<bool>,
+}
+
+impl Pools {
+    pub fn of(&self, address: &Address) -> Rc<Pool> {
+        let mut pools = self.by_address.borrow_mut();
+        if let Some(pool) = pools.get(address) {
+            return Rc::clone(pool);
+        }
+        let label = address.to_string();
+        let pool = Rc::new(Pool { address: address.clone(), label, idle: RefCell::default() });
+        pools.insert(address.clone(), Rc::clone(&pool));
+        pool
+    }
+
+    /// Closes connections that were idle too long, and forgets pools that nothing uses.
+    pub fn expire(&self, now: Instant) {
+        self.by_address.borrow_mut().retain(|_, pool| {
+            let mut idle = pool.idle.borrow_mut();
+            while idle.front().is_some_and(|oldest| oldest.until <= now) {
+                idle.pop_front();
+            }
+            Rc::strong_count(pool) > 1 || !idle.is_empty()
+        });
+    }
+
+    /// Closes every idle connection.
+    pub fn clear(&self) {
+        self.by_address.borrow_mut().clear();
+    }
+
+    /// Whether any connection is kept.
+    pub fn is_empty(&self) -> bool {
+        self.by_address.borrow().values().all(|pool| pool.idle.borrow().is_empty())
+    }
+}
+
+impl Pool {
+    /// The connection that was used last, if one is idle.
+    pub fn take_idle(self: &Rc<Pool>, settings: &Settings) -> Option<Lease> {
+        let idle = self.idle.borrow_mut().pop_back()?;
+        Some(self.lease(idle.stream, settings, true))
+    }
+
+    /// A new connection.
+    pub async fn connect(self: &Rc<Pool>, settings: &Settings, wheel: &Rc<Wheel>) -> io::Result<Lease> {
+        let stream = match &self.address {
+            Address::Tcp(address) => net::connect::tcp(*address, settings.connect_timeout, wheel).await?,
+            Address::Unix(path) => net::connect::unix(path, settings.connect_timeout, wheel).await?,
+        };
+        Ok(self.lease(stream, settings, false))
+    }
+
+    /// The address, written out.
+    pub fn label(&self) -> &str {
+        &self.label
+    }
+
+    /// Closes all idle connections: the endpoint has been started anew, or has hung up.
+    pub fn clear(&self) {
+        self.idle.borrow_mut().clear();
+    }
+
+    fn lease(self: &Rc<Pool>, stream: Stream, settings: &Settings, is_reused: bool) -> Lease {
+        Lease {
+            stream: Some(stream),
+            pool: Rc::clone(self),
+            keepalive: settings.keepalive,
+            keepalive_idle: settings.keepalive_idle,
+            is_reused,
+            is_clean: Cell::new(false),
+        }
+    }
+
+    fn put(&self, stream: Stream, until: Instant, most: usize) {
+        let mut idle = self.idle.borrow_mut();
+        if idle.len() < most {
+            idle.push_back(Idle { stream, until });
+        }
+    }
+}
+
+impl Lease {
+    pub fn stream(&mut self) -> &mut Stream {
+        self.stream.as_mut().expect("a lease has its stream until it is dropped")
+    }
+
+    pub fn pool(&self) -> &Rc<Pool> {
+        &self.pool
+    }
+
+    /// The exchange is over on both sides and nothing is left over: others may use it.
+    pub fn mark_clean(&self) {
+        self.is_clean.set(true);
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let Some(stream) = self.stream.take() else { return };
+        if self.is_clean.get() && stream.timer().expired().is_none() {
+            self.pool.put(stream, Instant::now() + self.keepalive_idle, self.keepalive);
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! The hot path allocates nothing: a real worker serves keep-alive requests to a real origin
+//! while every allocation of the process is counted. Nothing else runs in this test's process.
+
+#![allow(unsafe_code)]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use warpdrive::config::Sources;
+use warpdrive::net::Io;
+use warpdrive::plan;
+use warpdrive::upstream::{Address, Endpoint, Endpoints, UpstreamId};
+use warpdrive::worker::{self, Message};
+
+struct Counting;
+
+static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+
+// SAFETY: every call is passed on to the system's allocator unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: as above.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: as above.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: as above.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+const REQUEST: &[u8] = b"GET /a/b?c=d HTTP/1.1\r\nHost: app.example\r\nUser-Agent: test\r\nAccept: */*\r\n\r\n";
+const RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\nServer: origin\r\nContent-Length: 5\r\n\r\nhello";
+const CHUNKED: &[u8] = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n";
+
+/// Answers request after request of one connection, without allocating.
+fn serve(listener: &UnixListener, response: &'static [u8]) {
+    let Ok((mut stream, _)) = listener.accept() else { return };
+    let mut buffer = [0u8; 4096];
+    while matches!(stream.read(&mut buffer), Ok(count) if count > 0) {
+        if stream.write_all(response).is_err() {
+            return;
+        }
+    }
+}
+
+/// Sends a request and reads the response, whose length does not change.
+fn exchange(stream: &mut TcpStream, buffer: &mut [u8], end: &[u8]) {
+    stream.write_all(REQUEST).unwrap();
+    let mut len = 0;
+    while !buffer[..len].ends_with(end) {
+        let count = stream.read(&mut buffer[len..]).unwrap();
+        assert_ne!(count, 0, "closed after {:?}", String::from_utf8_lossy(&buffer[..len]));
+        len += count;
+    }
+}
+
+/// Allocations per request of a worker in its steady state.
+fn measure(io: Io, response: &'static [u8], end: &[u8]) -> f64 {
+    let directory = std::env::temp_dir().join(format!("warpdrive-allocations-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    let socket = directory.join("origin.sock");
+    let _not_there = std::fs::remove_file(&socket);
+    let origin = UnixListener::bind(&socket).unwrap();
+    std::thread::spawn(move || serve(&origin, response));
+    let text = "[upstreams.app]\nhost = \"127.0.0.1\"\nport = 1\n[[routes]]\npath_prefix = \"/a\"\nupstream = \"app\"\n";
+    let file = directory.join("warpdrive.toml");
+    std::fs::write(&file, text).unwrap();
+    let sources = Sources::read(Some(file), Vec::new()).unwrap();
+    let loaded = plan::load(&sources).unwrap_or_else(|wrong| panic!("{}", wrong[0]));
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address: SocketAddr = listener.local_addr().unwrap();
+    let endpoint = Endpoint { addresses: [Address::Unix(socket)].into() };
+    let (log, lines) = crossbeam_channel::bounded(1024);
+    let handle = worker::spawn(worker::Settings {
+        index: 0,
+        core: None,
+        io,
+        listeners: vec![listener],
+        plan: Arc::new(loaded.plan),
+        endpoints: vec![Endpoints { upstream: UpstreamId(0), generation: 1, endpoints: [endpoint].into() }],
+        log: Some(log),
+        shared: Arc::default(),
+    })
+    .unwrap();
+    handle.started.recv().unwrap().unwrap();
+
+    let mut client = TcpStream::connect(address).unwrap();
+    let mut buffer = [0u8; 4096];
+    for _ in 0..500 {
+        exchange(&mut client, &mut buffer, end);
+    }
+    let before = ALLOCATIONS.load(Ordering::Relaxed);
+    const MEASURED: u32 = 5_000;
+    for _ in 0..MEASURED {
+        exchange(&mut client, &mut buffer, end);
+    }
+    let allocations = ALLOCATIONS.load(Ordering::Relaxed) - before;
+    drop(client);
+    handle.send(Message::Drain);
+    handle.thread.join().unwrap();
+    assert!(lines.try_iter().map(|lines| lines.len()).sum::<usize>() > 500_000, "the log was on");
+    std::fs::remove_dir_all(&directory).unwrap();
+    allocations as f64 / f64::from(MEASURED)
+}
+
+#[test]
+fn the_steady_path_allocates_only_for_full_log_buffers() {
+    for io in [Io::IoUring, Io::Epoll] {
+        // One buffer of log lines in about a hundred requests.
+        let plain = measure(io, RESPONSE, b"hello");
+        assert!(plain < 0.02, "{io:?}: {plain} allocations per request");
+        let chunked = measure(io, CHUNKED, b"0\r\n\r\n");
+        assert!(chunked < 0.02, "{io:?}: {chunked} allocations per chunked response");
+    }
+}
