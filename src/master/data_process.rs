@@ -44,11 +44,7 @@ impl DataProcess {
             .spawn()?;
         let pid = Pid::from_raw(child.id().cast_signed())
             .ok_or_else(|| io::Error::other("a child without a pid"))?;
-        let process = DataProcess {
-            pid,
-            orders: Some(ours),
-            started: Instant::now(),
-        };
+        let process = DataProcess { pid, orders: Some(ours), started: Instant::now() };
         if let Err(error) = process.instruct(sources, listeners) {
             // Its end will be seen as any other; why it ended is said here.
             tracing::error!("cannot instruct the data process: {error}");
@@ -65,11 +61,7 @@ impl DataProcess {
         self.send(&Order::Configuration(file.as_fd()))?;
         for listener in listeners {
             for (worker, socket) in listener.sockets.iter().enumerate() {
-                self.send(&Order::Listener {
-                    address: listener.address,
-                    worker,
-                    socket: socket.as_fd(),
-                })?;
+                self.send(&Order::Listener { address: listener.address, worker, socket: socket.as_fd() })?;
             }
         }
         self.send(&Order::<File>::Start)

@@ -38,15 +38,11 @@ impl fmt::Display for Error {
                 "address already in use (another process listens there; \
                  stop it, or choose another port)",
             ),
-            Some(Errno::ACCESS) => f.write_str(
-                "permission denied (a port below 1024 needs root or CAP_NET_BIND_SERVICE)",
-            ),
-            Some(Errno::ADDRNOTAVAIL) => {
-                f.write_str("address not available (no network interface has it)")
+            Some(Errno::ACCESS) => {
+                f.write_str("permission denied (a port below 1024 needs root or CAP_NET_BIND_SERVICE)")
             }
-            Some(Errno::AFNOSUPPORT) => {
-                f.write_str("address family not supported (the kernel has no IPv6)")
-            }
+            Some(Errno::ADDRNOTAVAIL) => f.write_str("address not available (no network interface has it)"),
+            Some(Errno::AFNOSUPPORT) => f.write_str("address family not supported (the kernel has no IPv6)"),
             _ => write!(f, "{}", self.cause),
         }
     }
@@ -66,10 +62,7 @@ pub struct Bound {
 /// The first address that cannot be listened on. `[::]` without IPv6 in the kernel is one only
 /// if no other address is bound.
 pub fn bind(addresses: &[SocketAddr], workers: usize) -> Result<Bound, Error> {
-    let mut bound = Bound {
-        listeners: Vec::new(),
-        left_out: Vec::new(),
-    };
+    let mut bound = Bound { listeners: Vec::new(), left_out: Vec::new() };
     let mut chosen = None;
     for &address in addresses {
         match bind_near(address, chosen, workers) {
@@ -135,11 +128,7 @@ fn with_port(mut address: SocketAddr, port: u16) -> SocketAddr {
 }
 
 fn socket(address: SocketAddr) -> io::Result<Socket> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     // Connections of an earlier process on this port, in whatever state, are in nobody's way.
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {
@@ -176,11 +165,7 @@ mod tests {
         let port = with_reuse.local_addr().unwrap().as_socket().unwrap().port();
         let plain = TcpListener::bind(local(0)).unwrap();
         let ours = bind(&[local(0)], 2).unwrap();
-        for taken in [
-            port,
-            plain.local_addr().unwrap().port(),
-            ours.listeners[0].address.port(),
-        ] {
+        for taken in [port, plain.local_addr().unwrap().port(), ours.listeners[0].address.port()] {
             let error = bind(&[local(taken)], 2).unwrap_err().to_string();
             let expected = format!(
                 "cannot listen on 127.0.0.1:{taken}: address already in use (another process \
@@ -195,9 +180,8 @@ mod tests {
         let bound = bind(&[local(0)], 2).unwrap();
         let listener = &bound.listeners[0];
         // A completed connect is in a queue. All in one queue: once in 2^63 runs.
-        let connections: Vec<TcpStream> = (0..64)
-            .map(|_| TcpStream::connect(listener.address).unwrap())
-            .collect();
+        let connections: Vec<TcpStream> =
+            (0..64).map(|_| TcpStream::connect(listener.address).unwrap()).collect();
         let queued = queued(listener);
         assert_eq!(queued.iter().sum::<usize>(), connections.len());
         assert!(queued.iter().all(|count| *count > 0), "{queued:?}");
@@ -230,10 +214,7 @@ mod tests {
 
     #[test]
     fn both_families_listen_on_one_port() {
-        let any = [
-            SocketAddr::from(([0, 0, 0, 0], 0)),
-            SocketAddr::from(([0; 8], 0)),
-        ];
+        let any = [SocketAddr::from(([0, 0, 0, 0], 0)), SocketAddr::from(([0; 8], 0))];
         let bound = bind(&any, 2).unwrap();
         assert_eq!(bound.listeners.len() + bound.left_out.len(), 2);
         // Without IPv6 on this machine there is nothing more to see.

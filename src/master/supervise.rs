@@ -67,9 +67,7 @@ impl Supervisor {
             listeners,
             shutdown_timeout,
             backoff: Backoff::default(),
-            state: State::Absent {
-                until: Instant::now(),
-            },
+            state: State::Absent { until: Instant::now() },
             phase: Phase::Starting { failure: None },
         }
     }
@@ -113,10 +111,7 @@ impl Supervisor {
         let timeout = self.deadline().map(|deadline| {
             let left = deadline.saturating_duration_since(Instant::now());
             // A deadline that poll cannot express is one that never comes.
-            Timespec::try_from(left).unwrap_or(Timespec {
-                tv_sec: i64::from(i32::MAX),
-                tv_nsec: 0,
-            })
+            Timespec::try_from(left).unwrap_or(Timespec { tv_sec: i64::from(i32::MAX), tv_nsec: 0 })
         });
         match rustix::event::poll(&mut sources, timeout.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
@@ -167,9 +162,7 @@ impl Supervisor {
         if !delay.is_zero() {
             tracing::warn!("the next data process starts in {delay:?}");
         }
-        self.state = State::Absent {
-            until: Instant::now() + delay,
-        };
+        self.state = State::Absent { until: Instant::now() + delay };
     }
 
     fn obey(&mut self, signal: Signal) -> Option<ExitCode> {

@@ -62,15 +62,7 @@ mod tests {
         let writer = Arc::new(Mutex::new(Some(writer)));
         let theirs = Arc::clone(&writer);
         let subscriber = tracing_subscriber::fmt()
-            .with_writer(move || {
-                theirs
-                    .lock()
-                    .unwrap()
-                    .as_ref()
-                    .unwrap()
-                    .try_clone()
-                    .unwrap()
-            })
+            .with_writer(move || theirs.lock().unwrap().as_ref().unwrap().try_clone().unwrap())
             .event_format(Line)
             .finish();
         tracing::subscriber::with_default(subscriber, || {

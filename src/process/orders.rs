@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
-    SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, sockopt,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, sockopt,
 };
 
 /// The longest text of a message, in bytes.
@@ -28,11 +28,7 @@ pub enum Order<Fd = OwnedFd> {
     /// A file in memory with the encoded sources.
     Configuration(Fd),
     /// A listening socket for one worker.
-    Listener {
-        address: SocketAddr,
-        worker: usize,
-        socket: Fd,
-    },
+    Listener { address: SocketAddr, worker: usize, socket: Fd },
     /// That was everything.
     Start,
     /// Take nothing new, finish what runs, end.
@@ -83,12 +79,8 @@ impl Socket {
     /// # Errors
     /// Too many open files.
     pub fn pair() -> io::Result<(Socket, Socket)> {
-        let (ours, theirs) = rustix::net::socketpair(
-            AddressFamily::UNIX,
-            SocketType::SEQPACKET,
-            SocketFlags::CLOEXEC,
-            None,
-        )?;
+        let (ours, theirs) =
+            rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
         for socket in [&ours, &theirs] {
             sockopt::set_socket_timeout(socket, sockopt::Timeout::Send, Some(SEND_TIMEOUT))?;
         }
@@ -120,9 +112,7 @@ impl Socket {
         let mut beside = SendAncillaryBuffer::new(&mut space);
         let descriptor = message.descriptor();
         if let Some(descriptor) = &descriptor {
-            beside.push(SendAncillaryMessage::ScmRights(std::slice::from_ref(
-                descriptor,
-            )));
+            beside.push(SendAncillaryMessage::ScmRights(std::slice::from_ref(descriptor)));
         }
         let packet = [IoSlice::new(text.as_bytes())];
         loop {
@@ -182,9 +172,7 @@ impl Socket {
         if received.bytes == 0 {
             return Ok(Received::End);
         }
-        let is_cut = received
-            .flags
-            .intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC);
+        let is_cut = received.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC);
         let text = std::str::from_utf8(&text[..received.bytes]).ok();
         text.filter(|_| !is_cut)
             .and_then(|text| T::parse(text, descriptors.pop()))
@@ -214,9 +202,7 @@ impl<Fd: AsFd> Outgoing for Order<Fd> {
     fn text(&self) -> String {
         match self {
             Order::Configuration(_) => "configuration".to_owned(),
-            Order::Listener {
-                address, worker, ..
-            } => format!("listener {address} {worker}"),
+            Order::Listener { address, worker, .. } => format!("listener {address} {worker}"),
             Order::Start => "start".to_owned(),
             Order::Drain => "drain".to_owned(),
             Order::Stop => "stop".to_owned(),
@@ -237,11 +223,9 @@ impl Incoming for Order {
         let words: Vec<&str> = text.split(' ').collect();
         match (words.as_slice(), descriptor) {
             (["configuration"], Some(file)) => Some(Order::Configuration(file)),
-            (["listener", address, worker], Some(socket)) => Some(Order::Listener {
-                address: address.parse().ok()?,
-                worker: worker.parse().ok()?,
-                socket,
-            }),
+            (["listener", address, worker], Some(socket)) => {
+                Some(Order::Listener { address: address.parse().ok()?, worker: worker.parse().ok()?, socket })
+            }
             (["start"], None) => Some(Order::Start),
             (["drain"], None) => Some(Order::Drain),
             (["stop"], None) => Some(Order::Stop),
@@ -270,14 +254,9 @@ impl Incoming for Report {
         match (kind, descriptor) {
             ("ready", None) => {
                 let (workers, driver) = rest.split_once(' ')?;
-                Some(Report::Ready {
-                    workers: workers.parse().ok()?,
-                    driver: driver.to_owned(),
-                })
+                Some(Report::Ready { workers: workers.parse().ok()?, driver: driver.to_owned() })
             }
-            ("failed", None) => Some(Report::Failed {
-                message: rest.to_owned(),
-            }),
+            ("failed", None) => Some(Report::Failed { message: rest.to_owned() }),
             ("drained", None) if rest.is_empty() => Some(Report::Drained),
             _ => None,
         }
@@ -319,19 +298,12 @@ mod tests {
         let (reader, mut writer) = std::io::pipe().unwrap();
         writer.write_all(b"through the pipe").unwrap();
         drop(writer);
-        let listener = Order::Listener {
-            address: "[::1]:8080".parse().unwrap(),
-            worker: 3,
-            socket: reader.as_fd(),
-        };
+        let listener =
+            Order::Listener { address: "[::1]:8080".parse().unwrap(), worker: 3, socket: reader.as_fd() };
         let content = Some("through the pipe".to_owned());
         let cases = [
             (listener, "listener [::1]:8080 3", content),
-            (
-                Order::Configuration(reader.as_fd()),
-                "configuration",
-                Some(String::new()),
-            ),
+            (Order::Configuration(reader.as_fd()), "configuration", Some(String::new())),
             (Order::Start, "start", None),
             (Order::Drain, "drain", None),
             (Order::Stop, "stop", None),
@@ -345,13 +317,8 @@ mod tests {
     fn reports_arrive_whole_and_in_order() {
         let (ours, theirs) = Socket::pair().unwrap();
         let reports = [
-            Report::Ready {
-                workers: 4,
-                driver: "io_uring (coop_taskrun, single_issuer)".to_owned(),
-            },
-            Report::Failed {
-                message: "first line\nsecond  line ".to_owned(),
-            },
+            Report::Ready { workers: 4, driver: "io_uring (coop_taskrun, single_issuer)".to_owned() },
+            Report::Failed { message: "first line\nsecond  line ".to_owned() },
             Report::Drained,
         ];
         for report in &reports {
@@ -360,15 +327,9 @@ mod tests {
         for report in reports {
             assert_eq!(ours.receive().unwrap(), Some(report));
         }
-        assert!(matches!(
-            ours.try_receive::<Report>().unwrap(),
-            Received::Nothing
-        ));
+        assert!(matches!(ours.try_receive::<Report>().unwrap(), Received::Nothing));
         drop(theirs);
-        assert!(matches!(
-            ours.try_receive::<Report>().unwrap(),
-            Received::End
-        ));
+        assert!(matches!(ours.try_receive::<Report>().unwrap(), Received::End));
     }
 
     #[test]
@@ -386,16 +347,8 @@ mod tests {
     #[test]
     fn what_is_not_understood_is_an_error() {
         let (ours, theirs) = Socket::pair().unwrap();
-        for text in [
-            "",
-            "start",
-            "listener x 1",
-            "ready x io_uring",
-            "drained so",
-        ] {
-            let message = Report::Failed {
-                message: text.to_owned(),
-            };
+        for text in ["", "start", "listener x 1", "ready x io_uring", "drained so"] {
+            let message = Report::Failed { message: text.to_owned() };
             assert_eq!(Report::parse(text, None), None, "{text}");
             theirs.send(&message).unwrap();
             assert!(ours.receive::<Order>().is_err(), "{text}");

@@ -48,14 +48,8 @@ mod tests {
                     (0, 5000),
                 ],
             ),
-            (
-                "long lives",
-                &[(20 * second, 0), (10 * second, 0), (86_400 * second, 0)],
-            ),
-            (
-                "a long life among short ones",
-                &[(0, 0), (0, 100), (10 * second, 0), (0, 100), (0, 200)],
-            ),
+            ("long lives", &[(20 * second, 0), (10 * second, 0), (86_400 * second, 0)]),
+            ("a long life among short ones", &[(0, 0), (0, 100), (10 * second, 0), (0, 100), (0, 200)]),
         ];
         for (name, lives) in cases {
             let mut backoff = Backoff::default();

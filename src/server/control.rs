@@ -119,9 +119,7 @@ impl Control {
 
     fn stop(&self) -> Phase {
         self.workers.tell(&Message::Stop);
-        Phase::Stopping {
-            until: Instant::now() + STOP_TIMEOUT,
-        }
+        Phase::Stopping { until: Instant::now() + STOP_TIMEOUT }
     }
 }
 

@@ -67,9 +67,7 @@ pub fn run() -> ExitCode {
     let report = match &result {
         Ok(code) if *code == ExitCode::SUCCESS => Some(Report::Drained),
         Ok(_) => None,
-        Err(message) => Some(Report::Failed {
-            message: message.clone(),
-        }),
+        Err(message) => Some(Report::Failed { message: message.clone() }),
     };
     if let Some(report) = report {
         // Without a master there is nobody to tell.
@@ -95,10 +93,7 @@ fn settle() -> Result<(), String> {
 /// As many open files as are allowed.
 fn raise_descriptor_limit() {
     let limit = rustix::process::getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: limit.maximum,
-        maximum: limit.maximum,
-    };
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     if let Err(error) = rustix::process::setrlimit(Resource::Nofile, raised) {
         tracing::warn!("cannot raise the limit of open files: {error}");
     }
@@ -109,9 +104,8 @@ fn receive_instructions(orders: &Socket) -> Result<Option<Instructions>, String>
     let mut sources = None;
     let mut listeners = Vec::new();
     loop {
-        let order: Option<Order> = orders
-            .receive()
-            .map_err(|error| format!("cannot read orders: {error}"))?;
+        let order: Option<Order> =
+            orders.receive().map_err(|error| format!("cannot read orders: {error}"))?;
         match order {
             Some(Order::Configuration(file)) => sources = Some(decode(file)?),
             Some(Order::Listener { worker, socket, .. }) => {
@@ -175,36 +169,21 @@ async fn operate(
     let (sender, mut events) = channel(EVENTS_MAX);
     let names = resolve(&plan, &sender, &mut events).await;
     let shutdown_timeout = plan.server.shutdown_timeout;
-    let (workers, driver) = Workers::start(workers::Settings {
-        endpoints: names.endpoints(),
-        plan,
-        log,
-        listeners,
-    })?;
+    let (workers, driver) =
+        Workers::start(workers::Settings { endpoints: names.endpoints(), plan, log, listeners })?;
     let count = workers.count();
     let plural = if count == 1 { "" } else { "s" };
     tracing::info!("{count} worker{plural} on {driver}");
-    let ready = Report::Ready {
-        workers: count,
-        driver,
-    };
+    let ready = Report::Ready { workers: count, driver };
     // If `master` is gone, that is seen next.
     let _ = orders.send(&ready);
     tokio::spawn(control::listen(Arc::clone(orders), sender));
-    let control = Control {
-        workers,
-        names,
-        events,
-        shutdown_timeout,
-    };
+    let control = Control { workers, names, events, shutdown_timeout };
     Ok(control.run().await)
 }
 
 fn runtime() -> io::Result<Runtime> {
-    Builder::new_current_thread()
-        .enable_all()
-        .max_blocking_threads(RESOLVER_THREADS)
-        .build()
+    Builder::new_current_thread().enable_all().max_blocking_threads(RESOLVER_THREADS).build()
 }
 
 /// Begins to watch all names, and waits a little for their first answers.
@@ -234,15 +213,11 @@ async fn resolve(plan: &Plan, sender: &Sender<Event>, events: &mut Receiver<Even
 }
 
 /// One list of sockets a worker.
-fn by_worker(
-    listeners: Vec<(usize, TcpListener)>,
-    workers: usize,
-) -> Result<Vec<Vec<TcpListener>>, String> {
+fn by_worker(listeners: Vec<(usize, TcpListener)>, workers: usize) -> Result<Vec<Vec<TcpListener>>, String> {
     let mut lists: Vec<Vec<TcpListener>> = std::iter::repeat_with(Vec::new).take(workers).collect();
     for (worker, socket) in listeners {
         let list = lists.get_mut(worker);
-        list.ok_or("a listening socket for a worker that does not exist")?
-            .push(socket);
+        list.ok_or("a listening socket for a worker that does not exist")?.push(socket);
     }
     match lists.iter().all(|list| !list.is_empty()) {
         true => Ok(lists),
@@ -266,11 +241,7 @@ mod tests {
             (&[0, 1, 0, 1], 2, Ok(vec![2, 2])),
             (&[1, 0, 0], 2, Ok(vec![2, 1])),
             (&[0, 0], 2, Err("a worker without a listening socket")),
-            (
-                &[0, 2, 1],
-                2,
-                Err("a listening socket for a worker that does not exist"),
-            ),
+            (&[0, 2, 1], 2, Err("a listening socket for a worker that does not exist")),
         ];
         for (owners, workers, expected) in cases {
             let socket = || TcpListener::bind(("127.0.0.1", 0)).unwrap();
@@ -283,10 +254,8 @@ mod tests {
 
     #[test]
     fn the_instructions_end_with_start() {
-        let sources = Sources {
-            file: None,
-            environment: vec![("WARPDRIVE_HTTP_PORT".to_owned(), "0".to_owned())],
-        };
+        let sources =
+            Sources { file: None, environment: vec![("WARPDRIVE_HTTP_PORT".to_owned(), "0".to_owned())] };
         let file = || {
             let memory = rustix::fs::memfd_create("test", MemfdFlags::CLOEXEC).unwrap();
             let mut memory = File::from(memory);
@@ -298,10 +267,7 @@ mod tests {
             (vec![file(), Order::Drain], Ok(false)),
             (vec![Order::Stop], Ok(false)),
             (vec![file()], Ok(false)),
-            (
-                vec![Order::Start],
-                Err("told to start without a configuration".to_owned()),
-            ),
+            (vec![Order::Start], Err("told to start without a configuration".to_owned())),
         ];
         for (orders, expected) in cases {
             let (ours, theirs) = Socket::pair().unwrap();

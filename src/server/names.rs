@@ -80,17 +80,10 @@ impl Names {
             Instance::Host { host, port } => match host.parse() {
                 Ok(ip) => Place::Fixed(Address::Tcp(SocketAddr::new(ip, *port))),
                 Err(_) => {
-                    let name = Name {
-                        host: host.clone(),
-                        port: *port,
-                    };
+                    let name = Name { host: host.clone(), port: *port };
                     let known = names.iter().position(|known| known.name == name);
                     Place::Named(known.unwrap_or_else(|| {
-                        names.push(Known {
-                            name,
-                            addresses: Vec::new(),
-                            state: State::Unasked,
-                        });
+                        names.push(Known { name, addresses: Vec::new(), state: State::Unasked });
                         names.len() - 1
                     }))
                 }
@@ -119,9 +112,7 @@ impl Names {
 
     /// The tables of all upstreams as they are now.
     pub fn endpoints(&self) -> Vec<Endpoints> {
-        (0..self.upstreams.len())
-            .map(|upstream| self.table(upstream))
-            .collect()
+        (0..self.upstreams.len()).map(|upstream| self.table(upstream)).collect()
     }
 
     /// Takes an answer in; the tables that it changes. A failure changes nothing: the last good
@@ -183,9 +174,7 @@ impl Names {
         let endpoints = upstream
             .instances
             .iter()
-            .map(|place| Endpoint {
-                addresses: addresses(place),
-            })
+            .map(|place| Endpoint { addresses: addresses(place) })
             // An instance of which no address is known is none that could be picked.
             .filter(|endpoint| !endpoint.addresses.is_empty())
             .collect();
@@ -209,11 +198,7 @@ pub async fn watch(index: usize, name: Name, tell: impl AsyncFn(Answer) -> bool)
     loop {
         let result = look_up(&name).await;
         let pause = if result.is_ok() { REFRESH } else { RETRY };
-        let is_wanted = tell(Answer {
-            name: index,
-            result,
-        })
-        .await;
+        let is_wanted = tell(Answer { name: index, result }).await;
         if !is_wanted {
             return;
         }
@@ -225,10 +210,7 @@ async fn look_up(name: &Name) -> io::Result<Vec<SocketAddr>> {
     let question = lookup_host((name.host.as_str(), name.port));
     match timeout(LOOKUP_TIMEOUT, question).await {
         Ok(answer) => Ok(answer?.collect()),
-        Err(_) => Err(io::Error::new(
-            io::ErrorKind::TimedOut,
-            "the resolver does not answer",
-        )),
+        Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the resolver does not answer")),
     }
 }
 
@@ -238,10 +220,7 @@ mod tests {
     use crate::upstream::{Settings, Strategy};
 
     fn host(host: &str) -> Instance {
-        Instance::Host {
-            host: host.to_owned(),
-            port: 80,
-        }
+        Instance::Host { host: host.to_owned(), port: 80 }
     }
 
     fn settings(instances: Vec<Instance>) -> Settings {
@@ -305,11 +284,7 @@ mod tests {
             (a, &["10.0.0.1:80", "10.0.0.2:80"], ""),
             (a, &[], ""),
             (b, &["10.0.0.3:80"], "1#2: 10.0.0.3:80"),
-            (
-                a,
-                &["10.0.0.2:80"],
-                "0#3: 10.0.0.2:80 10.0.0.9:80; 2#3: 10.0.0.2:80",
-            ),
+            (a, &["10.0.0.2:80"], "0#3: 10.0.0.2:80 10.0.0.9:80; 2#3: 10.0.0.2:80"),
             (a, &["10.0.0.2:80"], ""),
         ];
         for (name, addresses, expected) in cases {

@@ -35,9 +35,7 @@ impl Workers {
     /// # Errors
     /// A worker cannot run, and why.
     pub fn start(settings: Settings) -> Result<(Workers, String), String> {
-        let mut workers = Workers {
-            handles: Vec::new(),
-        };
+        let mut workers = Workers { handles: Vec::new() };
         let result = workers.spawn(settings).and_then(|()| {
             let started = workers.handles.iter().map(|handle| &handle.started);
             drivers(started)
@@ -131,10 +129,7 @@ fn cores(pin: bool, workers: usize) -> Vec<CoreId> {
 /// process now and then, wherever it runs, and pinned threads could not move to idle cores.
 fn is_pinning_sound(workers: usize, cores: usize, parallelism: usize) -> bool {
     if cores < workers {
-        tracing::debug!(
-            cores,
-            "workers are not pinned: there are more of them than cores"
-        );
+        tracing::debug!(cores, "workers are not pinned: there are more of them than cores");
         return false;
     }
     if parallelism < cores {
@@ -158,11 +153,7 @@ mod tests {
             ("a quota", 2, 4, 2, false),
         ];
         for (name, workers, cores, parallelism, expected) in cases {
-            assert_eq!(
-                is_pinning_sound(workers, cores, parallelism),
-                expected,
-                "{name}"
-            );
+            assert_eq!(is_pinning_sound(workers, cores, parallelism), expected, "{name}");
         }
     }
 
@@ -183,19 +174,13 @@ mod tests {
         let cases = [
             (vec![ring(), ring()], Ok("io_uring")),
             (vec![ring(), Ok("epoll"), ring()], Ok("io_uring and epoll")),
-            (
-                vec![ring(), Err("no ring".to_owned())],
-                Err("worker 1: no ring"),
-            ),
+            (vec![ring(), Err("no ring".to_owned())], Err("worker 1: no ring")),
         ];
         for (words, expected) in cases {
             let expected = expected.map(str::to_owned).map_err(str::to_owned);
             assert_eq!(started(words), expected);
         }
         let silent = crossbeam_channel::bounded(1).1;
-        assert_eq!(
-            drivers([&silent].into_iter()),
-            Err("worker 0 does not start".to_owned())
-        );
+        assert_eq!(drivers([&silent].into_iter()), Err("worker 0 does not start".to_owned()));
     }
 }
