@@ -375,7 +375,7 @@ OTHER_ROUTES = [
     'path_exact = "/robots.txt"',
     'path_exact = "/favicon.ico"',
     'host = "admin.example.com"',
-    'hosts = ["shop.example.com", "*.shop.example.com"]',
+    'host = "shop.example.com"',
     'host = "api.example.com"\npath_prefix = "/v2"',
     'path_prefix = "/api/v1"',
     'path_prefix = "/api/v2"',

@@ -32,10 +32,7 @@ enum Command {
 
 /// Does what the arguments of this process say.
 pub fn main() -> ExitCode {
-    if std::env::args_os()
-        .nth(1)
-        .is_some_and(|word| word == master::ARGUMENT)
-    {
+    if std::env::args_os().nth(1).is_some_and(|word| word == master::ARGUMENT) {
         return server::run();
     }
     match parse(Parser::from_env()) {
@@ -62,9 +59,8 @@ pub fn main() -> ExitCode {
 
 /// Prints everything that is to be said about a configuration.
 pub fn check(file: Option<&Path>) -> ExitCode {
-    let loaded = Sources::load(file)
-        .map_err(|unreadable| vec![unreadable])
-        .and_then(|sources| plan::load(&sources));
+    let loaded =
+        Sources::load(file).map_err(|unreadable| vec![unreadable]).and_then(|sources| plan::load(&sources));
     match loaded {
         Ok(loaded) => {
             print(&loaded.warnings);

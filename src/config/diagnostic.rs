@@ -20,11 +20,7 @@ impl Document {
     /// `name` is the path as the operator wrote it.
     pub fn new(name: String, text: String) -> Document {
         let after_newlines = text.match_indices('\n').map(|(at, _)| at + 1);
-        Document {
-            line_starts: std::iter::once(0).chain(after_newlines).collect(),
-            name,
-            text,
-        }
+        Document { line_starts: std::iter::once(0).chain(after_newlines).collect(), name, text }
     }
 
     pub fn name(&self) -> &str {
@@ -46,10 +42,7 @@ impl Document {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
     /// A range of bytes of a file's text.
-    Text {
-        document: Arc<Document>,
-        span: Range<usize>,
-    },
+    Text { document: Arc<Document>, span: Range<usize> },
     /// A file as a whole, by name.
     File(String),
     /// A variable of the environment.
@@ -141,26 +134,15 @@ pub struct Diagnostic {
 
 impl Diagnostic {
     pub fn error(place: Place, message: impl Into<String>) -> Diagnostic {
-        Diagnostic {
-            severity: Severity::Error,
-            place,
-            message: message.into(),
-            help: None,
-        }
+        Diagnostic { severity: Severity::Error, place, message: message.into(), help: None }
     }
 
     pub fn warning(place: Place, message: impl Into<String>) -> Diagnostic {
-        Diagnostic {
-            severity: Severity::Warning,
-            ..Diagnostic::error(place, message)
-        }
+        Diagnostic { severity: Severity::Warning, ..Diagnostic::error(place, message) }
     }
 
     pub fn with_help(self, help: impl Into<String>) -> Diagnostic {
-        Diagnostic {
-            help: Some(help.into()),
-            ..self
-        }
+        Diagnostic { help: Some(help.into()), ..self }
     }
 
     pub fn is_error(&self) -> bool {
@@ -201,10 +183,7 @@ mod tests {
 
     fn place(text: &str, span: Range<usize>) -> Place {
         let document = Document::new("warpdrive.toml".to_owned(), text.to_owned());
-        Place::Text {
-            document: Arc::new(document),
-            span,
-        }
+        Place::Text { document: Arc::new(document), span }
     }
 
     #[test]

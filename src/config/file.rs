@@ -11,15 +11,7 @@ use super::{Config, Document, Level, Log, LogFormat, Middleware, Sources};
 use super::{route, server, upstream, value, variables};
 
 /// Tables and keys of the top level that do not work yet.
-const LATER: [&str; 7] = [
-    "admin",
-    "auth",
-    "cache",
-    "include",
-    "postgres",
-    "wasm",
-    "workloads",
-];
+const LATER: [&str; 7] = ["admin", "auth", "cache", "include", "postgres", "wasm", "workloads"];
 const TLS_LATER: [&str; 11] = [
     "acme_directory",
     "acme_url",
@@ -53,12 +45,7 @@ pub fn read(sources: &Sources) -> (Config, Vec<Diagnostic>) {
         None => Config::empty(Place::Default),
     };
     let environment = &sources.environment;
-    variables::apply(
-        environment,
-        sources.file.is_some(),
-        &mut config,
-        &mut diagnostics,
-    );
+    variables::apply(environment, sources.file.is_some(), &mut config, &mut diagnostics);
     sort(&mut diagnostics);
     (config, diagnostics)
 }
@@ -76,10 +63,7 @@ fn read_text(document: Arc<Document>, diagnostics: &mut Vec<Diagnostic>) -> Conf
     }
     let origin = Place::File(document.name().to_owned());
     let table = Table::new("", root.get_ref(), origin.clone(), &report);
-    let config = Config {
-        is_torn: !torn_lines.is_empty(),
-        ..read_root(table, origin)
-    };
+    let config = Config { is_torn: !torn_lines.is_empty(), ..read_root(table, origin) };
     let found = report.into_found().into_iter().filter(|one| {
         let line = one.place.line_and_column().map(|(line, _)| line);
         !torn_lines.contains(&line)
@@ -128,9 +112,7 @@ fn read_root(mut root: Table<'_>, origin: Place) -> Config {
 fn read_middleware(mut table: Table<'_>) -> Middleware {
     let middleware = Middleware {
         log_requests: table.boolean("log_requests").map(|written| written.value),
-        forward_headers: table
-            .boolean("forward_headers")
-            .map(|written| written.value),
+        forward_headers: table.boolean("forward_headers").map(|written| written.value),
     };
     table.finish(&MIDDLEWARE_LATER);
     middleware
@@ -138,12 +120,8 @@ fn read_middleware(mut table: Table<'_>) -> Middleware {
 
 fn read_log(mut table: Table<'_>) -> Log {
     let formats = [("json", LogFormat::Json), ("combined", LogFormat::Combined)];
-    let levels = [
-        ("error", Level::Error),
-        ("warn", Level::Warn),
-        ("info", Level::Info),
-        ("debug", Level::Debug),
-    ];
+    let levels =
+        [("error", Level::Error), ("warn", Level::Warn), ("info", Level::Info), ("debug", Level::Debug)];
     let log = Log {
         format: table.choice("format", &formats, &[]),
         file: table

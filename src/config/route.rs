@@ -45,9 +45,7 @@ pub fn read(mut table: Table<'_>) -> Option<Route> {
     {
         let place = table.key_place("strip_prefix");
         let message = "strip_prefix needs a path_prefix to strip";
-        table
-            .report()
-            .error(place.as_ref().unwrap_or(&strip.place), message);
+        table.report().error(place.as_ref().unwrap_or(&strip.place), message);
     }
     let upstream = table.string("upstream");
     if !table.has("upstream") && !OTHER_ACTIONS.iter().any(|key| table.has(key)) {
@@ -69,10 +67,7 @@ pub fn read(mut table: Table<'_>) -> Option<Route> {
 fn read_path(table: &mut Table<'_>) -> Option<Path> {
     let exact = table.parsed("path_exact", value::route_path);
     let prefix = table.parsed("path_prefix", value::route_path);
-    if let (Some(exact), Some(prefix)) = (
-        table.key_place("path_exact"),
-        table.key_place("path_prefix"),
-    ) {
+    if let (Some(exact), Some(prefix)) = (table.key_place("path_exact"), table.key_place("path_prefix")) {
         let later = match exact.line_and_column() > prefix.line_and_column() {
             true => exact,
             false => prefix,

@@ -7,13 +7,7 @@ use super::table::Table;
 use super::value::{self, wanted};
 use super::{Io, Limits, Server};
 
-const SERVER_LATER: [&str; 5] = [
-    "encoded_slash",
-    "group",
-    "h2c_enabled",
-    "proxy_protocol",
-    "user",
-];
+const SERVER_LATER: [&str; 5] = ["encoded_slash", "group", "h2c_enabled", "proxy_protocol", "user"];
 
 /// Heads larger than this are an attack, not a need.
 const HEAD_BYTES_MAX: u64 = 1 << 20;
@@ -22,18 +16,12 @@ const FIELDS_MAX: u64 = 256;
 const WORKER_THREADS_MAX: u64 = 1024;
 
 pub fn read(mut table: Table<'_>) -> (Server, Limits) {
-    let io = [
-        ("auto", Io::Auto),
-        ("io_uring", Io::IoUring),
-        ("epoll", Io::Epoll),
-    ];
+    let io = [("auto", Io::Auto), ("io_uring", Io::IoUring), ("epoll", Io::Epoll)];
     let server = Server {
         http_port: table.integer("http_port", 0..=65535).map(|port| port.value),
         https_port: table.integer("https_port", 0..=65535),
         bind: read_bind(&mut table),
-        worker_threads: table
-            .integer("worker_threads", 1..=WORKER_THREADS_MAX)
-            .map(|threads| threads.value),
+        worker_threads: table.integer("worker_threads", 1..=WORKER_THREADS_MAX).map(|threads| threads.value),
         pin_cores: table.boolean("pin_cores").map(|pin| pin.value),
         trusted_proxies: table
             .list("trusted_proxies", value::network)
@@ -83,22 +71,16 @@ fn warn_of_https(table: &Table<'_>, server: &Server) {
     let (Some(port), Some(place)) = (&server.https_port, table.key_place("https_port")) else {
         return;
     };
-    let message = format!(
-        "https_port {} opens no listener: no certificate and no domain is configured",
-        port.value
-    );
+    let message =
+        format!("https_port {} opens no listener: no certificate and no domain is configured", port.value);
     table.report().push(Diagnostic::warning(place, message));
 }
 
 fn read_limits(mut table: Table<'_>) -> Limits {
     let narrow = |bytes: u64| usize::try_from(bytes).ok();
     let limits = Limits {
-        head_bytes: table
-            .size("head_bytes", 1 << 10..=HEAD_BYTES_MAX)
-            .and_then(narrow),
-        fields: table
-            .integer("fields", 1..=FIELDS_MAX)
-            .map(|fields| fields.value),
+        head_bytes: table.size("head_bytes", 1 << 10..=HEAD_BYTES_MAX).and_then(narrow),
+        fields: table.integer("fields", 1..=FIELDS_MAX).map(|fields| fields.value),
         uri_bytes: table.size("uri_bytes", 1..=HEAD_BYTES_MAX).and_then(narrow),
         request_body: table.size("request_body", 0..=u64::MAX),
         connections: table

@@ -54,10 +54,7 @@ impl Sources {
     }
 
     /// Reads this file, if any. As [`Sources::load`], with the choice made.
-    pub fn read(
-        path: Option<PathBuf>,
-        environment: Vec<(String, String)>,
-    ) -> Result<Sources, Diagnostic> {
+    pub fn read(path: Option<PathBuf>, environment: Vec<(String, String)>) -> Result<Sources, Diagnostic> {
         let file = match path {
             Some(path) => {
                 let text = read_text(&path)?;
@@ -91,15 +88,11 @@ impl Sources {
     /// # Errors
     /// The bytes were not written by [`Sources::encode`] of this version.
     pub fn decode(bytes: &[u8]) -> Result<Sources, DecodeError> {
-        let mut rest = bytes
-            .strip_prefix(ENCODING.as_bytes())
-            .ok_or(DecodeError("not sources of this version"))?;
+        let mut rest =
+            bytes.strip_prefix(ENCODING.as_bytes()).ok_or(DecodeError("not sources of this version"))?;
         let mut sources = Sources::default();
         loop {
-            let end = rest
-                .iter()
-                .position(|byte| *byte == b'\n')
-                .ok_or(DecodeError("cut off"))?;
+            let end = rest.iter().position(|byte| *byte == b'\n').ok_or(DecodeError("cut off"))?;
             let line = std::str::from_utf8(&rest[..end]).map_err(|_| DecodeError("not text"))?;
             rest = &rest[end + 1..];
             let mut words = line.split(' ');
@@ -114,10 +107,8 @@ impl Sources {
             let second = decode_text(decode_piece(&mut rest, words.next())?)?;
             match kind {
                 "file" => {
-                    sources.file = Some(File {
-                        path: PathBuf::from(OsString::from_vec(first.to_vec())),
-                        text: second,
-                    });
+                    sources.file =
+                        Some(File { path: PathBuf::from(OsString::from_vec(first.to_vec())), text: second });
                 }
                 "variable" => sources.environment.push((decode_text(first)?, second)),
                 _ => return Err(DecodeError("unknown kind")),
@@ -155,10 +146,7 @@ pub fn find_file(explicit: Option<&Path>, environment: &[(String, String)]) -> O
     if let Some((_, path)) = named {
         return Some(PathBuf::from(path));
     }
-    USUAL_FILES
-        .iter()
-        .map(PathBuf::from)
-        .find(|path| path.exists())
+    USUAL_FILES.iter().map(PathBuf::from).find(|path| path.exists())
 }
 
 /// The variables of this process that have our prefix, sorted by name.
@@ -177,8 +165,8 @@ pub fn environment() -> Vec<(String, String)> {
 fn read_text(path: &Path) -> Result<String, Diagnostic> {
     let name = path.display().to_string();
     let mut bytes = Vec::new();
-    let read = std::fs::File::open(path)
-        .and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes));
+    let read =
+        std::fs::File::open(path).and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes));
     let wrong = match read {
         Err(error) => Some(format!("cannot read it: {error}")),
         Ok(_) if bytes.len() as u64 > FILE_BYTES_MAX => Some("it is larger than 16 MiB".to_owned()),
@@ -205,9 +193,8 @@ fn encode_pair(out: &mut Vec<u8>, kind: &str, first: &[u8], second: &[u8]) {
 
 /// Takes a piece of `length` bytes and the line end after it.
 fn decode_piece<'a>(rest: &mut &'a [u8], length: Option<&str>) -> Result<&'a [u8], DecodeError> {
-    let length: usize = length
-        .and_then(|length| length.parse().ok())
-        .ok_or(DecodeError("a length is missing"))?;
+    let length: usize =
+        length.and_then(|length| length.parse().ok()).ok_or(DecodeError("a length is missing"))?;
     let cut = DecodeError("cut off");
     let (piece, after) = rest.split_at_checked(length).ok_or(cut)?;
     *rest = after.strip_prefix(b"\n").ok_or(cut)?;
@@ -232,16 +219,10 @@ mod tests {
         let text = "é = \"\n\"\nend\n".to_owned();
         let cases = [
             Sources::default(),
-            Sources {
-                file: None,
-                environment: vec![variable("WARPDRIVE_HTTP_PORT", "")],
-            },
+            Sources { file: None, environment: vec![variable("WARPDRIVE_HTTP_PORT", "")] },
             Sources {
                 file: Some(File { path, text }),
-                environment: vec![
-                    variable("WARPDRIVE_A", "line\nend\n"),
-                    variable("WARPDRIVE_B", "ü"),
-                ],
+                environment: vec![variable("WARPDRIVE_A", "line\nend\n"), variable("WARPDRIVE_B", "ü")],
             },
         ];
         for case in cases {
@@ -257,14 +238,8 @@ mod tests {
     fn an_argument_beats_the_variable_beats_the_usual_places() {
         let environment = [variable(FILE_VARIABLE, "from-variable.toml")];
         let argument = Path::new("from-argument.toml");
-        assert_eq!(
-            find_file(Some(argument), &environment),
-            Some(argument.to_owned())
-        );
-        assert_eq!(
-            find_file(None, &environment),
-            Some(PathBuf::from("from-variable.toml"))
-        );
+        assert_eq!(find_file(Some(argument), &environment), Some(argument.to_owned()));
+        assert_eq!(find_file(None, &environment), Some(PathBuf::from("from-variable.toml")));
     }
 
     #[test]

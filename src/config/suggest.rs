@@ -21,11 +21,8 @@ fn distance(left: &str, right: &str) -> usize {
         let mut row = vec![i];
         for j in 1..=right.len() {
             let replaced = usize::from(left[i - 1] != right[j - 1]);
-            let mut slips = (last[j] + 1)
-                .min(row[j - 1] + 1)
-                .min(last[j - 1] + replaced);
-            let swapped =
-                i > 1 && j > 1 && left[i - 1] == right[j - 2] && left[i - 2] == right[j - 1];
+            let mut slips = (last[j] + 1).min(row[j - 1] + 1).min(last[j - 1] + replaced);
+            let swapped = i > 1 && j > 1 && left[i - 1] == right[j - 2] && left[i - 2] == right[j - 1];
             if swapped {
                 slips = slips.min(before_last[j - 2] + 1);
             }

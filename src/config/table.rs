@@ -26,18 +26,11 @@ pub struct Report {
 
 impl Report {
     pub fn new(document: Arc<Document>, is_torn: bool) -> Report {
-        Report {
-            document,
-            found: RefCell::default(),
-            is_torn,
-        }
+        Report { document, found: RefCell::default(), is_torn }
     }
 
     pub fn place(&self, span: Range<usize>) -> Place {
-        Place::Text {
-            document: Arc::clone(&self.document),
-            span,
-        }
+        Place::Text { document: Arc::clone(&self.document), span }
     }
 
     pub fn push(&self, diagnostic: Diagnostic) {
@@ -79,13 +72,7 @@ impl<'a> Table<'a> {
         place: Place,
         report: &'a Report,
     ) -> Table<'a> {
-        Table {
-            title: title.into(),
-            entries,
-            place,
-            report,
-            known: Vec::new(),
-        }
+        Table { title: title.into(), entries, place, report, known: Vec::new() }
     }
 
     /// Its header, or the braces around it.
@@ -146,12 +133,7 @@ impl<'a> Table<'a> {
     }
 
     /// One of the given words. `later` are words that will be valid, but are not yet.
-    pub fn choice<T: Copy>(
-        &mut self,
-        key: &str,
-        choices: &[(&str, T)],
-        later: &[&str],
-    ) -> Option<T> {
+    pub fn choice<T: Copy>(&mut self, key: &str, choices: &[(&str, T)], later: &[&str]) -> Option<T> {
         let text = self.string(key)?;
         let word = text.value.as_str();
         if let Some((_, value)) = choices.iter().find(|(name, _)| *name == word) {
@@ -173,10 +155,7 @@ impl<'a> Table<'a> {
         }
         let message = format!("{key} must be {names}, not `{word}`");
         let mut diagnostic = Diagnostic::error(text.place, message);
-        let known = choices
-            .iter()
-            .map(|(name, _)| *name)
-            .chain(later.iter().copied());
+        let known = choices.iter().map(|(name, _)| *name).chain(later.iter().copied());
         if let Some(name) = suggest::nearest(word, known) {
             diagnostic = diagnostic.with_help(format!("did you mean `{name}`?"));
         }
@@ -192,11 +171,7 @@ impl<'a> Table<'a> {
         }
     }
 
-    pub fn integer<T: TryFrom<u64>>(
-        &mut self,
-        key: &str,
-        range: RangeInclusive<u64>,
-    ) -> Option<Written<T>> {
+    pub fn integer<T: TryFrom<u64>>(&mut self, key: &str, range: RangeInclusive<u64>) -> Option<Written<T>> {
         let (place, value) = self.entry(key)?;
         let DeValue::Integer(written) = value.get_ref() else {
             return self.mistyped(&place, key, "an integer", value.get_ref());
@@ -234,15 +209,12 @@ impl<'a> Table<'a> {
                     format!("at most \"24h\", not \"{text}\"")
                 }
                 Some(found) => return Some(found),
-                None => format!(
-                    "a duration such as \"5s\", \"250ms\", \"5m\" or \"1h\", not \"{text}\""
-                ),
+                None => format!("a duration such as \"5s\", \"250ms\", \"5m\" or \"1h\", not \"{text}\""),
             },
             DeValue::Integer(number) => {
                 let message = format!("{key} must be a duration with a unit, not {number}");
                 let help = format!("write {key} = \"{number}s\" or {in_secs} = {number}");
-                self.report
-                    .push(Diagnostic::error(place, message).with_help(help));
+                self.report.push(Diagnostic::error(place, message).with_help(help));
                 return None;
             }
             other => return self.mistyped(&place, key, "a duration such as \"5s\"", other),
@@ -264,15 +236,13 @@ impl<'a> Table<'a> {
         }
         let (place, written) = self.entry(key)?;
         let (number, text) = match written.get_ref() {
-            DeValue::Integer(number) => (
-                u64::from_str_radix(number.as_str(), number.radix()).ok(),
-                number.to_string(),
-            ),
+            DeValue::Integer(number) => {
+                (u64::from_str_radix(number.as_str(), number.radix()).ok(), number.to_string())
+            }
             DeValue::String(text) => match value::size(text) {
                 Some(number) => (Some(number), format!("\"{text}\"")),
                 None => {
-                    let wanted =
-                        format!("a size in B, KiB, MiB or GiB such as \"32 KiB\", not \"{text}\"");
+                    let wanted = format!("a size in B, KiB, MiB or GiB such as \"32 KiB\", not \"{text}\"");
                     self.wrong(&place, key, &wanted);
                     return None;
                 }
@@ -318,9 +288,7 @@ impl<'a> Table<'a> {
     pub fn table(&mut self, key: &str) -> Option<Table<'a>> {
         let (place, value) = self.entry(key)?;
         match value.get_ref() {
-            DeValue::Table(entries) => {
-                Some(Table::new(self.title_of(key), entries, place, self.report))
-            }
+            DeValue::Table(entries) => Some(Table::new(self.title_of(key), entries, place, self.report)),
             other => self.mistyped(&place, key, "a table", other),
         }
     }
@@ -382,17 +350,12 @@ impl<'a> Table<'a> {
             }
             let place = self.report.place(key.span());
             if later.contains(&name) {
-                let message =
-                    format!("`{name}`{within} is known, but does not work yet in this version");
+                let message = format!("`{name}`{within} is known, but does not work yet in this version");
                 self.report.error(&place, message);
                 continue;
             }
             let mut diagnostic = Diagnostic::error(place, format!("unknown key `{name}`{within}"));
-            let known = self
-                .known
-                .iter()
-                .map(String::as_str)
-                .chain(later.iter().copied());
+            let known = self.known.iter().map(String::as_str).chain(later.iter().copied());
             if let Some(meant) = suggest::nearest(name, known) {
                 diagnostic = diagnostic.with_help(format!("did you mean `{meant}`?"));
             }
@@ -418,9 +381,7 @@ impl<'a> Table<'a> {
         };
         self.known.extend([key.to_owned(), other.to_owned()]);
         let later = match (&first, &second) {
-            (Place::Text { span: a, .. }, Place::Text { span: b, .. }) if a.start > b.start => {
-                first
-            }
+            (Place::Text { span: a, .. }, Place::Text { span: b, .. }) if a.start > b.start => first,
             _ => second,
         };
         let message = format!("{key} and {other} are the same setting: keep one of them");
@@ -438,23 +399,14 @@ impl<'a> Table<'a> {
     /// Reports a string that is not what was wanted.
     fn unlike(&self, place: Place, key: &str, text: &str, wanted: Wanted) {
         let message = format!("{key} must be {}, not `{text}`", wanted.what);
-        self.report.push(Diagnostic {
-            help: wanted.help,
-            ..Diagnostic::error(place, message)
-        });
+        self.report.push(Diagnostic { help: wanted.help, ..Diagnostic::error(place, message) });
     }
 
     fn wrong(&self, place: &Place, key: &str, wanted: &str) {
         self.report.error(place, format!("{key} must be {wanted}"));
     }
 
-    fn mistyped<T>(
-        &self,
-        place: &Place,
-        key: &str,
-        wanted: &str,
-        found: &DeValue<'_>,
-    ) -> Option<T> {
+    fn mistyped<T>(&self, place: &Place, key: &str, wanted: &str, found: &DeValue<'_>) -> Option<T> {
         let found = match found {
             DeValue::String(_) => "a string",
             DeValue::Integer(_) => "an integer",

@@ -7,13 +7,8 @@ use super::*;
 pub fn sources(text: &str, environment: &[(&str, &str)]) -> Sources {
     let variables = environment.iter();
     Sources {
-        file: Some(File {
-            path: PathBuf::from("w.toml"),
-            text: text.to_owned(),
-        }),
-        environment: variables
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-            .collect(),
+        file: Some(File { path: PathBuf::from("w.toml"), text: text.to_owned() }),
+        environment: variables.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
     }
 }
 
@@ -95,19 +90,10 @@ upstream = "a"
     assert_eq!(config.server.shutdown_timeout, Some(Duration::from_secs(5)));
     assert_eq!(config.limits.head_bytes, Some(1 << 20));
     assert_eq!(config.limits.request_body, Some(1000));
-    assert_eq!(
-        config.upstreams[0].read_timeout,
-        Some(Duration::from_secs(60))
-    );
-    let host = |host: &str, port| Instance::Host {
-        host: host.to_owned(),
-        port,
-    };
+    assert_eq!(config.upstreams[0].read_timeout, Some(Duration::from_secs(60)));
+    let host = |host: &str, port| Instance::Host { host: host.to_owned(), port };
     let socket = Instance::Socket(PathBuf::from("s"));
-    assert_eq!(
-        config.upstreams[0].instances,
-        [socket, host("h.example", 1)]
-    );
+    assert_eq!(config.upstreams[0].instances, [socket, host("h.example", 1)]);
     assert_eq!(config.upstreams[1].name.value, "b c");
     assert_eq!(config.upstreams[1].instances, [host("2001:db8::1", 65535)]);
     assert_eq!(config.routes[0].host.as_deref(), Some("a.example"));
@@ -139,10 +125,7 @@ http_prt = 80",
 http_port = 80",
         &["1:2: unknown key `sever` [did you mean `server`?]"],
     ),
-    (
-        "server = 1",
-        &["1:10: server must be a table, not an integer"],
-    ),
+    ("server = 1", &["1:10: server must be a table, not an integer"]),
     (
         "[server]
 http_port = 70000",
@@ -225,9 +208,7 @@ shutdown_timeout = 30",
     (
         r#"[server]
 shutdown_timeout = "soon""#,
-        &[
-            r#"2:20: shutdown_timeout must be a duration such as "5s", "250ms", "5m" or "1h", not "soon""#,
-        ],
+        &[r#"2:20: shutdown_timeout must be a duration such as "5s", "250ms", "5m" or "1h", not "soon""#],
     ),
     (
         r#"[server]
@@ -276,10 +257,7 @@ min_rate = true"#,
 ];
 
 const UPSTREAMS: Cases = &[
-    (
-        "[upstreams.a]",
-        &["1:1: [upstreams.a] needs host and port, or socket"],
-    ),
+    ("[upstreams.a]", &["1:1: [upstreams.a] needs host and port, or socket"]),
     (
         r#"[upstreams.a]
 host = "h""#,
@@ -457,14 +435,8 @@ redirect = { to = "/" }"#,
 upstream = 3",
         &["2:12: upstream must be a string, not an integer"],
     ),
-    (
-        r#"routes = { upstream = "a" }"#,
-        &["1:10: routes must be a list of tables, not a table"],
-    ),
-    (
-        "routes = [1]",
-        &["1:11: routes must be a list of tables, not an integer"],
-    ),
+    (r#"routes = { upstream = "a" }"#, &["1:10: routes must be a list of tables, not a table"]),
+    ("routes = [1]", &["1:11: routes must be a list of tables, not an integer"]),
 ];
 
 const OTHER_TABLES: Cases = &[
@@ -516,10 +488,7 @@ url = "x""#,
             "5:2: `postgres` is known, but does not work yet in this version",
         ],
     ),
-    (
-        r#"include = ["x"]"#,
-        &["1:1: `include` is known, but does not work yet in this version"],
-    ),
+    (r#"include = ["x"]"#, &["1:1: `include` is known, but does not work yet in this version"]),
 ];
 
 const BROKEN_SYNTAX: Cases = &[
@@ -534,10 +503,7 @@ http_port =
 worker_threads = 0
 [upstreams.a]
 ",
-        &[
-            "2:13: a value is missing",
-            "3:18: worker_threads must be an integer from 1 to 1024, not 0",
-        ],
+        &["2:13: a value is missing", "3:18: worker_threads must be an integer from 1 to 1024, not 0"],
     ),
     (
         r#"[server]
@@ -557,10 +523,7 @@ bind = []"#,
 http_port = 8080x
 http_port = 80
 ",
-        &[
-            "2:13: `8080x` is not a value: a string needs quotes",
-            "3:1: duplicate key",
-        ],
+        &["2:13: `8080x` is not a value: a string needs quotes", "3:1: duplicate key"],
     ),
     (
         "[server]
@@ -587,9 +550,6 @@ io = 'x"#,
     ),
     (
         "\u{feff}[server]\nx = 1\r\ny = 2\r\n",
-        &[
-            "2:1: unknown key `x` in [server]",
-            "3:1: unknown key `y` in [server]",
-        ],
+        &["2:1: unknown key `x` in [server]", "3:1: unknown key `y` in [server]"],
     ),
 ];

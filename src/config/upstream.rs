@@ -23,14 +23,7 @@ const LATER: [&str; 13] = [
     "backup",
 ];
 const INSTANCE_LATER: [&str; 2] = ["backup", "weight"];
-const STRATEGIES_LATER: [&str; 6] = [
-    "least_conn",
-    "random",
-    "ip_hash",
-    "p2c",
-    "consistent_hash",
-    "wasm",
-];
+const STRATEGIES_LATER: [&str; 6] = ["least_conn", "random", "ip_hash", "p2c", "consistent_hash", "wasm"];
 const PROTOCOLS_LATER: [&str; 3] = ["https", "h2", "h2c"];
 
 const KEEPALIVE_MAX: u64 = 4096;
@@ -48,9 +41,7 @@ pub fn read(name: Written<String>, mut table: Table<'_>) -> Upstream {
         name,
         instances: read_instances(&mut table),
         strategy: table.choice("strategy", &strategies, &STRATEGIES_LATER),
-        keepalive: table
-            .integer("keepalive", 0..=KEEPALIVE_MAX)
-            .map(|connections| connections.value),
+        keepalive: table.integer("keepalive", 0..=KEEPALIVE_MAX).map(|connections| connections.value),
         keepalive_idle: table.duration("keepalive_idle"),
         connect_timeout: table.duration("connect_timeout"),
         read_timeout: table.duration("read_timeout"),
@@ -66,10 +57,7 @@ fn read_instances(table: &mut Table<'_>) -> Vec<Instance> {
     let listed = table.tables("instances");
     let single = read_instance(table, is_instance || !table.has("instances"));
     if let (Some(place), true) = (table.key_place("instances"), is_instance) {
-        let message = format!(
-            "{} has both an address and instances: keep one of them",
-            table.title()
-        );
+        let message = format!("{} has both an address and instances: keep one of them", table.title());
         table.report().error(&place, message);
     }
     if let (Some([]), Some(place)) = (listed.as_deref(), table.key_place("instances")) {
@@ -95,16 +83,11 @@ fn read_instance(table: &mut Table<'_>, wanted: bool) -> Option<Instance> {
     let title = table.title();
     let absent = |message: String| {
         let place = table.place().clone();
-        table
-            .report()
-            .push_unless_torn(Diagnostic::error(place, message));
+        table.report().push_unless_torn(Diagnostic::error(place, message));
         None
     };
     match (table.has("host"), table.has("port"), table.has("socket")) {
-        (true, true, false) => Some(Instance::Host {
-            host: host?.value,
-            port: port?.value,
-        }),
+        (true, true, false) => Some(Instance::Host { host: host?.value, port: port?.value }),
         (false, false, true) => Some(Instance::Socket(socket?.value)),
         (false, false, false) if !wanted => None,
         (true, false, false) => absent(format!("{title} has a host, but no port")),

@@ -16,18 +16,12 @@ pub struct Wanted {
 }
 
 pub fn wanted(what: impl Into<String>) -> Wanted {
-    Wanted {
-        what: what.into(),
-        help: None,
-    }
+    Wanted { what: what.into(), help: None }
 }
 
 impl Wanted {
     pub fn with_help(self, help: impl Into<String>) -> Wanted {
-        Wanted {
-            help: Some(help.into()),
-            ..self
-        }
+        Wanted { help: Some(help.into()), ..self }
     }
 }
 
@@ -67,9 +61,7 @@ fn number_and_unit(text: &str) -> Option<(u64, &str)> {
 
 /// An IP address; one of version 6 may stand in brackets.
 pub fn ip_address(text: &str) -> Option<IpAddr> {
-    let bare = text
-        .strip_prefix('[')
-        .and_then(|rest| rest.strip_suffix(']'));
+    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
     match bare {
         Some(bare) => bare.parse().ok().map(IpAddr::V6),
         None => text.parse().ok(),
@@ -136,9 +128,7 @@ pub fn route_host(text: &str) -> Result<String, Wanted> {
         None => {}
     }
     if text.starts_with("*.") {
-        return Err(
-            wanted("an exact host name").with_help("`*.` does not work yet in this version")
-        );
+        return Err(wanted("an exact host name").with_help("`*.` does not work yet in this version"));
     }
     let wanted = wanted("a host name such as example.com");
     if text.contains('/') {
@@ -158,9 +148,7 @@ fn host_name(text: &str) -> Option<String> {
         (1..=63).contains(&label.len())
             && !label.starts_with('-')
             && !label.ends_with('-')
-            && label
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
     };
     let bare = text.strip_suffix('.').unwrap_or(text);
     (bare.len() <= 253 && bare.split('.').all(is_label)).then(|| text.to_ascii_lowercase())
@@ -192,10 +180,7 @@ fn normal_form(path: &str) -> Option<String> {
     let mut bytes = path.bytes();
     while let Some(byte) = bytes.next() {
         let (value, is_escaped) = match byte {
-            b'%' => (
-                hex_digit(bytes.next()?)? << 4 | hex_digit(bytes.next()?)?,
-                true,
-            ),
+            b'%' => (hex_digit(bytes.next()?)? << 4 | hex_digit(bytes.next()?)?, true),
             _ => (byte, false),
         };
         let is_unreserved = value.is_ascii_alphanumeric() || b"-._~".contains(&value);
@@ -223,9 +208,7 @@ fn normal_form(path: &str) -> Option<String> {
 }
 
 fn hex_digit(byte: u8) -> Option<u8> {
-    char::from(byte)
-        .to_digit(16)
-        .and_then(|digit| u8::try_from(digit).ok())
+    char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
 }
 
 #[cfg(test)]
@@ -281,10 +264,8 @@ mod tests {
             ("example.com", None),
         ];
         for (text, expected) in cases {
-            let expected = expected.map(|(address, bits)| Network {
-                address: address.parse().unwrap(),
-                bits,
-            });
+            let expected =
+                expected.map(|(address, bits)| Network { address: address.parse().unwrap(), bits });
             assert_eq!(network(text).ok(), expected, "{text}");
         }
         let help = network("10.1.0.0/8").unwrap_err().help;
@@ -295,25 +276,14 @@ mod tests {
     fn hosts_of_routes_are_names_without_port_and_scheme() {
         assert_eq!(route_host("Example.COM"), Ok("example.com".to_owned()));
         assert_eq!(route_host("[::1]"), Ok("[::1]".to_owned()));
-        for wrong in [
-            "a:80", "http://a", "*.a", "a.", "", "a b", "a/b", "-a", "a..b",
-        ] {
+        for wrong in ["a:80", "http://a", "*.a", "a.", "", "a b", "a/b", "-a", "a..b"] {
             assert!(route_host(wrong).is_err(), "{wrong}");
         }
     }
 
     #[test]
     fn paths_of_routes_are_in_normal_form() {
-        for right in [
-            "/",
-            "/a",
-            "/a/",
-            "/a//b",
-            "/a%2Fb",
-            "/a%20b",
-            "/.well-known",
-            "/a:b",
-        ] {
+        for right in ["/", "/a", "/a/", "/a//b", "/a%2Fb", "/a%20b", "/.well-known", "/a:b"] {
             assert_eq!(route_path(right), Ok(right.to_owned()));
         }
         let respelt = [

@@ -36,18 +36,8 @@ const LATER: [&str; 21] = [
 ];
 
 /// Tables whose keys will be settable as `WARPDRIVE_TABLE__KEY`.
-const TABLES: [&str; 10] = [
-    "ADMIN",
-    "AUTH",
-    "CACHE",
-    "LOG",
-    "MIDDLEWARE",
-    "POSTGRES",
-    "ROUTES",
-    "SERVER",
-    "TLS",
-    "UPSTREAMS",
-];
+const TABLES: [&str; 10] =
+    ["ADMIN", "AUTH", "CACHE", "LOG", "MIDDLEWARE", "POSTGRES", "ROUTES", "SERVER", "TLS", "UPSTREAMS"];
 
 /// Overrides what the file says; without a file, makes the one upstream and its route.
 pub fn apply(
@@ -67,9 +57,7 @@ pub fn apply(
                 .map(|host| target_host = host)
                 .map_err(|wanted| Mistake::Value(wanted.what)),
             TARGET_PORT => port(written, 1).map(|port| target_port = port),
-            name => Err(Mistake::Name(
-                name.strip_prefix(PREFIX).unwrap_or(name).to_owned(),
-            )),
+            name => Err(Mistake::Name(name.strip_prefix(PREFIX).unwrap_or(name).to_owned())),
         };
         if let Err(mistake) = outcome {
             diagnostics.push(mistake.explain(name, written));
@@ -98,15 +86,13 @@ impl Mistake {
                 Diagnostic::error(place, format!("{name} must be {wanted}, not `{written}`"))
             }
             Mistake::NeedsNoFile => {
-                let message =
-                    format!("{name} belongs to the mode without a file, and there is a file");
-                Diagnostic::error(place, message)
-                    .with_help("unset it, and name the upstream in the file")
+                let message = format!("{name} belongs to the mode without a file, and there is a file");
+                Diagnostic::error(place, message).with_help("unset it, and name the upstream in the file")
             }
             Mistake::Name(bare) => {
                 let table = bare.split_once("__").map(|(table, _)| table);
-                let is_known = LATER.contains(&bare.as_str())
-                    || table.is_some_and(|table| TABLES.contains(&table));
+                let is_known =
+                    LATER.contains(&bare.as_str()) || table.is_some_and(|table| TABLES.contains(&table));
                 if is_known {
                     let message = format!("{name} is known, but does not work yet in this version");
                     return Diagnostic::error(place, message);
@@ -124,10 +110,7 @@ impl Mistake {
 
 fn port(written: &str, least: u16) -> Result<u16, Mistake> {
     let is_plain = written.bytes().all(|byte| byte.is_ascii_digit());
-    let port = written
-        .parse()
-        .ok()
-        .filter(|port| is_plain && *port >= least);
+    let port = written.parse().ok().filter(|port| is_plain && *port >= least);
     port.ok_or_else(|| Mistake::Value(format!("a port from {least} to 65535")))
 }
 
@@ -186,13 +169,8 @@ mod tests {
         let (_, diagnostics) = read(&sources("", &environment));
         assert_eq!(said(&diagnostics), expected);
 
-        let mut without_file = sources(
-            "",
-            &[
-                ("WARPDRIVE_TARGET_HOST", "http://h"),
-                ("WARPDRIVE_TARGET_PORT", "0"),
-            ],
-        );
+        let mut without_file =
+            sources("", &[("WARPDRIVE_TARGET_HOST", "http://h"), ("WARPDRIVE_TARGET_PORT", "0")]);
         without_file.file = None;
         let expected = [
             "environment:WARPDRIVE_TARGET_HOST: \

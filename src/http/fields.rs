@@ -70,47 +70,50 @@ impl KnownSet {
 }
 
 impl Known {
-    /// Field names are case-insensitive (RFC 9110 5.1).
+    /// Field names are case-insensitive (RFC 9110 5.1). Length and first letter leave at most
+    /// one candidate, but for those of `x-`.
     pub fn of(name: &[u8]) -> Known {
-        let is = |other: &str| name.eq_ignore_ascii_case(other.as_bytes());
-        let pick = |other: &str, known: Known| if is(other) { known } else { Known::Other };
-        match name.len() {
-            2 => pick("te", Known::Te),
-            3 => pick("via", Known::Via),
-            4 if is("host") => Known::Host,
-            4 => pick("date", Known::Date),
-            6 => pick("expect", Known::Expect),
-            7 if is("upgrade") => Known::Upgrade,
-            7 if is("referer") => Known::Referer,
-            7 => pick("trailer", Known::Trailer),
-            9 if is("x-real-ip") => Known::XRealIp,
-            9 => pick("forwarded", Known::Forwarded),
-            10 if is("connection") => Known::Connection,
-            10 if is("user-agent") => Known::UserAgent,
-            10 if is("x-sendfile") => Known::XSendfile,
-            10 => pick("keep-alive", Known::KeepAlive),
-            12 => pick("x-request-id", Known::XRequestId),
-            14 if is("content-length") => Known::ContentLength,
-            14 => pick("http2-settings", Known::Http2Settings),
-            15 if is("x-forwarded-for") => Known::XForwardedFor,
-            15 if is("x-request-start") => Known::XRequestStart,
-            15 => pick("x-sendfile-type", Known::XSendfile),
-            16 if is("x-forwarded-host") => Known::XForwardedHost,
-            16 if is("x-forwarded-port") => Known::XForwardedPort,
-            16 => pick("proxy-connection", Known::ProxyConnection),
-            17 if is("transfer-encoding") => Known::TransferEncoding,
-            17 => pick("x-forwarded-proto", Known::XForwardedProto),
-            _ => Known::Other,
-        }
-        .or_accel(name)
+        let Some(first) = name.first() else { return Known::Other };
+        let (known, text) = match (first | 0x20, name.len()) {
+            (b'c', 10) => (Known::Connection, "connection"),
+            (b'c', 14) => (Known::ContentLength, "content-length"),
+            (b'd', 4) => (Known::Date, "date"),
+            (b'e', 6) => (Known::Expect, "expect"),
+            (b'f', 9) => (Known::Forwarded, "forwarded"),
+            (b'h', 4) => (Known::Host, "host"),
+            (b'h', 14) => (Known::Http2Settings, "http2-settings"),
+            (b'k', 10) => (Known::KeepAlive, "keep-alive"),
+            (b'p', 16) => (Known::ProxyConnection, "proxy-connection"),
+            (b'r', 7) => (Known::Referer, "referer"),
+            (b't', 2) => (Known::Te, "te"),
+            (b't', 7) => (Known::Trailer, "trailer"),
+            (b't', 17) => (Known::TransferEncoding, "transfer-encoding"),
+            (b'u', 7) => (Known::Upgrade, "upgrade"),
+            (b'u', 10) => (Known::UserAgent, "user-agent"),
+            (b'v', 3) => (Known::Via, "via"),
+            (b'x', 2..) if name[1] == b'-' => return Known::of_x(name),
+            _ => return Known::Other,
+        };
+        if name.eq_ignore_ascii_case(text.as_bytes()) { known } else { Known::Other }
     }
 
-    fn or_accel(self, name: &[u8]) -> Known {
-        let accel = self == Known::Other
-            && name.len() > 8
-            && name[0] | 0x20 == b'x'
-            && name[..8].eq_ignore_ascii_case(b"x-accel-");
-        if accel { Known::XAccel } else { self }
+    fn of_x(name: &[u8]) -> Known {
+        const NAMES: [(&str, Known); 9] = [
+            ("x-forwarded-for", Known::XForwardedFor),
+            ("x-forwarded-host", Known::XForwardedHost),
+            ("x-forwarded-port", Known::XForwardedPort),
+            ("x-forwarded-proto", Known::XForwardedProto),
+            ("x-real-ip", Known::XRealIp),
+            ("x-request-id", Known::XRequestId),
+            ("x-request-start", Known::XRequestStart),
+            ("x-sendfile", Known::XSendfile),
+            ("x-sendfile-type", Known::XSendfile),
+        ];
+        if name.len() > 8 && name[..8].eq_ignore_ascii_case(b"x-accel-") {
+            return Known::XAccel;
+        }
+        let found = NAMES.iter().find(|(text, _)| name.eq_ignore_ascii_case(text.as_bytes()));
+        found.map_or(Known::Other, |(_, known)| *known)
     }
 }
 

@@ -8,11 +8,11 @@ use std::io::Write;
 use std::net::IpAddr;
 
 use super::fields::{Known, KnownSet, list};
-use super::head::RequestHead;
+use super::head::{RequestHead, Version};
 use super::push_decimal;
 
 /// Our name in `Via` (RFC 9110 7.6.3).
-const VIA: &[u8] = b"1.1 warpdrive";
+const NAME: &[u8] = b" warpdrive\r\n";
 
 /// Never passed on as they came. `Forwarded` and the fields that name files to a server are
 /// only removed; the others are written by [`write`].
@@ -143,8 +143,8 @@ pub fn write(out: &mut Vec<u8>, head: &RequestHead, peer: &Peer, stamp: &Stamp) 
     }
     out.extend_from_slice(b"Via: ");
     write_received(out, head, Known::Via);
-    out.extend_from_slice(VIA);
-    out.extend_from_slice(b"\r\n");
+    out.extend_from_slice(if head.version == Version::Http10 { b"1.0" } else { b"1.1" });
+    out.extend_from_slice(NAME);
 }
 
 #[cold]

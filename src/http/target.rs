@@ -104,22 +104,23 @@ struct Shape {
 }
 
 impl Shape {
-    /// One pass over path and query: visible ASCII, no fragment.
+    /// Path and query are visible ASCII without a fragment. Without a branch in them, the loops
+    /// are vectorised.
     fn of(text: &[u8]) -> Result<Shape, Fault> {
-        let mut path_len = None;
-        let mut is_normal = true;
-        let mut previous = 0;
-        for (at, &byte) in text.iter().enumerate() {
-            match byte {
-                0..=0x20 | 0x7f.. | b'#' => return Err(Fault::Character),
-                b'?' if path_len.is_none() => path_len = Some(at),
-                b'%' if path_len.is_none() => is_normal = false,
-                b'.' if path_len.is_none() && previous == b'/' => is_normal = false,
-                _ => {}
-            }
-            previous = byte;
+        let mut is_invalid = false;
+        for &byte in text {
+            is_invalid |= (byte <= b' ') | (byte >= 0x7f) | (byte == b'#');
         }
-        Ok(Shape { path_len: path_len.unwrap_or(text.len()), is_normal })
+        if is_invalid {
+            return Err(Fault::Character);
+        }
+        let path_len = memchr::memchr(b'?', text).unwrap_or(text.len());
+        let path = &text[..path_len];
+        let mut is_odd = path.first() == Some(&b'%');
+        for (before, &byte) in path.iter().zip(path.get(1..).unwrap_or_default()) {
+            is_odd |= (byte == b'%') | ((byte == b'.') & (*before == b'/'));
+        }
+        Ok(Shape { path_len, is_normal: !is_odd })
     }
 }
 
@@ -185,14 +186,18 @@ fn host(fields: &mut Fields, authority: Span) -> Result<Span, Fault> {
     let text = fields.bytes(authority);
     let host_len = match text {
         [b'[', ..] => text.iter().position(|&byte| byte == b']').ok_or(Fault::Host)? + 1,
-        _ => text.iter().position(|&byte| byte == b':').unwrap_or(text.len()),
+        _ => memchr::memchr(b':', text).unwrap_or(text.len()),
     };
     let (name, port) = text.split_at(host_len);
     if !is_host(name) || !is_port(port) {
         return Err(Fault::Host);
     }
     let kept = name.len() - usize::from(name.len() > 1 && name.ends_with(b"."));
-    if !name.iter().any(u8::is_ascii_uppercase) {
+    let mut has_upper = false;
+    for byte in name {
+        has_upper |= byte.is_ascii_uppercase();
+    }
+    if !has_upper {
         return Ok(authority.take(kept));
     }
     let lower = name[..kept].to_ascii_lowercase();
@@ -205,7 +210,15 @@ fn is_host(name: &[u8]) -> bool {
         [b'[', address @ .., b']'] => {
             std::str::from_utf8(address).is_ok_and(|text| text.parse::<std::net::Ipv6Addr>().is_ok())
         }
-        _ => name.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_')),
+        _ => {
+            let mut is_valid = true;
+            for &byte in name {
+                let letter = (byte | 0x20).wrapping_sub(b'a') < 26;
+                let digit = byte.wrapping_sub(b'0') < 10;
+                is_valid &= letter | digit | (byte == b'-') | (byte == b'.') | (byte == b'_');
+            }
+            is_valid
+        }
     }
 }
 

@@ -139,9 +139,22 @@ impl Buffer {
         [Size::Small, Size::Medium, Size::Large].into_iter().find(|size| capacity == size.bytes())
     }
 
-    /// Makes room for at least `len` bytes of data in all.
-    pub fn reserve(&mut self, len: usize) {
-        self.bytes.reserve_exact((self.start + len + TAIL).saturating_sub(self.bytes.len()));
+    /// Makes sure that something can be read into it: moves the data to the front and, if it
+    /// fills the buffer even so, doubles that, to at most `most` bytes of data and a few more.
+    pub fn make_room(&mut self, most: usize) {
+        if self.spare() > 0 {
+            return;
+        }
+        if self.start > HEADROOM {
+            let len = self.len();
+            self.bytes.copy_within(self.start.., HEADROOM);
+            self.bytes.truncate(HEADROOM + len);
+            self.start = HEADROOM;
+        }
+        if self.spare() == 0 {
+            let wanted = (2 * self.len()).min(most).max(self.len() + 1024);
+            self.bytes.reserve_exact(wanted - self.len() + TAIL);
+        }
     }
 
     /// For an operation: the bytes, where the data starts and where it ends.
@@ -203,6 +216,19 @@ mod tests {
     }
 
     #[test]
+    fn room_is_made_at_the_front_before_the_buffer_grows() {
+        let mut buffer = Buffer::with_size(Size::Small);
+        buffer.extend(&[b'x'; Size::Small.bytes()]);
+        buffer.consume(Size::Small.bytes() - 3);
+        buffer.make_room(1 << 20);
+        assert_eq!((buffer.data(), buffer.size()), (&b"xxx"[..], Some(Size::Small)));
+        buffer.extend(&[b'y'; Size::Small.bytes() - 3]);
+        buffer.make_room(1 << 20);
+        assert_eq!(buffer.spare(), Size::Small.bytes());
+        assert_eq!(&buffer.data()[..4], b"xxxy");
+    }
+
+    #[test]
     fn the_pool_takes_back_only_its_own_sizes() {
         let buffers = Buffers::default();
         let mut buffer = buffers.take(Size::Small);
@@ -210,7 +236,8 @@ mod tests {
         buffers.put(buffer);
         assert!(buffers.take(Size::Small).is_empty());
         let mut grown = buffers.take(Size::Small);
-        grown.reserve(40_000);
+        grown.extend(&[0; Size::Small.bytes()]);
+        grown.make_room(40_000);
         buffers.put(grown);
         assert!(buffers.small.borrow().is_empty());
     }

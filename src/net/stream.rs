@@ -18,7 +18,9 @@ use monoio::net::{TcpStream, UnixStream};
 
 use super::buffer::Buffer;
 use super::deadline::{Expired, Side, Timer, Wheel};
-use crate::sys::socket::{self, Ended, Peeked};
+use crate::sys::socket::{self, Ended};
+
+pub use crate::sys::socket::Peeked;
 
 enum ReadHalf {
     Tcp(OwnedReadHalf<TcpStream>),
@@ -153,22 +155,22 @@ const CANCELLED: i32 = rustix::io::Errno::CANCELED.raw_os_error();
 impl ReadHalf {
     async fn readable(&self) -> io::Result<()> {
         match self {
-            ReadHalf::Tcp(half) => socket::stream_of(half).readable(false).await,
-            ReadHalf::Unix(half) => socket::stream_of(half).readable(false).await,
+            ReadHalf::Tcp(half) => socket::stream_of(&half.0).readable(false).await,
+            ReadHalf::Unix(half) => socket::stream_of(&half.0).readable(false).await,
         }
     }
 
     fn peek(&self) -> Peeked {
         match self {
-            ReadHalf::Tcp(half) => socket::peek(socket::stream_of(half)),
-            ReadHalf::Unix(half) => socket::peek(socket::stream_of(half)),
+            ReadHalf::Tcp(half) => socket::peek(socket::stream_of(&half.0)),
+            ReadHalf::Unix(half) => socket::peek(socket::stream_of(&half.0)),
         }
     }
 
     fn has_error(&self) -> bool {
         match self {
-            ReadHalf::Tcp(half) => socket::has_error(socket::stream_of(half)),
-            ReadHalf::Unix(half) => socket::has_error(socket::stream_of(half)),
+            ReadHalf::Tcp(half) => socket::has_error(socket::stream_of(&half.0)),
+            ReadHalf::Unix(half) => socket::has_error(socket::stream_of(&half.0)),
         }
     }
 }

@@ -59,11 +59,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, Vec<Diagnostic>> {
     diagnostics.extend(found.iter().cloned());
     config::sort(&mut diagnostics);
     match compiled {
-        Ok((plan, _)) => Ok(Loaded {
-            plan,
-            warnings: diagnostics,
-            level: config.level(),
-        }),
+        Ok((plan, _)) => Ok(Loaded { plan, warnings: diagnostics, level: config.level() }),
         Err(_) => Err(diagnostics),
     }
 }
@@ -108,10 +104,7 @@ fn server(written: &config::Server) -> Server {
     let port = written.http_port.unwrap_or(HTTP_PORT);
     let parallelism = || std::thread::available_parallelism().map_or(1, usize::from);
     Server {
-        listen: addresses
-            .into_iter()
-            .map(|address| SocketAddr::new(address, port))
-            .collect(),
+        listen: addresses.into_iter().map(|address| SocketAddr::new(address, port)).collect(),
         worker_threads: written.worker_threads.unwrap_or_else(parallelism),
         pin_cores: written.pin_cores.unwrap_or(true),
         io: match written.io {
@@ -145,10 +138,7 @@ fn forwarding(config: &Config) -> forwarding::Settings {
     let trusted = config.server.trusted_proxies.iter();
     forwarding::Settings {
         trusted: trusted
-            .map(|network| forwarding::Network {
-                address: network.address,
-                bits: network.bits,
-            })
+            .map(|network| forwarding::Network { address: network.address, bits: network.bits })
             .collect(),
         keep_received: config.middleware.forward_headers.unwrap_or(false),
     }
@@ -170,10 +160,7 @@ fn log(config: &Config) -> access_log::Settings {
 
 fn settings(written: &config::Upstream) -> upstream::Settings {
     let instances = written.instances.iter().map(|instance| match instance {
-        config::Instance::Host { host, port } => upstream::Instance::Host {
-            host: host.clone(),
-            port: *port,
-        },
+        config::Instance::Host { host, port } => upstream::Instance::Host { host: host.clone(), port: *port },
         config::Instance::Socket(path) => upstream::Instance::Socket(path.clone()),
     });
     upstream::Settings {
@@ -202,10 +189,7 @@ fn compile_routes(config: &Config, diagnostics: &mut Vec<Diagnostic>) -> Vec<Rou
         };
         routes.push(Route {
             place: route.place.file_and_line(),
-            action: Action::Forward {
-                upstream: *upstream,
-                path: path_change(route),
-            },
+            action: Action::Forward { upstream: *upstream, path: path_change(route) },
         });
     }
     routes
@@ -271,10 +255,7 @@ fn find_unreachable(config: &Config, tree: &Tree<RouteId>, diagnostics: &mut Vec
             PathCondition::Any => "/\0".to_owned(),
         };
         let host = route.host.as_deref().unwrap_or_default();
-        let question = Question {
-            host: host.as_bytes(),
-            path: path.as_bytes(),
-        };
+        let question = Question { host: host.as_bytes(), path: path.as_bytes() };
         let Some(RouteId(first)) = tree.decide(question) else {
             continue;
         };

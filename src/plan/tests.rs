@@ -13,10 +13,7 @@ const THREE_APPS: &str = include_str!("../../config/three-apps.toml");
 
 fn sources(text: &str) -> Sources {
     Sources {
-        file: Some(config::File {
-            path: PathBuf::from("w.toml"),
-            text: text.to_owned(),
-        }),
+        file: Some(config::File { path: PathBuf::from("w.toml"), text: text.to_owned() }),
         environment: Vec::new(),
     }
 }
@@ -60,16 +57,7 @@ fn the_shipped_files_load() {
 fn defaults(plan: &Plan) -> String {
     let mut upstream = plan.upstreams[0].clone();
     upstream.name.clear();
-    format!(
-        "{:#?}",
-        (
-            &plan.server,
-            &plan.limits,
-            &plan.forwarding,
-            &plan.log,
-            upstream
-        )
-    )
+    format!("{:#?}", (&plan.server, &plan.limits, &plan.forwarding, &plan.log, upstream))
 }
 
 #[test]
@@ -88,10 +76,7 @@ fn without_a_file_everything_goes_to_one_upstream() {
     let variable = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     let mut sources = Sources::default();
     let plan = load(&sources).ok().unwrap().plan;
-    let host = |host: &str, port| upstream::Instance::Host {
-        host: host.to_owned(),
-        port,
-    };
+    let host = |host: &str, port| upstream::Instance::Host { host: host.to_owned(), port };
     assert_eq!(plan.upstreams[0].name, "default");
     assert_eq!(*plan.upstreams[0].instances, [host("127.0.0.1", 3000)]);
     assert_eq!(plan.server.listen[0], SocketAddr::from(([0; 4], 8080)));
@@ -106,10 +91,7 @@ fn without_a_file_everything_goes_to_one_upstream() {
     let plan = loaded.plan;
     assert_eq!(*plan.upstreams[0].instances, [host("app.internal", 81)]);
     assert_eq!(plan.server.listen[1], "[::]:0".parse().unwrap());
-    let question = Question {
-        host: b"any",
-        path: b"/x",
-    };
+    let question = Question { host: b"any", path: b"/x" };
     assert_eq!(plan.tree.decide(question), Some(&RouteId(0)));
     assert_eq!(plan.routes[0].place, "environment:WARPDRIVE_TARGET_HOST");
 }
@@ -120,12 +102,7 @@ fn the_environment_overrides_the_file() {
     let port = ("WARPDRIVE_HTTP_PORT".to_owned(), "9090".to_owned());
     sources.environment.push(port);
     let plan = load(&sources).ok().unwrap().plan;
-    assert!(
-        plan.server
-            .listen
-            .iter()
-            .all(|address| address.port() == 9090)
-    );
+    assert!(plan.server.listen.iter().all(|address| address.port() == 9090));
 }
 
 #[test]
@@ -151,24 +128,14 @@ fn routes_become_actions_in_document_order() {
     .plan;
     let names: Vec<_> = plan.upstreams.iter().map(|one| one.name.as_str()).collect();
     assert_eq!(names, ["b", "a"]);
-    let forward = |upstream, path| Action::Forward {
-        upstream: UpstreamId(upstream),
-        path,
-    };
+    let forward = |upstream, path| Action::Forward { upstream: UpstreamId(upstream), path };
     let actions: Vec<_> = plan.routes.iter().map(|one| one.action.clone()).collect();
-    let expected = [
-        forward(1, PathChange::Strip(2)),
-        forward(0, PathChange::Keep),
-        forward(1, PathChange::Keep),
-    ];
+    let expected =
+        [forward(1, PathChange::Strip(2)), forward(0, PathChange::Keep), forward(1, PathChange::Keep)];
     assert_eq!(actions, expected);
     assert_eq!(plan.routes[1].place, "w.toml:8");
-    let cases: [(&[u8], &[u8], u32); 4] = [
-        (b"x", b"/a", 0),
-        (b"x", b"/ab", 2),
-        (b"b.example", b"/b", 1),
-        (b"x", b"/b", 2),
-    ];
+    let cases: [(&[u8], &[u8], u32); 4] =
+        [(b"x", b"/a", 0), (b"x", b"/ab", 2), (b"b.example", b"/b", 1), (b"x", b"/b", 2)];
     for (host, path, expected) in cases {
         let decided = plan.tree.decide(Question { host, path });
         assert_eq!(decided, Some(&RouteId(expected)));
@@ -256,10 +223,7 @@ lvel = "info"
 #[test]
 fn after_broken_syntax_nothing_is_said_to_be_undefined() {
     let found = refused("[upstreams.a\nsocket = \"a\"\n[[routes]]\nupstream = \"a\"\n");
-    assert_eq!(
-        lines(&found),
-        ["w.toml:1:13: error: unclosed table, expected `]`"]
-    );
+    assert_eq!(lines(&found), ["w.toml:1:13: error: unclosed table, expected `]`"]);
 }
 
 #[test]
@@ -268,9 +232,7 @@ fn nothing_configured_is_allowed_with_a_warning() {
     let warning = "w.toml: warning: there are no routes: every request will be answered with 404";
     assert_eq!(lines(&loaded.warnings), [warning]);
     assert!(loaded.plan.tree.is_empty());
-    let (_, warnings) = compile(&Config::empty(config::Place::Default))
-        .ok()
-        .unwrap();
+    let (_, warnings) = compile(&Config::empty(config::Place::Default)).ok().unwrap();
     assert_eq!(warnings.len(), 1);
 }
 
@@ -329,8 +291,7 @@ fn every_key_that_works_is_in_the_reference() {
     for key in keys {
         let is_line = |line: &str| {
             let line = line.strip_prefix("# ").unwrap_or(line);
-            line.strip_prefix(key)
-                .is_some_and(|rest| rest.starts_with(" = "))
+            line.strip_prefix(key).is_some_and(|rest| rest.starts_with(" = "))
         };
         assert!(REFERENCE.lines().any(is_line), "{key}");
     }

@@ -198,9 +198,7 @@ async fn next_head(core: &Core, active: &Active, stream: &mut Stream, work: &mut
             is_first = false;
         }
         seen = input.len();
-        if input.spare() == 0 {
-            input.reserve((2 * input.len()).min(limits.head_bytes + 1).max(input.len() + 1024));
-        }
+        input.make_room(limits.head_bytes + 1);
         let (read, buffer) = stream.reader().read(input).await;
         input = buffer;
         if !matches!(read, Ok(count) if count > 0) {

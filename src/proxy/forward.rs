@@ -30,9 +30,9 @@ use crate::http::head::{RequestHead, ResponseHead};
 use crate::http::status::Status;
 use crate::net::buffer::Size;
 use crate::net::deadline::Expired;
+use crate::net::stream::Peeked;
 use crate::net::{Buffer, Reader, Writer};
 use crate::plan::{Limits, PathChange, UpstreamId};
-use crate::sys::socket::Peeked;
 use crate::upstream::pool::{Lease, Pool};
 use crate::upstream::upstreams::Upstream;
 
@@ -379,9 +379,7 @@ impl Forward<'_> {
                     Err(refusal) => return Err(Error::UpstreamProtocol(refusal.reason()).into()),
                 }
             }
-            if input.spare() == 0 {
-                input.reserve(RESPONSE_BOUNDS.head + 1);
-            }
+            input.make_room(RESPONSE_BOUNDS.head + 1);
             let (read, buffer) = reader.read_within(input, self.upstream.settings.read_timeout).await;
             input = buffer;
             if matches!(read, Ok(count) if count > 0) {

@@ -24,11 +24,7 @@ impl<T> Tree<T> {
             targets,
             bytes: Vec::new(),
             hosts: Vec::new(),
-            any_host: Paths {
-                any: NONE,
-                exacts: Run::default(),
-                root: 0,
-            },
+            any_host: Paths { any: NONE, exacts: Run::default(), root: 0 },
             exacts: Vec::new(),
             nodes: Vec::new(),
             edges: Vec::new(),
@@ -50,10 +46,7 @@ impl<T> Tree<T> {
         }
         Paths {
             any: branch.any.unwrap_or(NONE),
-            exacts: Run {
-                start,
-                end: index(self.exacts.len()),
-            },
+            exacts: Run { start, end: index(self.exacts.len()) },
             root: self.lay_prefixes(branch.prefixes),
         }
     }
@@ -70,17 +63,11 @@ impl<T> Tree<T> {
                 for (segment, below) in prefixes.below {
                     let segment = self.lay_text(segment.as_bytes());
                     let node = self.nodes.len();
-                    self.edges.push(Edge {
-                        segment,
-                        node: index(node),
-                    });
+                    self.edges.push(Edge { segment, node: index(node) });
                     self.nodes.push(below.node());
                     next.push((node, below));
                 }
-                self.nodes[parent].edges = Run {
-                    start,
-                    end: index(self.edges.len()),
-                };
+                self.nodes[parent].edges = Run { start, end: index(self.edges.len()) };
             }
             level = next;
         }
@@ -90,10 +77,7 @@ impl<T> Tree<T> {
     fn lay_text(&mut self, text: &[u8]) -> Run {
         let start = index(self.bytes.len());
         self.bytes.extend_from_slice(text);
-        Run {
-            start,
-            end: index(self.bytes.len()),
-        }
+        Run { start, end: index(self.bytes.len()) }
     }
 }
 
@@ -140,10 +124,6 @@ impl Prefixes {
     }
 
     fn node(&self) -> Node {
-        Node {
-            rule: self.rule.unwrap_or(NONE),
-            least: self.least.unwrap_or(NONE),
-            edges: Run::default(),
-        }
+        Node { rule: self.rule.unwrap_or(NONE), least: self.least.unwrap_or(NONE), edges: Run::default() }
     }
 }

@@ -4,11 +4,7 @@ use super::PathCondition::{Any, Exact, Prefix};
 use super::*;
 
 fn rule(host: Option<&str>, path: PathCondition, target: usize) -> Rule<usize> {
-    Rule {
-        host: host.map(str::to_owned),
-        path,
-        target,
-    }
+    Rule { host: host.map(str::to_owned), path, target }
 }
 
 fn exact(path: &str) -> PathCondition {
@@ -20,10 +16,7 @@ fn prefix(path: &str) -> PathCondition {
 }
 
 fn decide(tree: &Tree<usize>, host: &str, path: &str) -> Option<usize> {
-    let question = Question {
-        host: host.as_bytes(),
-        path: path.as_bytes(),
-    };
+    let question = Question { host: host.as_bytes(), path: path.as_bytes() };
     tree.decide(question).copied()
 }
 
@@ -81,9 +74,9 @@ fn holds(rule: &Rule<usize>, host: &str, path: &str) -> bool {
         Any => true,
         Exact(wanted) => wanted == path,
         Prefix(wanted) if wanted.is_empty() => true,
-        Prefix(wanted) => path
-            .strip_prefix(wanted.as_str())
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/')),
+        Prefix(wanted) => {
+            path.strip_prefix(wanted.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        }
     };
     host_holds && path_holds
 }
@@ -102,9 +95,7 @@ impl Xorshift {
     fn path(&mut self, segments_max: usize) -> String {
         let segments = ["a", "b", "ab", "", "a%2Fb", "c"];
         let count = self.below(segments_max + 1);
-        (0..count)
-            .map(|_| format!("/{}", segments[self.below(segments.len())]))
-            .collect()
+        (0..count).map(|_| format!("/{}", segments[self.below(segments.len())])).collect()
     }
 
     fn host(&mut self) -> &'static str {
@@ -140,11 +131,7 @@ fn the_tree_decides_as_a_scan_of_all_rules_does() {
                 path => path,
             };
             let expected = rules.iter().position(|rule| holds(rule, host, &path));
-            assert_eq!(
-                decide(&tree, host, &path),
-                expected,
-                "{host} {path} {rules:#?}"
-            );
+            assert_eq!(decide(&tree, host, &path), expected, "{host} {path} {rules:#?}");
             matched += usize::from(expected.is_some());
         }
     }

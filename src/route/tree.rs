@@ -109,9 +109,7 @@ impl<T> Tree<T> {
     /// The lesser of `best` and the first rule among these that holds.
     fn first_of(&self, paths: Paths, path: &[u8], best: u32) -> u32 {
         let mut best = best.min(paths.any);
-        if let Some(exact) = find(&self.exacts[paths.exacts.range()], path, |exact| {
-            self.text(exact.path)
-        }) {
+        if let Some(exact) = find(&self.exacts[paths.exacts.range()], path, |exact| self.text(exact.path)) {
             best = best.min(exact.rule);
         }
         let mut node = self.nodes[paths.root as usize];
@@ -140,8 +138,6 @@ impl<T> Tree<T> {
 
 /// The entry with this key, among entries sorted by key.
 fn find<'a, E>(entries: &'a [E], key: &[u8], key_of: impl Fn(&'a E) -> &'a [u8]) -> Option<&'a E> {
-    let index = entries
-        .binary_search_by(|entry| key_of(entry).cmp(key))
-        .ok()?;
+    let index = entries.binary_search_by(|entry| key_of(entry).cmp(key)).ok()?;
     Some(&entries[index])
 }

@@ -2,10 +2,10 @@
 
 #![allow(unsafe_code)]
 
+use std::cell::UnsafeCell;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
-use monoio::io::OwnedReadHalf;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::net::{RecvFlags, Shutdown};
 
@@ -70,12 +70,12 @@ pub fn shutdown_write(socket: &impl AsRawFd) -> io::Result<()> {
     Ok(rustix::net::shutdown(borrow(socket), Shutdown::Write)?)
 }
 
-/// The stream behind a half.
-pub fn stream_of<T>(half: &OwnedReadHalf<T>) -> &T {
+/// The stream behind one half of it, for calls that need no exclusive access.
+pub fn stream_of<T>(half: &UnsafeCell<T>) -> &T {
     // SAFETY: monoio's halves make a `&mut T` of this cell only within the call that creates
     // an operation, on this same thread, and its operations own the descriptor and the buffer;
     // no such reference lives across an await, so this shared one never meets it.
-    unsafe { &*half.0.get() }
+    unsafe { &*half.get() }
 }
 
 fn borrow<T: AsRawFd>(socket: &T) -> BorrowedFd<'_> {

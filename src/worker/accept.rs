@@ -36,7 +36,7 @@ impl Listener {
         let port = socket.local_addr()?.port();
         socket.set_nonblocking(needs_nonblocking())?;
         // Accepted sockets inherit it: a system call less for each.
-        socket2::SockRef::from(&socket).set_tcp_nodelay(true)?;
+        rustix::net::sockopt::set_tcp_nodelay(&socket, true)?;
         let socket = RefCell::new(Some(Rc::new(TcpListener::from_std(socket)?)));
         Ok(Listener { socket, port, is_closing: Cell::new(false), canceller: RefCell::default() })
     }

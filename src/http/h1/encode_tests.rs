@@ -1,3 +1,5 @@
+//! Tests of `encode`.
+
 use super::*;
 use crate::http::h1::{Bounds, Parsed, parse};
 use crate::http::head::Method;

@@ -280,14 +280,14 @@ fn check_size_and_lines(bytes: &[u8], bounds: Bounds) -> Result<(), Refusal> {
     check_lines(bytes)
 }
 
-/// httparse takes a bare LF for a line's end; others do not, and see other requests.
+/// httparse takes a bare LF for a line's end; others do not, and see other requests. Without a
+/// branch in it, the loop is vectorised.
 fn check_lines(bytes: &[u8]) -> Result<(), Refusal> {
-    for at in memchr::memchr_iter(b'\n', bytes) {
-        if at == 0 || bytes[at - 1] != b'\r' {
-            return Err(Refusal::BareLineFeed);
-        }
+    let mut has_bare = bytes.first() == Some(&b'\n');
+    for (before, byte) in bytes.iter().zip(bytes.get(1..).unwrap_or_default()) {
+        has_bare |= (*byte == b'\n') & (*before != b'\r');
     }
-    Ok(())
+    if has_bare { Err(Refusal::BareLineFeed) } else { Ok(()) }
 }
 
 #[cold]

@@ -1,3 +1,5 @@
+//! Tests of `parse`.
+
 use super::*;
 
 const BOUNDS: Bounds = Bounds { head: 512, fields: 8, uri: 64 };

@@ -1,0 +1,228 @@
+//! What the pure parts cost: instructions and allocations of one call each.
+//!
+//! `cargo bench` runs each case under `valgrind --tool=callgrind` with two numbers of rounds and
+//! divides the difference, so that start-up does not count: the figures are the same from run to
+//! run, whatever else the machine does. Without valgrind only allocations are counted.
+
+#![allow(unsafe_code)]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::hint::black_box;
+use std::process::Command;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use warpdrive::http::forwarding::{Peer, Settings, Stamp};
+use warpdrive::http::h1::chunked::Decoder;
+use warpdrive::http::h1::encode::{self, Framing, Persistence};
+use warpdrive::http::h1::{Bounds, parse};
+use warpdrive::http::head::{Method, RequestHead, ResponseHead, Version};
+use warpdrive::http::status::Status;
+use warpdrive::route::{PathCondition, Question, Rule, Tree};
+use warpdrive::telemetry::Counters;
+use warpdrive::telemetry::access_log::{AccessLog, Format, Record};
+
+struct Counting;
+
+static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+
+// SAFETY: every call is passed on to the system's allocator unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: as above.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: as above.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+const BOUNDS: Bounds = Bounds { head: 32 * 1024, fields: 100, uri: 8 * 1024 };
+
+const REQUEST: &[u8] = b"GET /products/17/reviews?page=2 HTTP/1.1\r\nHost: www.example.com\r\n\
+    User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0\r\n\
+    Accept: text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8\r\n\
+    Accept-Language: en-US,en;q=0.5\r\nAccept-Encoding: gzip, deflate, br, zstd\r\n\
+    Referer: https://www.example.com/products\r\nCookie: session=0123456789abcdef0123456789abcdef\r\n\r\n";
+
+const RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\nServer: origin\r\nDate: Sat, 21 Nov 2026 00:00:00 GMT\r\n\
+    Content-Type: text/html; charset=utf-8\r\nContent-Length: 1024\r\nETag: \"abcdef-400\"\r\n\
+    Cache-Control: max-age=60\r\nConnection: keep-alive\r\n\r\n";
+
+const CHUNKED: &[u8] = b"10\r\n0123456789abcdef\r\n20;x=y\r\n0123456789abcdef0123456789abcdef\r\n0\r\n\r\n";
+
+/// A case, ready to be called any number of times.
+type Case = Box<dyn FnMut()>;
+
+fn cases() -> Vec<(&'static str, Case)> {
+    vec![
+        ("parse a request of 8 fields", parse_request()),
+        ("encode it for an upstream", encode_request()),
+        ("parse a response of 7 fields", parse_response()),
+        ("encode it for a client", encode_response()),
+        ("decode 48 bytes in 2 chunks", decode_chunks()),
+        ("decide among 100 prefixes", decide()),
+        ("write a line of the access log", write_line()),
+    ]
+}
+
+fn parsed_request() -> RequestHead {
+    let mut head = RequestHead::default();
+    parse::request(REQUEST, BOUNDS, &mut head).expect("the request is well-formed");
+    head
+}
+
+fn parsed_response() -> ResponseHead {
+    let mut head = ResponseHead::default();
+    parse::response(RESPONSE, BOUNDS, Method::Get, &mut head).expect("the response is well-formed");
+    head
+}
+
+fn parse_request() -> Case {
+    let mut head = RequestHead::default();
+    Box::new(move || {
+        black_box(parse::request(black_box(REQUEST), BOUNDS, &mut head)).expect("well-formed");
+    })
+}
+
+fn encode_request() -> Case {
+    let head = parsed_request();
+    let peer = Peer::new(&Settings::default(), [127, 0, 0, 1].into(), 8080);
+    let stamp = Stamp { request_id: [b'0'; 32], start_ms: 1_795_219_200_000 };
+    let mut out = Vec::new();
+    Box::new(move || {
+        out.clear();
+        let path = head.text(head.target.path);
+        encode::request(&mut out, black_box(&head), path, &peer, &stamp);
+        black_box(&out);
+    })
+}
+
+fn parse_response() -> Case {
+    let mut head = ResponseHead::default();
+    Box::new(move || {
+        black_box(parse::response(black_box(RESPONSE), BOUNDS, Method::Get, &mut head)).expect("well-formed");
+    })
+}
+
+fn encode_response() -> Case {
+    let head = parsed_response();
+    let mut out = Vec::new();
+    Box::new(move || {
+        out.clear();
+        let framing = Framing::of(&head, false, Version::Http11);
+        encode::response(&mut out, black_box(&head), framing, Persistence::KeepAlive, &[b'0'; 29]);
+        black_box(&out);
+    })
+}
+
+fn decode_chunks() -> Case {
+    let mut buffer = CHUNKED.to_vec();
+    Box::new(move || {
+        buffer.copy_from_slice(CHUNKED);
+        black_box(Decoder::default().decode(&mut buffer)).expect("well-formed");
+    })
+}
+
+fn decide() -> Case {
+    let rules = (0..100).map(|number| Rule {
+        host: None,
+        path: PathCondition::Prefix(format!("/tenant-{number}/app")),
+        target: number,
+    });
+    let tree = Tree::compile(rules.collect());
+    Box::new(move || {
+        let question = Question { host: b"www.example.com", path: b"/tenant-99/app/products/17" };
+        assert_eq!(tree.decide(black_box(question)), Some(&99));
+    })
+}
+
+fn write_line() -> Case {
+    let (full, _lines) = crossbeam_channel::bounded(1);
+    let log = AccessLog::new(Format::Json, full);
+    let counters = Counters::default();
+    let head = parsed_request();
+    Box::new(move || {
+        let record = Record {
+            time_ms: 1_795_219_200_123,
+            client: b"127.0.0.1",
+            method: head.text(head.method_text),
+            host: head.text(head.target.host),
+            path: head.text(head.target.path),
+            query: head.text(head.target.query),
+            protocol: "HTTP/1.1",
+            status: Status(200),
+            reason: "",
+            route: "warpdrive.toml:12",
+            upstream: "app",
+            endpoint: "unix:/run/app.sock",
+            request_id: &[b'0'; 32],
+            referer: b"https://www.example.com/products",
+            user_agent: b"Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
+            bytes_in: 0,
+            bytes_out: 1234,
+            duration: Duration::from_micros(345),
+            upstream_duration: Some(Duration::from_micros(300)),
+        };
+        log.write(black_box(&record), &counters);
+    })
+}
+
+/// Runs one case so many times; this is what callgrind looks at.
+fn repeat(name: &str, rounds: u64) {
+    let (_, mut case) = cases().into_iter().find(|(known, _)| *known == name).expect("a case of that name");
+    for _ in 0..rounds {
+        case();
+    }
+}
+
+/// Instructions of a process that runs a case so many times.
+fn instructions(name: &str, rounds: u64) -> Option<u64> {
+    let this = std::env::current_exe().expect("this program has a path");
+    let output = Command::new("valgrind")
+        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
+        .arg(this)
+        .args(["repeat", name, &rounds.to_string()])
+        .output()
+        .ok()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    said.lines().find_map(|line| line.split("Collected : ").nth(1)?.trim().parse().ok())
+}
+
+fn allocations(case: &mut Case) -> f64 {
+    const ROUNDS: u32 = 1_000;
+    for _ in 0..ROUNDS {
+        case();
+    }
+    let before = ALLOCATIONS.load(Ordering::Relaxed);
+    for _ in 0..ROUNDS {
+        case();
+    }
+    (ALLOCATIONS.load(Ordering::Relaxed) - before) as f64 / f64::from(ROUNDS)
+}
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().collect();
+    if let [_, command, name, rounds] = &arguments[..]
+        && command == "repeat"
+    {
+        return repeat(name, rounds.parse().expect("a number of rounds"));
+    }
+    println!("{:<34}{:>14}{:>14}", "one call", "instructions", "allocations");
+    for (name, mut case) in cases() {
+        let allocated = allocations(&mut case);
+        let few = instructions(name, 1_000);
+        let many = instructions(name, 3_000);
+        let counted = match (few, many) {
+            (Some(few), Some(many)) => (many.saturating_sub(few) / 2_000).to_string(),
+            _ => "no valgrind".to_owned(),
+        };
+        println!("{name:<34}{counted:>14}{allocated:>14.2}");
+    }
+}

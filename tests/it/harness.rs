@@ -1,0 +1,125 @@
+//! What the tests stand on: the proxy as a real process, a scripted origin, a raw client.
+//!
+//! Every wait is bounded by [`BOUND`] and says what was seen when the bound is reached. Only
+//! [`eventually`] sleeps, between two looks at a condition.
+
+pub mod client;
+pub mod origin;
+pub mod proxy;
+pub mod wire;
+
+use std::fmt::Debug;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+pub use client::Client;
+pub use origin::Origin;
+pub use proxy::{Builder, Proxy};
+
+/// How long anything may take.
+pub const BOUND: Duration = Duration::from_secs(10);
+
+/// Long enough to be sure that something which must not happen does not.
+pub const QUIET: Duration = Duration::from_millis(400);
+
+/// Looks until `look` finds something; after `bound` it fails and tells what it saw last.
+pub fn eventually_within<T, S: Debug>(
+    bound: Duration,
+    what: &str,
+    mut look: impl FnMut() -> Result<T, S>,
+) -> T {
+    let start = Instant::now();
+    loop {
+        match look() {
+            Ok(found) => return found,
+            Err(seen) if start.elapsed() > bound => {
+                panic!("waited {bound:?} for {what}; seen: {seen:#?}")
+            }
+            Err(_) => std::thread::sleep(Duration::from_millis(5)),
+        }
+    }
+}
+
+pub fn eventually<T, S: Debug>(what: &str, look: impl FnMut() -> Result<T, S>) -> T {
+    eventually_within(BOUND, what, look)
+}
+
+/// `Ok` if it holds; else what was seen, for [`eventually`].
+pub fn holds<S>(condition: bool, seen: S) -> Result<(), S> {
+    if condition { Ok(()) } else { Err(seen) }
+}
+
+/// Something that one thread waits for and another lets go, once.
+#[derive(Clone, Default)]
+pub struct Latch(Arc<(Mutex<bool>, Condvar)>);
+
+impl Latch {
+    pub fn open(&self) {
+        *self.0.0.lock().unwrap() = true;
+        self.0.1.notify_all();
+    }
+
+    pub fn wait(&self) -> io::Result<()> {
+        let guard = self.0.0.lock().unwrap();
+        let waited = self.0.1.wait_timeout_while(guard, BOUND, |open| !*open);
+        match waited.unwrap().1.timed_out() {
+            true => Err(io::Error::new(io::ErrorKind::TimedOut, "the latch stayed shut")),
+            false => Ok(()),
+        }
+    }
+}
+
+/// A fresh directory, gone with this value.
+pub struct Directory(PathBuf);
+
+impl Directory {
+    pub fn fresh() -> Directory {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("wd-it-{}-{number}", std::process::id()));
+        std::fs::create_dir_all(&path).expect("a fresh directory");
+        Directory(path)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A small repeatable source of numbers (xorshift).
+pub struct Random(u64);
+
+impl Random {
+    pub fn seeded(seed: u64) -> Random {
+        Random(seed.max(1))
+    }
+
+    /// Less than `end`.
+    pub fn below(&mut self, end: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 % end as u64).expect("less than end")
+    }
+}
+
+/// Memory that repeats only after a while, so that misplaced bytes are seen.
+pub fn pattern(length: usize) -> Vec<u8> {
+    (0..length).map(|at| (at * 31 / 7 % 251) as u8).collect()
+}
+
+/// Bytes as a reader can read them.
+pub fn show(bytes: &[u8]) -> String {
+    let shown = &bytes[..bytes.len().min(600)];
+    let more = if shown.len() < bytes.len() { "…" } else { "" };
+    format!("{}{more} ({} bytes)", shown.escape_ascii(), bytes.len())
+}

@@ -1,0 +1,16 @@
+//! The tests of the whole: the real binary between raw clients and scripted origins, and the
+//! layout of the source. One binary, so that it is linked once.
+
+#![allow(clippy::unwrap_used, reason = "a test may fail anywhere, and says where")]
+
+mod architecture;
+mod faults;
+mod fields;
+mod harness;
+mod lifecycle;
+mod rehearsal;
+mod requests;
+mod responses;
+mod servers;
+mod source;
+mod tunnels;
