@@ -1,7 +1,7 @@
 //! Writes the access log: a thread of its own, since a file or a pipe may block.
 //!
-//! Workers hand over whole buffers of whole lines; each is written as it is. The thread ends
-//! when the last worker has let go of its sender, so that nothing is lost at a drain.
+//! Workers hand over whole buffers of whole lines; each is written as it is. What was handed
+//! over before [`LogWriter::finish`] is written before the end, so nothing is lost at a drain.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -11,7 +11,7 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, select};
 
 use crate::telemetry::access_log::Destination;
 
@@ -28,6 +28,8 @@ const FILE_MODE: u32 = 0o640;
 #[derive(Debug)]
 pub struct LogWriter {
     sender: Sender<Vec<u8>>,
+    /// Dropped to end the thread: a worker's sender may outlive the worker.
+    open: Sender<()>,
     /// Disconnected when the thread has ended.
     ended: Receiver<()>,
 }
@@ -54,12 +56,14 @@ impl LogWriter {
 
     fn spawn(output: impl Write + Send + 'static, name: String) -> io::Result<LogWriter> {
         let (sender, buffers) = crossbeam_channel::bounded(BUFFERS_MAX);
+        let (open, closed) = crossbeam_channel::bounded(0);
         let (alive, ended) = crossbeam_channel::bounded(0);
+        let writer = Writer { output, name, lost: 0, complained: None };
         thread::Builder::new().name("log-writer".to_owned()).spawn(move || {
-            write_all(output, &buffers, &name);
+            writer.run(&buffers, &closed);
             drop(alive);
         })?;
-        Ok(LogWriter { sender, ended })
+        Ok(LogWriter { sender, open, ended })
     }
 
     /// For one worker.
@@ -67,9 +71,10 @@ impl LogWriter {
         self.sender.clone()
     }
 
-    /// Waits until everything is written, but not longer than this. `false`: it was not.
+    /// Waits until everything is written that was handed over, but not longer than this.
+    /// `false`: it was not.
     pub fn finish(self, patience: Duration) -> bool {
-        drop(self.sender);
+        drop(self.open);
         self.ended.recv_timeout(patience) == Err(RecvTimeoutError::Disconnected)
     }
 }
@@ -78,17 +83,39 @@ fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().append(true).create(true).mode(FILE_MODE).open(path)
 }
 
-fn write_all(mut output: impl Write, buffers: &Receiver<Vec<u8>>, name: &str) {
-    let mut lost: u64 = 0;
-    let mut complained: Option<Instant> = None;
-    for buffer in buffers {
-        let Err(error) = output.write_all(&buffer) else {
-            continue;
+struct Writer<W> {
+    output: W,
+    name: String,
+    lost: u64,
+    complained: Option<Instant>,
+}
+
+impl<W: Write> Writer<W> {
+    fn run(mut self, buffers: &Receiver<Vec<u8>>, closed: &Receiver<()>) {
+        loop {
+            select! {
+                recv(buffers) -> buffer => match buffer {
+                    Ok(buffer) => self.write(&buffer),
+                    Err(_) => return,
+                },
+                recv(closed) -> _ => {
+                    for buffer in buffers.try_iter() {
+                        self.write(&buffer);
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    fn write(&mut self, buffer: &[u8]) {
+        let Err(error) = self.output.write_all(buffer) else {
+            return;
         };
-        lost += 1;
-        if complained.is_none_or(|then| then.elapsed() >= COMPLAINT_INTERVAL) {
-            tracing::error!(buffers_lost = lost, "cannot write to {name}: {error}");
-            complained = Some(Instant::now());
+        self.lost += 1;
+        if self.complained.is_none_or(|then| then.elapsed() >= COMPLAINT_INTERVAL) {
+            tracing::error!(buffers_lost = self.lost, "cannot write to {}: {error}", self.name);
+            self.complained = Some(Instant::now());
         }
     }
 }
@@ -134,10 +161,12 @@ mod tests {
                 })
             })
             .collect();
-        assert!(writer.finish(PATIENCE));
         for worker in workers {
             worker.join().unwrap();
         }
+        // A sender that stays changes nothing.
+        let _leaked = writer.sender();
+        assert!(writer.finish(PATIENCE));
         let expected = "line\n".repeat(6 * BUFFERS_MAX);
         assert_eq!(*output.0.lock().unwrap(), expected.as_bytes());
     }
@@ -153,10 +182,25 @@ mod tests {
         assert_eq!(*output.0.lock().unwrap(), b"first\nlast\n");
     }
 
+    /// Takes nothing until it is let.
+    struct Stuck(Receiver<()>);
+
+    impl Write for Stuck {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let _ = self.0.recv();
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
     #[test]
-    fn a_worker_that_stays_is_not_waited_for() {
-        let writer = LogWriter::spawn(io::sink(), "test".to_owned()).unwrap();
-        let _sender = writer.sender();
+    fn an_output_that_takes_nothing_is_not_waited_for() {
+        let (_hold, held) = crossbeam_channel::bounded(0);
+        let writer = LogWriter::spawn(Stuck(held), "test".to_owned()).unwrap();
+        writer.sender().send(b"line\n".to_vec()).unwrap();
         assert!(!writer.finish(Duration::ZERO));
     }
 
