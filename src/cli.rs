@@ -36,11 +36,7 @@ pub fn main() -> ExitCode {
         return server::run();
     }
     match parse(Parser::from_env()) {
-        Ok(Command::Run(file)) => match Sources::load(file.as_deref()) {
-            // The only call of `run`.
-            Ok(sources) => master::run(sources),
-            Err(unreadable) => refuse(&[unreadable]),
-        },
+        Ok(Command::Run(file)) => run(file.as_deref()),
         Ok(Command::Check(file)) => check(file.as_deref()),
         Ok(Command::Version) => {
             println!("warpdrive {}", env!("CARGO_PKG_VERSION"));
@@ -57,8 +53,30 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// Checks the configuration as `check` does, then runs it.
+fn run(file: Option<&Path>) -> ExitCode {
+    let sources = match Sources::load(file) {
+        Ok(sources) => sources,
+        Err(unreadable) => return refuse(&[unreadable]),
+    };
+    match plan::load(&sources) {
+        Ok(loaded) => {
+            print(&loaded.warnings);
+            let server = loaded.plan.server;
+            master::run(master::Settings {
+                listen: server.listen,
+                workers: server.worker_threads,
+                shutdown_timeout: server.shutdown_timeout,
+                level: loaded.level,
+                sources: sources.encode(),
+            })
+        }
+        Err(diagnostics) => refuse(&diagnostics),
+    }
+}
+
 /// Prints everything that is to be said about a configuration.
-pub fn check(file: Option<&Path>) -> ExitCode {
+fn check(file: Option<&Path>) -> ExitCode {
     let loaded =
         Sources::load(file).map_err(|unreadable| vec![unreadable]).and_then(|sources| plan::load(&sources));
     match loaded {
@@ -76,7 +94,7 @@ pub fn check(file: Option<&Path>) -> ExitCode {
 }
 
 /// Prints why a configuration cannot be run.
-pub fn refuse(diagnostics: &[Diagnostic]) -> ExitCode {
+fn refuse(diagnostics: &[Diagnostic]) -> ExitCode {
     print(diagnostics);
     let mistakes = diagnostics.iter().filter(|one| one.is_error()).count();
     eprintln!("configuration is not valid ({})", count(mistakes, "error"));

@@ -11,7 +11,7 @@
 //!    above it. [`process`]: what the two say to each other. [`sys`]: the kernel's edge.
 //!
 //! Imports point down; `tests/it/architecture.rs` holds the table. Nothing below `proxy`
-//! names `plan`; only `plan`, `server`, `master` and `cli` name `config`; `http` and `route`
+//! names `plan`; only `plan`, `server` and `cli` name `config`; `http` and `route`
 //! do no I/O and read no clock; only `sys` is unsafe; only `server` talks to all cores.
 
 pub mod cli;

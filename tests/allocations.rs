@@ -2,6 +2,7 @@
 //! while every allocation of the process is counted. Nothing else runs in this test's process.
 
 #![allow(unsafe_code)]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::io::{Read, Write};

@@ -1,12 +1,12 @@
 //! The small process above the data process: binds and keeps the listening sockets, starts the
 //! data process again when it dies, and alone decides what a signal means. One thread.
 //!
-//! Must not know: plans beyond what it binds and waits for, workers, requests.
+//! Must not know: plans, workers, requests.
 
+use std::net::SocketAddr;
 use std::process::ExitCode;
+use std::time::Duration;
 
-use crate::config::{Diagnostic, Level, Sources};
-use crate::plan;
 use crate::process::events;
 
 mod data_process;
@@ -16,22 +16,25 @@ mod supervise;
 
 pub use data_process::ARGUMENT;
 
+/// What `master` has to know of a configuration that was found to be right.
+pub struct Settings {
+    pub listen: Vec<SocketAddr>,
+    /// One socket of each address is bound for each of them.
+    pub workers: usize,
+    pub shutdown_timeout: Duration,
+    pub level: tracing::Level,
+    /// The configuration itself, encoded: handed to each data process as it is, so that what was
+    /// checked is what runs, whatever becomes of the file.
+    pub sources: Vec<u8>,
+}
+
 /// Runs until it is told to stop.
 ///
-/// 0: told to, and everything had ended. 1: the configuration is wrong, an address cannot be
-/// listened on, or the first data process failed. 2: something was cut.
-pub fn run(sources: Sources) -> ExitCode {
-    let loaded = match plan::load(&sources) {
-        Ok(loaded) => loaded,
-        Err(diagnostics) => {
-            print(&diagnostics);
-            return ExitCode::FAILURE;
-        }
-    };
-    print(&loaded.warnings);
-    events::init(loaded.level.into());
-    let server = &loaded.plan.server;
-    let bound = match listeners::bind(&server.listen, server.worker_threads) {
+/// 0: told to, and everything had ended. 1: an address cannot be listened on, or the first data
+/// process failed. 2: something was cut.
+pub fn run(settings: Settings) -> ExitCode {
+    events::init(settings.level);
+    let bound = match listeners::bind(&settings.listen, settings.workers) {
         Ok(bound) => bound,
         Err(error) => {
             tracing::error!("{error}");
@@ -48,27 +51,6 @@ pub fn run(sources: Sources) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let shutdown_timeout = server.shutdown_timeout;
-    // The plan was for checking; it is not kept.
-    drop(loaded);
-    let sources = sources.encode();
+    let Settings { sources, shutdown_timeout, .. } = settings;
     supervise::Supervisor::new(signals, sources, bound.listeners, shutdown_timeout).run()
-}
-
-fn print(diagnostics: &[Diagnostic]) {
-    for diagnostic in diagnostics {
-        eprintln!("{diagnostic}\n");
-    }
-}
-
-/// How the level of a configuration is said to `tracing`, for both processes.
-impl From<Level> for tracing::Level {
-    fn from(level: Level) -> tracing::Level {
-        match level {
-            Level::Error => tracing::Level::ERROR,
-            Level::Warn => tracing::Level::WARN,
-            Level::Info => tracing::Level::INFO,
-            Level::Debug => tracing::Level::DEBUG,
-        }
-    }
 }

@@ -36,8 +36,8 @@ pub struct Loaded {
     pub plan: Plan,
     /// In document order.
     pub warnings: Vec<Diagnostic>,
-    /// How much of what happens this process reports.
-    pub level: config::Level,
+    /// The least important events that are told.
+    pub level: tracing::Level,
 }
 
 /// Parses and compiles.
@@ -59,7 +59,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, Vec<Diagnostic>> {
     diagnostics.extend(found.iter().cloned());
     config::sort(&mut diagnostics);
     match compiled {
-        Ok((plan, _)) => Ok(Loaded { plan, warnings: diagnostics, level: config.level() }),
+        Ok((plan, _)) => Ok(Loaded { plan, warnings: diagnostics, level: level(config.level()) }),
         Err(_) => Err(diagnostics),
     }
 }
@@ -269,5 +269,14 @@ fn find_unreachable(config: &Config, tree: &Tree<RouteId>, diagnostics: &mut Vec
             let unreachable = Diagnostic::error(route.place.clone(), message);
             diagnostics.push(unreachable.with_help(help));
         }
+    }
+}
+
+fn level(level: config::Level) -> tracing::Level {
+    match level {
+        config::Level::Error => tracing::Level::ERROR,
+        config::Level::Warn => tracing::Level::WARN,
+        config::Level::Info => tracing::Level::INFO,
+        config::Level::Debug => tracing::Level::DEBUG,
     }
 }

@@ -39,6 +39,7 @@ pub struct Core {
     open: Cell<usize>,
     date: Cell<(u64, [u8; 29])>,
     random: Cell<u64>,
+    #[expect(clippy::vec_box, reason = "moved between connections, and large")]
     spare_work: RefCell<Vec<Box<Work>>>,
 }
 

@@ -137,7 +137,7 @@ fn serve(orders: &Arc<Socket>, instructions: Instructions) -> Result<ExitCode, S
         let texts: Vec<String> = diagnostics.iter().map(ToString::to_string).collect();
         texts.join("\n")
     })?;
-    events::init(loaded.level.into());
+    events::init(loaded.level);
     raise_descriptor_limit();
     let plan = Arc::new(loaded.plan);
     let log = match &plan.log {

@@ -227,7 +227,7 @@ fn push_escaped(out: &mut Vec<u8>, value: &[u8]) {
     // Without a branch in it, the loop is vectorised.
     let mut needs_escape = false;
     for &byte in value {
-        needs_escape |= (byte < b' ') | (byte > b'~') | (byte == b'"') | (byte == b'\\');
+        needs_escape |= !(b' '..=b'~').contains(&byte) | (byte == b'"') | (byte == b'\\');
     }
     if !needs_escape {
         out.extend_from_slice(value);

@@ -398,7 +398,8 @@ fn a_file_alone_is_enough_to_run() {
     let origin = Origin::ok("fine");
     let directory = Directory::fresh();
     let path = directory.path().join("any.toml");
-    std::fs::write(&path, Proxy::with(&origin).text()).unwrap();
+    let settings = Proxy::with(&origin);
+    std::fs::write(&path, settings.text()).unwrap();
     let mut command = Command::new(BINARY);
     command.arg("-c").arg(path);
     let log = directory.path().join("none");

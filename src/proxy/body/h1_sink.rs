@@ -50,10 +50,11 @@ impl<'a> H1Sink<'a> {
                 self.head.extend_from_slice(size.as_bytes());
             }
         }
-        if !self.head.is_empty() && !buffer.prepend(self.head) {
-            if let Err(fault) = self.flush().await {
-                return (Err(fault), buffer);
-            }
+        if !self.head.is_empty()
+            && !buffer.prepend(self.head)
+            && let Err(fault) = self.flush().await
+        {
+            return (Err(fault), buffer);
         }
         self.head.clear();
         let (sent, buffer) = self.write(buffer).await;
