@@ -1,30 +1,39 @@
 //! Tasks of one core. A panic ends its own task and nothing else.
 
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::task::Poll;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
 /// Runs `future` on this core; `panicked` is called if it panics. What it held is dropped.
-pub fn spawn(future: impl Future<Output = ()> + 'static, panicked: impl FnOnce() + 'static) {
+pub fn spawn(future: impl Future<Output = ()> + 'static, panicked: impl FnOnce() + Unpin + 'static) {
+    // Boxed, because a future that is moved into another takes its room twice.
+    let contained = Contained { future: Box::pin(future), panicked: Some(panicked) };
     // Nobody waits for it: the task goes on without its handle.
-    let _detached = monoio::spawn(async move {
-        let caught = {
-            let mut future = std::pin::pin!(future);
-            poll_fn(move |cx| {
-                // The future is never polled again after a panic, so what it may have left
-                // half changed is only dropped.
-                match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
-                    Ok(Poll::Pending) => Poll::Pending,
-                    Ok(Poll::Ready(())) => Poll::Ready(false),
-                    Err(_) => Poll::Ready(true),
+    let _detached = monoio::spawn(contained);
+}
+
+struct Contained<F, P> {
+    /// Never polled again after a panic, so what it may have left half changed is only dropped.
+    future: Pin<Box<F>>,
+    panicked: Option<P>,
+}
+
+impl<F: Future<Output = ()>, P: FnOnce() + Unpin> Future for Contained<F, P> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let future = self.future.as_mut();
+        match catch_unwind(AssertUnwindSafe(|| future.poll(cx))) {
+            Ok(polled) => polled,
+            Err(_) => {
+                if let Some(panicked) = self.panicked.take() {
+                    panicked();
                 }
-            })
-            .await
-        };
-        if caught {
-            panicked();
+                Poll::Ready(())
+            }
         }
-    });
+    }
 }
 
 #[cfg(test)]

@@ -17,8 +17,9 @@ use crate::http::head::{RequestHead, ResponseHead};
 use crate::net::admission::{Admitted, Denied};
 use crate::net::buffer::Size;
 use crate::net::deadline::{Expired, Side};
-use crate::net::stream::{IdleRead, Interrupt, Stream};
+use crate::net::stream::{IdleRead, Interrupt, Peeked, Stream};
 use crate::net::{Buffer, task};
+use crate::plan::Limits;
 
 /// Silence after which a connection is parked.
 const QUIET: Duration = Duration::from_secs(1);
@@ -94,16 +95,29 @@ async fn serve(core: Rc<Core>, mut connection: Connection) {
     match end {
         End::Close => {}
         End::Linger => linger(&core, &mut connection.stream).await,
-        End::Park => spawn(&core.clone(), park(core, connection)),
+        End::Park => park(core, connection),
     }
 }
 
 /// Waits for the next byte with as little as possible.
-async fn park(core: Rc<Core>, connection: Connection) {
-    let is_readable = connection.stream.readable().await.is_ok();
-    if is_readable && connection.stream.timer().expired().is_none() {
-        spawn(&core.clone(), serve(core, connection));
-    }
+fn park(core: Rc<Core>, connection: Connection) {
+    let spawner = Rc::clone(&core);
+    // A block, not a function: arguments would be kept twice.
+    spawn(&spawner, async move {
+        connection.stream.timer().set_idle(true);
+        let is_readable = connection.stream.readable().await.is_ok();
+        connection.stream.timer().set_idle(false);
+        let is_wanted = match connection.stream.timer().expired() {
+            None => true,
+            // A request that came just before it was to leave is still served.
+            Some(Expired::Retired) => connection.stream.peek() == Peeked::Data,
+            Some(Expired::Timeout(_)) => false,
+        };
+        if is_readable && is_wanted {
+            let spawner = Rc::clone(&core);
+            spawn(&spawner, serve(core, connection));
+        }
+    });
 }
 
 async fn deny(core: Rc<Core>, mut connection: Connection, denied: Denied) {
@@ -148,27 +162,10 @@ async fn next_head(core: &Core, active: &Active, stream: &mut Stream, work: &mut
     let limits = &active.plan.limits;
     let mut input = match work.input.take() {
         Some(input) if !input.is_empty() => input,
-        input => {
-            let mut buffer = input.unwrap_or_else(|| core.buffers.take(Size::Small));
-            buffer.clear();
-            stream.timer().arm(Side::Read, limits.idle_timeout);
-            stream.timer().set_idle(true);
-            let (read, buffer) = stream.read_idle(buffer, &mut work.interrupt, QUIET).await;
-            stream.timer().set_idle(false);
-            let arrived = match read {
-                IdleRead::Read(Ok(count)) if count > 0 => true,
-                IdleRead::Read(_) => false,
-                IdleRead::Quiet => {
-                    core.buffers.put(buffer);
-                    return Arrival::Quiet;
-                }
-            };
-            if !arrived {
-                core.buffers.put(buffer);
-                return Arrival::Gone;
-            }
-            buffer
-        }
+        spent => match first_bytes(core, limits, stream, spent, &mut work.interrupt).await {
+            Ok(input) => input,
+            Err(arrival) => return arrival,
+        },
     };
     stream.timer().disarm(Side::Read);
     let mut is_first = true;
@@ -209,6 +206,35 @@ async fn next_head(core: &Core, active: &Active, stream: &mut Stream, work: &mut
             };
         }
     }
+}
+
+/// Waits for the first bytes of a request, however long that takes.
+async fn first_bytes(
+    core: &Core,
+    limits: &Limits,
+    stream: &mut Stream,
+    spent: Option<Buffer>,
+    interrupt: &mut Interrupt,
+) -> Result<Buffer, Arrival> {
+    stream.timer().arm(Side::Read, limits.idle_timeout);
+    let Some(_waiting) = core.wait() else {
+        if let Some(spent) = spent {
+            core.buffers.put(spent);
+        }
+        return Err(Arrival::Quiet);
+    };
+    let mut buffer = spent.unwrap_or_else(|| core.buffers.take(Size::Small));
+    buffer.clear();
+    stream.timer().set_idle(true);
+    let (read, buffer) = stream.read_idle(buffer, interrupt, QUIET).await;
+    stream.timer().set_idle(false);
+    let arrival = match read {
+        IdleRead::Read(Ok(count)) if count > 0 => return Ok(buffer),
+        IdleRead::Read(_) => Arrival::Gone,
+        IdleRead::Quiet => Arrival::Quiet,
+    };
+    core.buffers.put(buffer);
+    Err(arrival)
 }
 
 /// Ends the sending direction and discards what still comes, within bounds: a connection that

@@ -20,6 +20,10 @@ use crate::upstream::Upstreams;
 /// How much working memory of closed connections is kept for the next ones.
 const WORK_KEPT_MAX: usize = 256;
 
+/// Connections that wait for a request with their buffer in hand. Beyond that many, they are
+/// parked at once: it costs each request a little, and spares the memory of thousands.
+const WAITING_MAX: usize = 512;
+
 /// The plan in force and this core's own copy of its tree.
 pub struct Active {
     pub plan: Arc<Plan>,
@@ -37,6 +41,7 @@ pub struct Core {
     active: RefCell<Rc<Active>>,
     is_draining: Cell<bool>,
     open: Cell<usize>,
+    waiting: Cell<usize>,
     date: Cell<(u64, [u8; 29])>,
     random: Cell<u64>,
     #[expect(clippy::vec_box, reason = "moved between connections, and large")]
@@ -64,6 +69,7 @@ impl Core {
             active: RefCell::new(Rc::new(Active::new(plan))),
             is_draining: Cell::new(false),
             open: Cell::new(0),
+            waiting: Cell::new(0),
             date: Cell::new((u64::MAX, [0; 29])),
             random: Cell::new(RandomState::new().hash_one(index)),
             spare_work: RefCell::default(),
@@ -152,6 +158,15 @@ impl Core {
         }
     }
 
+    /// A place among those that wait with their buffer, if there is one.
+    pub(super) fn wait(&self) -> Option<Waiting<'_>> {
+        let waiting = self.waiting.get();
+        (waiting < WAITING_MAX).then(|| {
+            self.waiting.set(waiting + 1);
+            Waiting(self)
+        })
+    }
+
     pub(super) fn count_open(self: &Rc<Core>) -> Open {
         self.open.set(self.open.get() + 1);
         Open(Rc::clone(self))
@@ -181,5 +196,14 @@ pub struct Open(Rc<Core>);
 impl Drop for Open {
     fn drop(&mut self) {
         self.0.open.set(self.0.open.get() - 1);
+    }
+}
+
+/// A connection that waits for a request with its buffer in hand.
+pub struct Waiting<'a>(&'a Core);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.set(self.0.waiting.get() - 1);
     }
 }
