@@ -94,7 +94,7 @@ impl Known {
             (b'x', 2..) if name[1] == b'-' => return Known::of_x(name),
             _ => return Known::Other,
         };
-        if name.eq_ignore_ascii_case(text.as_bytes()) { known } else { Known::Other }
+        if is_name(name, text) { known } else { Known::Other }
     }
 
     fn of_x(name: &[u8]) -> Known {
@@ -109,12 +109,31 @@ impl Known {
             ("x-sendfile", Known::XSendfile),
             ("x-sendfile-type", Known::XSendfile),
         ];
-        if name.len() > 8 && name[..8].eq_ignore_ascii_case(b"x-accel-") {
+        if name.len() > 8 && is_name(&name[..8], "x-accel-") {
             return Known::XAccel;
         }
-        let found = NAMES.iter().find(|(text, _)| name.eq_ignore_ascii_case(text.as_bytes()));
+        let found = NAMES.iter().find(|(text, _)| text.len() == name.len() && is_name(name, text));
         found.map_or(Known::Other, |(_, known)| *known)
     }
+}
+
+/// Compares a field name with one in lower case of the same length, 8 bytes at a time. Setting
+/// bit 5 makes letters lower-case and leaves digits and `-` alone; what else it makes equal to
+/// those, no field name has.
+fn is_name(name: &[u8], lower: &str) -> bool {
+    const CASE: u64 = u64::from_ne_bytes([0x20; 8]);
+    let lower = lower.as_bytes();
+    debug_assert_eq!(name.len(), lower.len());
+    let (names, name_rest) = name.as_chunks::<8>();
+    let (lowers, lower_rest) = lower.as_chunks::<8>();
+    let mut differs = 0;
+    for (a, b) in names.iter().zip(lowers) {
+        differs |= (u64::from_ne_bytes(*a) | CASE) ^ u64::from_ne_bytes(*b);
+    }
+    for (a, b) in name_rest.iter().zip(lower_rest) {
+        differs |= u64::from((a | 0x20) ^ b);
+    }
+    differs == 0
 }
 
 #[derive(Clone, Copy, Debug)]

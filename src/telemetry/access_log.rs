@@ -149,37 +149,39 @@ fn write_json(out: &mut Vec<u8>, record: &Record<'_>, moment: Civil) {
     out.extend_from_slice(&moment.to_iso());
     out.push(b'.');
     push_fraction(out, record.time_ms % 1000);
-    out.push(b'Z');
-    let mut text = |name: &str, value: &[u8]| {
-        out.extend_from_slice(b"\",\"");
-        out.extend_from_slice(name.as_bytes());
-        out.extend_from_slice(b"\":\"");
+    // Names and quotes stand together: one append for each.
+    let mut text = |before: &str, value: &[u8]| {
+        out.extend_from_slice(before.as_bytes());
         push_escaped(out, value);
     };
-    text("client", record.client);
-    text("method", record.method);
-    text("host", record.host);
-    text("path", record.path);
+    text("Z\",\"client\":\"", record.client);
+    text("\",\"method\":\"", record.method);
+    text("\",\"host\":\"", record.host);
+    text("\",\"path\":\"", record.path);
     if !record.query.is_empty() {
-        text("query", &record.query[1..]);
-    }
-    text("protocol", record.protocol.as_bytes());
-    if !record.reason.is_empty() {
-        text("reason", record.reason.as_bytes());
+        text("\",\"query\":\"", &record.query[1..]);
     }
     if !record.route.is_empty() {
-        text("route", record.route.as_bytes());
+        text("\",\"route\":\"", record.route.as_bytes());
     }
     if !record.upstream.is_empty() {
-        text("upstream", record.upstream.as_bytes());
+        text("\",\"upstream\":\"", record.upstream.as_bytes());
     }
     if !record.endpoint.is_empty() {
-        text("endpoint", record.endpoint.as_bytes());
+        text("\",\"endpoint\":\"", record.endpoint.as_bytes());
     }
     if !record.user_agent.is_empty() {
-        text("user_agent", record.user_agent);
+        text("\",\"user_agent\":\"", record.user_agent);
     }
-    text("request_id", record.request_id);
+    // What we wrote ourselves needs no escape.
+    if !record.reason.is_empty() {
+        out.extend_from_slice(b"\",\"reason\":\"");
+        out.extend_from_slice(record.reason.as_bytes());
+    }
+    out.extend_from_slice(b"\",\"protocol\":\"");
+    out.extend_from_slice(record.protocol.as_bytes());
+    out.extend_from_slice(b"\",\"request_id\":\"");
+    out.extend_from_slice(record.request_id);
     out.extend_from_slice(b"\",\"status\":");
     push_decimal(out, u64::from(record.status.0));
     out.extend_from_slice(b",\"bytes_in\":");
@@ -294,8 +296,8 @@ mod tests {
         write_json(&mut out, &record(), moment);
         let expected = concat!(
             r#"{"time":"1994-11-06T08:49:37.042Z","client":"127.0.0.1","method":"GET","host":"a","path":"/x","#,
-            r#""query":"y","protocol":"HTTP/1.1","route":"w.toml:3","upstream":"app","endpoint":"127.0.0.1:3000","#,
-            r#""user_agent":"curl \"x\"\u000a\u00ff","request_id":"00","status":200,"bytes_in":0,"bytes_out":12,"#,
+            r#""query":"y","route":"w.toml:3","upstream":"app","endpoint":"127.0.0.1:3000","#,
+            r#""user_agent":"curl \"x\"\u000a\u00ff","protocol":"HTTP/1.1","request_id":"00","status":200,"bytes_in":0,"bytes_out":12,"#,
             r#""upstream_ms":0.050,"duration_ms":1.234}"#,
             "\n"
         );
