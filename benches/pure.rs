@@ -195,6 +195,17 @@ fn instructions(name: &str, rounds: u64) -> Option<u64> {
     said.lines().find_map(|line| line.split("Collected : ").nth(1)?.trim().parse().ok())
 }
 
+/// Shows that every case works, not what it costs.
+fn try_each() {
+    let mut cases = cases();
+    for (_, case) in &mut cases {
+        for _ in 0..3 {
+            case();
+        }
+    }
+    println!("{} cases work; `cargo bench` measures them", cases.len());
+}
+
 fn allocations(case: &mut Case) -> f64 {
     const ROUNDS: u32 = 1_000;
     for _ in 0..ROUNDS {
@@ -213,6 +224,10 @@ fn main() {
         && command == "repeat"
     {
         return repeat(name, rounds.parse().expect("a number of rounds"));
+    }
+    // Only `cargo bench` says this.
+    if !arguments.iter().any(|argument| argument == "--bench") {
+        return try_each();
     }
     println!("{:<34}{:>14}{:>14}", "one call", "instructions", "allocations");
     for (name, mut case) in cases() {

@@ -165,7 +165,7 @@ impl Fields {
         self.entries.clear();
     }
 
-    /// Starts again with a copy of `bytes`, of which spans are then made by [`Self::span_of`].
+    /// Starts again with a copy of `bytes`, of which spans are then made by [`Span::within`].
     pub fn reset(&mut self, bytes: &[u8]) {
         self.clear();
         self.bytes.extend_from_slice(bytes);

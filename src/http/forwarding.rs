@@ -15,7 +15,7 @@ use super::push_decimal;
 const NAME: &[u8] = b" warpdrive\r\n";
 
 /// Never passed on as they came. `Forwarded` and the fields that name files to a server are
-/// only removed; the others are written by [`write`].
+/// only removed; the others are written by [`write()`].
 pub const OWNED: KnownSet = KnownSet::of(&[
     Known::Forwarded,
     Known::Via,

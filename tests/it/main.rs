@@ -8,6 +8,7 @@ mod faults;
 mod fields;
 mod harness;
 mod lifecycle;
+mod readme;
 mod rehearsal;
 mod requests;
 mod responses;
