@@ -61,10 +61,8 @@ impl Network {
     }
 }
 
-impl Settings {
-    fn trusts(&self, address: IpAddr) -> bool {
-        self.trusted.iter().any(|network| network.contains(address))
-    }
+fn trusts(networks: &[Network], address: IpAddr) -> bool {
+    networks.iter().any(|network| network.contains(address))
 }
 
 /// What stays the same for all requests of a connection.
@@ -73,8 +71,8 @@ pub struct Peer {
     pub address: IpAddr,
     address_text: Vec<u8>,
     port_text: Vec<u8>,
-    /// What it sends in our fields is believed.
-    is_trusted: bool,
+    /// If what it sends in our fields is believed: whose word about clients is, too.
+    trusted: Option<Vec<Network>>,
     /// The fields of a peer that is not believed, ready to be copied.
     ready: Vec<u8>,
 }
@@ -97,7 +95,8 @@ impl Peer {
             address,
             address_text: text(&address),
             port_text: text(&port),
-            is_trusted: settings.keep_received && settings.trusts(address),
+            trusted: (settings.keep_received && trusts(&settings.trusted, address))
+                .then(|| settings.trusted.clone()),
             ready: Vec::with_capacity(160),
         };
         write!(
@@ -113,27 +112,34 @@ impl Peer {
     }
 
     /// The client's address as a trusted proxy told it, or the peer's own.
-    pub fn client<'a>(&'a self, settings: &Settings, head: &'a RequestHead) -> &'a [u8] {
-        let received = if self.is_trusted { head.fields.value(Known::XForwardedFor) } else { None };
-        let Some(received) = received else { return &self.address_text };
-        // From the right: the first that no trusted proxy of ours has.
+    pub fn client<'a>(&'a self, head: &'a RequestHead) -> &'a [u8] {
         let mut client = &self.address_text[..];
-        for element in received.rsplit(|&byte| byte == b',').map(<[u8]>::trim_ascii) {
+        let Some(trusted) = &self.trusted else { return client };
+        let received = head.fields.iter().rev().filter(|field| field.known == Known::XForwardedFor);
+        // From the right: the first that no trusted proxy of ours has.
+        for element in received.flat_map(|field| field.value.rsplit(|&byte| byte == b',')) {
+            let element = element.trim_ascii();
             let Some(address) = std::str::from_utf8(element).ok().and_then(|text| text.parse().ok()) else {
                 break;
             };
             client = element;
-            if !settings.trusts(address) {
+            if !trusts(trusted, address) {
                 break;
             }
         }
         client
     }
+
+    /// The request's identifier: a trusted proxy's, or the one that we made.
+    pub fn request_id<'a>(&self, head: &'a RequestHead, stamp: &'a Stamp) -> &'a [u8] {
+        let received = self.trusted.as_ref().and_then(|_| head.fields.value(Known::XRequestId));
+        received.filter(|id| !id.is_empty()).unwrap_or(&stamp.request_id)
+    }
 }
 
 /// Writes our fields into the head of a request that goes to an upstream.
 pub fn write(out: &mut Vec<u8>, head: &RequestHead, peer: &Peer, stamp: &Stamp) {
-    if peer.is_trusted {
+    if peer.trusted.is_some() {
         write_extended(out, head, peer, stamp);
     } else {
         out.extend_from_slice(&peer.ready);
@@ -156,11 +162,11 @@ fn write_extended(out: &mut Vec<u8>, head: &RequestHead, peer: &Peer, stamp: &St
     let mut keep = |name: &[u8], known: Known, ours: &[u8]| {
         write_field(out, name, head.fields.value(known).filter(|value| !value.is_empty()).unwrap_or(ours));
     };
-    keep(b"X-Real-IP", Known::XRealIp, &peer.address_text);
+    keep(b"X-Real-IP", Known::XRealIp, peer.client(head));
     keep(b"X-Forwarded-Proto", Known::XForwardedProto, b"http");
     keep(b"X-Forwarded-Port", Known::XForwardedPort, &peer.port_text);
     keep(b"X-Forwarded-Host", Known::XForwardedHost, head.text(head.target.authority));
-    keep(b"X-Request-Id", Known::XRequestId, &stamp.request_id);
+    write_field(out, b"X-Request-Id", peer.request_id(head, stamp));
     match head.fields.value(Known::XRequestStart) {
         Some(start) => write_field(out, b"X-Request-Start", start),
         None => write_start(out, stamp),
@@ -234,7 +240,7 @@ mod tests {
             if !received.is_empty() {
                 head.fields.push(b"X-Forwarded-For", received.as_bytes());
             }
-            assert_eq!(peer.client(&settings, &head), expected.as_bytes(), "{address} {received}");
+            assert_eq!(peer.client(&head), expected.as_bytes(), "{address} {received}");
         }
     }
 }

@@ -31,7 +31,8 @@ pub struct Settings {
 /// Runs until it is told to stop.
 ///
 /// 0: told to, and everything had ended. 1: an address cannot be listened on, or the first data
-/// process failed. 2: something was cut.
+/// process failed. 2: a second signal, or a drain that
+/// would not end, cut what still ran.
 pub fn run(settings: Settings) -> ExitCode {
     events::init(settings.level);
     let bound = match listeners::bind(&settings.listen, settings.workers) {

@@ -84,9 +84,12 @@ impl Trace {
         let head = &work.request;
         if let Some(peer) = &work.peer {
             record.client = match self.has_head {
-                true => peer.client(&active.plan.forwarding, head),
+                true => peer.client(head),
                 false => peer.address_text(),
             };
+            if self.has_head {
+                record.request_id = peer.request_id(head, &self.stamp);
+            }
         }
         if self.has_head {
             record.method = head.text(head.method_text);

@@ -173,6 +173,7 @@ fn write_json(out: &mut Vec<u8>, record: &Record<'_>, moment: Civil) {
     if !record.user_agent.is_empty() {
         text("\",\"user_agent\":\"", record.user_agent);
     }
+    text("\",\"request_id\":\"", record.request_id);
     // What we wrote ourselves needs no escape.
     if !record.reason.is_empty() {
         out.extend_from_slice(b"\",\"reason\":\"");
@@ -180,8 +181,6 @@ fn write_json(out: &mut Vec<u8>, record: &Record<'_>, moment: Civil) {
     }
     out.extend_from_slice(b"\",\"protocol\":\"");
     out.extend_from_slice(record.protocol.as_bytes());
-    out.extend_from_slice(b"\",\"request_id\":\"");
-    out.extend_from_slice(record.request_id);
     out.extend_from_slice(b"\",\"status\":");
     push_decimal(out, u64::from(record.status.0));
     out.extend_from_slice(b",\"bytes_in\":");
@@ -297,7 +296,7 @@ mod tests {
         let expected = concat!(
             r#"{"time":"1994-11-06T08:49:37.042Z","client":"127.0.0.1","method":"GET","host":"a","path":"/x","#,
             r#""query":"y","route":"w.toml:3","upstream":"app","endpoint":"127.0.0.1:3000","#,
-            r#""user_agent":"curl \"x\"\u000a\u00ff","protocol":"HTTP/1.1","request_id":"00","status":200,"bytes_in":0,"bytes_out":12,"#,
+            r#""user_agent":"curl \"x\"\u000a\u00ff","request_id":"00","protocol":"HTTP/1.1","status":200,"bytes_in":0,"bytes_out":12,"#,
             r#""upstream_ms":0.050,"duration_ms":1.234}"#,
             "\n"
         );

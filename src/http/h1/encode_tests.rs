@@ -77,6 +77,7 @@ fn a_trusted_proxy_is_extended() {
         &settings,
     );
     assert!(out.contains("\r\nX-Forwarded-For: 1.1.1.1, 2.2.2.2, 127.0.0.1\r\n"), "{out}");
+    assert!(out.contains("\r\nX-Real-IP: 2.2.2.2\r\n"), "{out}");
     assert!(out.contains("\r\nX-Forwarded-Proto: https\r\n"), "{out}");
     assert!(out.contains("\r\nX-Request-Id: mine\r\n"), "{out}");
     assert_eq!(out.matches("X-Forwarded-For").count(), 1, "{out}");
