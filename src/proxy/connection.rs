@@ -100,7 +100,9 @@ async fn serve(core: Rc<Core>, mut connection: Connection) {
 
 /// Waits for the next byte with as little as possible.
 async fn park(core: Rc<Core>, connection: Connection) {
+    connection.stream.timer().set_idle(true);
     let is_readable = connection.stream.readable().await.is_ok();
+    connection.stream.timer().set_idle(false);
     if is_readable && connection.stream.timer().expired().is_none() {
         spawn(&core.clone(), serve(core, connection));
     }

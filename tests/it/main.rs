@@ -11,6 +11,7 @@ mod lifecycle;
 mod rehearsal;
 mod requests;
 mod responses;
+mod review;
 mod servers;
 mod source;
 mod tunnels;
