@@ -1,11 +1,13 @@
 //! Attacks on the seams: between two exchanges, two phases, two timeouts.
 
+use std::io;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
 use crate::harness::client::End;
-use crate::harness::{Origin, Proxy};
+use crate::harness::origin::{Connection, ok};
+use crate::harness::{Origin, Proxy, pattern};
 
 /// Longer than a connection may be silent before it is parked.
 const PARKED: Duration = Duration::from_millis(1500);
@@ -24,4 +26,80 @@ fn a_drain_closes_connections_that_are_parked() {
         assert_eq!(proxy.wait_end(), 0, "{driver}");
         assert!(start.elapsed() < Duration::from_secs(3), "{driver}: {:?}", start.elapsed());
     }
+}
+
+/// Answers once the whole request is here.
+fn patient(c: &mut Connection) -> io::Result<()> {
+    while let Some(request) = c.next_request()? {
+        c.send(ok(&request.body.len().to_string()))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_slow_upload_is_not_the_silence_of_the_upstream() {
+    for length in [30, 300_000] {
+        let origin = Origin::scripted(patient);
+        let proxy = Proxy::with_upstream(&origin, "read_timeout = \"300ms\"").start();
+        let mut client = proxy.client();
+        client.send(format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n"));
+        for piece in pattern(length).chunks(length / 3) {
+            assert!(client.is_quiet_for(Duration::from_millis(500)), "answered before the end");
+            client.send(piece);
+        }
+        let response = client.response_to("POST");
+        assert_eq!((response.status, response.text()), (200, length.to_string()));
+    }
+}
+
+#[test]
+fn an_upstream_that_is_silent_after_a_slow_upload_is_504() {
+    let origin = Origin::scripted(|c| {
+        c.expect_request()?;
+        c.expect_close()
+    });
+    let proxy = Proxy::with_upstream(&origin, "read_timeout = \"300ms\"").start();
+    let mut client = proxy.client();
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhello");
+    assert!(client.is_quiet_for(Duration::from_millis(600)), "answered before the end");
+    client.send("again");
+    assert_eq!(client.response_to("POST").status, 504);
+    assert_eq!(origin.wait_end(0), "done");
+}
+
+#[test]
+fn a_client_that_waits_for_a_continue_is_not_too_slow() {
+    let origin = Origin::scripted(|c| {
+        c.expect_head()?;
+        if c.is_closed_within(Duration::from_millis(900))? {
+            return Err(io::Error::other("closed"));
+        }
+        c.send("HTTP/1.1 100 Continue\r\n\r\n")?;
+        let body = c.read_body(5)?;
+        c.send(ok(&String::from_utf8_lossy(&body)))
+    });
+    let proxy = Proxy::with(&origin).limit("body_timeout = \"300ms\"").start();
+    let mut client = proxy.client();
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n");
+    assert_eq!(client.response_to("POST").status, 100);
+    client.send("hello");
+    assert_eq!(client.response_to("POST").text(), "hello");
+}
+
+#[test]
+fn a_client_that_stalls_after_a_continue_is_408_and_an_upstream_without_one_504() {
+    let origin = Origin::scripted(|c| {
+        if c.expect_head()?.target() == "/continue" {
+            c.send("HTTP/1.1 100 Continue\r\n\r\n")?;
+        }
+        c.expect_close()
+    });
+    let proxy =
+        Proxy::with_upstream(&origin, "read_timeout = \"400ms\"").limit("body_timeout = \"300ms\"").start();
+    let head = "HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n";
+    let mut client = proxy.client();
+    assert_eq!(client.send(format!("POST /continue {head}")).response_to("POST").status, 100);
+    assert_eq!(client.response_to("POST").status, 408);
+    let mut client = proxy.client();
+    assert_eq!(client.send(format!("POST /never {head}")).response_to("POST").status, 504);
 }
