@@ -103,3 +103,15 @@ fn a_client_that_stalls_after_a_continue_is_408_and_an_upstream_without_one_504(
     let mut client = proxy.client();
     assert_eq!(client.send(format!("POST /never {head}")).response_to("POST").status, 504);
 }
+
+#[test]
+fn empty_lines_without_an_end_are_refused() {
+    let origin = Origin::ok("never");
+    let proxy = Proxy::to(&origin);
+    let mut client = proxy.client();
+    let lines = b"\r\n".repeat(8 * 1024);
+    for _ in 0..64 {
+        client.offer(&lines);
+    }
+    assert_eq!(client.response().status, 431);
+}
