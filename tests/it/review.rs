@@ -115,3 +115,17 @@ fn empty_lines_without_an_end_are_refused() {
     }
     assert_eq!(client.response().status, 431);
 }
+
+#[test]
+fn a_long_reason_phrase_may_come_in_pieces() {
+    let phrase = "x".repeat(200);
+    let theirs = phrase.clone();
+    let origin = Origin::scripted(move |c| {
+        c.expect_request()?;
+        let bytes = format!("HTTP/1.1 200 {theirs}\r\nContent-Length: 2\r\n\r\nhi");
+        c.send_slowly(bytes, Duration::from_millis(1))
+    });
+    let proxy = Proxy::to(&origin);
+    let response = proxy.client().get("/");
+    assert_eq!((response.status, response.reason, response.body.as_slice()), (200, phrase, &b"hi"[..]));
+}

@@ -153,7 +153,8 @@ pub fn response(
     let slots = &mut slots[..bounds.fields.clamp(1, FIELDS_MAX)];
     let len = match config.parse_response_with_uninit_headers(&mut parsed, input, slots) {
         Ok(httparse::Status::Complete(len)) => len,
-        Ok(httparse::Status::Partial) => return incomplete(input, 0, bounds),
+        Ok(httparse::Status::Partial) if input.len() > bounds.head => return Err(Refusal::HeadTooLarge),
+        Ok(httparse::Status::Partial) => return Ok(Parsed::Incomplete),
         Err(error) => return Err(response_syntax(error)),
     };
     let bytes = &input[..len];
