@@ -244,7 +244,7 @@ impl Forward<'_> {
     ) -> Result<(Lease, Answered), Error> {
         let mut may_reuse = true;
         loop {
-            let mut lease = self.lease(endpoint, may_reuse, flight.is_whole).await?;
+            let mut lease = self.lease(endpoint, may_reuse).await?;
             trace.endpoint = Some(Rc::clone(lease.pool()));
             let (reader, mut writer) = lease.stream().split();
             let unsent = flight.send(&mut writer, self.upstream.settings.write_timeout).await.err();
@@ -279,15 +279,14 @@ impl Forward<'_> {
     }
 
     /// A connection to the endpoint: an idle one, or a new one to the first of its addresses
-    /// that accepts. A request that could not be repeated gets no connection that is known to
-    /// be dead.
-    async fn lease(&self, endpoint: &[Rc<Pool>], may_reuse: bool, is_whole: bool) -> Result<Lease, Error> {
+    /// that accepts. Bytes that wait on an idle connection were meant for another request: they
+    /// would be taken for the response to this one.
+    async fn lease(&self, endpoint: &[Rc<Pool>], may_reuse: bool) -> Result<Lease, Error> {
         let settings = &self.upstream.settings;
-        let is_repeatable = is_whole && self.request.method.is_idempotent();
         if may_reuse {
             for pool in endpoint {
                 while let Some(mut lease) = pool.take_idle(settings) {
-                    if is_repeatable || lease.stream().peek() == Peeked::Nothing {
+                    if lease.stream().peek() == Peeked::Nothing {
                         return Ok(lease);
                     }
                 }

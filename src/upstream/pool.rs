@@ -1,7 +1,7 @@
 //! Idle connections of one core, by address: last in, first out, bounded, expiring.
 //!
-//! A connection is not probed before it is used again; what that means for a request that
-//! fails on it is decided in `proxy`, not here. Hot path: no allocation.
+//! Whether one that was idle is still good, and what becomes of a request that fails on it, is
+//! decided in `proxy`, not here. Hot path: no allocation.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;

@@ -7,7 +7,7 @@ use rustix::process::Signal;
 
 use crate::harness::client::End;
 use crate::harness::origin::{Connection, ok};
-use crate::harness::{Origin, Proxy, pattern};
+use crate::harness::{Latch, Origin, Proxy, eventually, holds, pattern};
 
 /// Longer than a connection may be silent before it is parked.
 const PARKED: Duration = Duration::from_millis(1500);
@@ -128,4 +128,42 @@ fn a_long_reason_phrase_may_come_in_pieces() {
     let proxy = Proxy::to(&origin);
     let response = proxy.client().get("/");
     assert_eq!((response.status, response.reason, response.body.as_slice()), (200, phrase, &b"hi"[..]));
+}
+
+#[test]
+fn bytes_that_come_long_after_a_response_are_nobodys_response() {
+    for late in ["HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil", "HTTP/1.1 408 Late\r\n\r\n", "x"] {
+        let go = Latch::default();
+        let theirs = go.clone();
+        let origin = Origin::scripted(move |c| {
+            c.expect_request()?;
+            c.send(ok("good"))?;
+            if c.index == 0 {
+                theirs.wait()?;
+                c.send(late)?;
+            }
+            c.expect_close()
+        });
+        let proxy = Proxy::with(&origin).workers(1).start();
+        let mut client = proxy.client();
+        assert_eq!(client.get("/").text(), "good", "{late:?}");
+        go.open();
+        origin_has_sent(&origin, late);
+        let response = client.get("/");
+        assert_eq!((response.status, response.text().as_str()), (200, "good"), "{late:?}");
+    }
+}
+
+/// Waits until bytes wait unread on a connection from the proxy to this origin.
+fn origin_has_sent(origin: &Origin, late: &str) {
+    let remote = format!(":{:04X}", origin.address().port());
+    let unread = format!(":{:08X}", late.len());
+    eventually("the late bytes to arrive", || {
+        let table = std::fs::read_to_string("/proc/net/tcp").unwrap_or_default();
+        let found = table.lines().any(|line| {
+            let columns: Vec<&str> = line.split_whitespace().collect();
+            columns.len() > 4 && columns[2].ends_with(&remote) && columns[4].ends_with(&unread)
+        });
+        holds(found, table)
+    });
 }
