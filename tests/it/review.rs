@@ -167,3 +167,20 @@ fn origin_has_sent(origin: &Origin, late: &str) {
         holds(found, table)
     });
 }
+
+#[test]
+fn an_upstream_that_takes_the_body_slowly_does_not_make_the_client_slow() {
+    const LENGTH: usize = 30 << 20;
+    let origin = Origin::scripted(|c| {
+        c.expect_head()?;
+        std::thread::park_timeout(Duration::from_secs(2));
+        let body = c.read_body(LENGTH)?;
+        c.send(ok(&body.len().to_string()))
+    });
+    let proxy = Proxy::with(&origin).limit("body_timeout = \"300ms\"").limit("min_rate = 10000000").start();
+    let body = pattern(LENGTH);
+    let mut client = proxy.client();
+    client.send(format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {LENGTH}\r\n\r\n"));
+    client.offer(&body);
+    assert_eq!(client.response_to("POST").text(), LENGTH.to_string());
+}
