@@ -136,9 +136,10 @@ pub async fn run(
             }
             Ok(match (is_sent, persists) {
                 (true, true) => Next::KeepAlive,
-                (true, false) => Next::Close,
-                // The answer came first; the client may still be sending.
-                (false, _) => Next::Linger,
+                (true, false) if input.is_none() && stream.peek() != Peeked::Data => Next::Close,
+                // The answer came first, or more has come than was asked for; the client may
+                // still be sending.
+                _ => Next::Linger,
             })
         }
     }

@@ -184,3 +184,21 @@ fn an_upstream_that_takes_the_body_slowly_does_not_make_the_client_slow() {
     client.offer(&body);
     assert_eq!(client.response_to("POST").text(), LENGTH.to_string());
 }
+
+#[test]
+fn a_client_that_goes_on_sending_after_its_last_request_gets_the_whole_response() {
+    const LENGTH: usize = 8 << 20;
+    let origin = Origin::answering(|_| {
+        let mut response = format!("HTTP/1.1 200 OK\r\nContent-Length: {LENGTH}\r\n\r\n").into_bytes();
+        response.extend(pattern(LENGTH));
+        response
+    });
+    let proxy = Proxy::to(&origin);
+    let mut client = proxy.client();
+    client.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+    client.until("200 OK");
+    client.send("\r\n");
+    client.until("\r\n\r\n");
+    let (body, end) = client.rest();
+    assert_eq!((body.len(), end), (LENGTH, End::Closed));
+}
