@@ -202,3 +202,24 @@ fn a_client_that_goes_on_sending_after_its_last_request_gets_the_whole_response(
     let (body, end) = client.rest();
     assert_eq!((body.len(), end), (LENGTH, End::Closed));
 }
+
+#[test]
+fn a_reset_ends_a_tunnel_whose_other_side_hears_no_half_close() {
+    let agree = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n";
+    let done = Latch::default();
+    let theirs = done.clone();
+    let origin = Origin::scripted(move |c| {
+        c.expect_head()?;
+        c.send(agree)?;
+        c.expect_close()?;
+        theirs.wait()
+    });
+    let proxy = Proxy::to(&origin);
+    let mut client = proxy.client();
+    client.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n");
+    assert_eq!(client.head().word(1), "101");
+    client.reset();
+    assert_eq!(proxy.log_line(101).text("reason"), "client closed the connection");
+    done.open();
+    assert_eq!(origin.wait_end(0), "done");
+}
