@@ -223,3 +223,19 @@ fn a_reset_ends_a_tunnel_whose_other_side_hears_no_half_close() {
     done.open();
     assert_eq!(origin.wait_end(0), "done");
 }
+
+#[test]
+fn fields_that_look_like_ours_to_a_server_do_not_cross() {
+    let origin = Origin::ok("fine");
+    let proxy = Proxy::to(&origin);
+    let mut client = proxy.client();
+    client.send(
+        "GET / HTTP/1.1\r\nHost: a\r\nX_Forwarded_For: 6.6.6.6\r\nX-Forwarded_Proto: https\r\n\
+         x_accel_redirect: /etc\r\nX_Own: kept\r\n\r\n",
+    );
+    assert_eq!(client.response().status, 200);
+    let head = origin.only_request().head;
+    let names: Vec<&str> = head.fields.iter().map(|(name, _)| name.as_str()).collect();
+    assert!(names.contains(&"X_Own"), "{names:?}");
+    assert!(!names.iter().any(|name| name.contains('_') && *name != "X_Own"), "{names:?}");
+}
