@@ -68,7 +68,7 @@ impl Pools {
 
     /// Closes every idle connection.
     pub fn clear(&self) {
-        self.by_address.borrow_mut().clear();
+        self.by_address.borrow().values().for_each(|pool| pool.clear());
     }
 
     /// Whether any connection is kept.

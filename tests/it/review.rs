@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::harness::client::End;
+use crate::harness::client::{End, request};
 use crate::harness::origin::{Connection, ok};
 use crate::harness::{Latch, Origin, Proxy, eventually, holds, pattern};
 
@@ -238,4 +238,29 @@ fn fields_that_look_like_ours_to_a_server_do_not_cross() {
     let names: Vec<&str> = head.fields.iter().map(|(name, _)| name.as_str()).collect();
     assert!(names.contains(&"X_Own"), "{names:?}");
     assert!(!names.iter().any(|name| name.contains('_') && *name != "X_Own"), "{names:?}");
+}
+
+#[test]
+fn a_drain_closes_idle_connections_to_upstreams() {
+    let go = Latch::default();
+    let theirs = go.clone();
+    let origin = Origin::scripted(move |c| {
+        while let Some(request) = c.next_request()? {
+            if request.target() == "/wait" {
+                theirs.wait()?;
+            }
+            c.send(ok("fine"))?;
+        }
+        Ok(())
+    });
+    let mut proxy = Proxy::with(&origin).workers(1).start();
+    let mut busy = proxy.client();
+    busy.send(request("/wait"));
+    origin.wait_requests(1);
+    assert_eq!(proxy.client().get("/").status, 200);
+    proxy.signal(Signal::TERM);
+    assert_eq!(origin.wait_end(1), "done");
+    go.open();
+    assert_eq!(busy.response().status, 200);
+    assert_eq!(proxy.wait_end(), 0);
 }
