@@ -196,7 +196,7 @@ impl Fields {
         self.entries.is_empty()
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = Field<'_>> {
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = Field<'_>> {
         self.entries.iter().map(|entry| Field {
             known: entry.known,
             name: self.bytes(entry.name),

@@ -115,11 +115,14 @@ impl Peer {
 
     /// The client's address as a trusted proxy told it, or the peer's own.
     pub fn client<'a>(&'a self, settings: &Settings, head: &'a RequestHead) -> &'a [u8] {
-        let received = if self.is_trusted { head.fields.value(Known::XForwardedFor) } else { None };
-        let Some(received) = received else { return &self.address_text };
-        // From the right: the first that no trusted proxy of ours has.
         let mut client = &self.address_text[..];
-        for element in received.rsplit(|&byte| byte == b',').map(<[u8]>::trim_ascii) {
+        if !self.is_trusted {
+            return client;
+        }
+        // From the right, and from the last field: the first that no trusted proxy of ours has.
+        let received = head.fields.iter().rev().filter(|field| field.known == Known::XForwardedFor);
+        let elements = received.flat_map(|field| field.value.rsplit(|&byte| byte == b','));
+        for element in elements.map(<[u8]>::trim_ascii) {
             let Some(address) = std::str::from_utf8(element).ok().and_then(|text| text.parse().ok()) else {
                 break;
             };

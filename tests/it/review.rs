@@ -264,3 +264,16 @@ fn a_drain_closes_idle_connections_to_upstreams() {
     assert_eq!(busy.response().status, 200);
     assert_eq!(proxy.wait_end(), 0);
 }
+
+#[test]
+fn the_client_in_the_log_is_what_the_last_proxy_said() {
+    let origin = Origin::ok("fine");
+    let proxy = Proxy::with(&origin)
+        .server("trusted_proxies = [\"127.0.0.1\"]")
+        .middleware("forward_headers = true")
+        .start();
+    let mut client = proxy.client();
+    client.send("GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 6.6.6.6\r\nX-Forwarded-For: 1.2.3.4\r\n\r\n");
+    assert_eq!(client.response().status, 200);
+    assert_eq!(proxy.log_line(200).text("client"), "1.2.3.4");
+}
