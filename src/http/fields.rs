@@ -38,6 +38,8 @@ pub enum Known {
     XForwardedHost,
     XForwardedPort,
     XForwardedProto,
+    /// One of the `X` fields here, but with `_` for a `-`.
+    XLookalike,
     XRealIp,
     XRequestId,
     XRequestStart,
@@ -91,13 +93,16 @@ impl Known {
             (b'u', 7) => (Known::Upgrade, "upgrade"),
             (b'u', 10) => (Known::UserAgent, "user-agent"),
             (b'v', 3) => (Known::Via, "via"),
-            (b'x', 2..) if name[1] == b'-' => return Known::of_x(name),
+            (b'x', 2..) if matches!(name[1], b'-' | b'_') => return Known::of_x(name),
             _ => return Known::Other,
         };
         if is_name(name, text) { known } else { Known::Other }
     }
 
     fn of_x(name: &[u8]) -> Known {
+        if name.contains(&b'_') {
+            return Known::of_x_with_underscores(name);
+        }
         const NAMES: [(&str, Known); 9] = [
             ("x-forwarded-for", Known::XForwardedFor),
             ("x-forwarded-host", Known::XForwardedHost),
@@ -114,6 +119,14 @@ impl Known {
         }
         let found = NAMES.iter().find(|(text, _)| text.len() == name.len() && is_name(name, text));
         found.map_or(Known::Other, |(_, known)| *known)
+    }
+
+    /// Servers that turn names into variables (CGI, WSGI, Rack) take `_` for `-`, so what looks
+    /// to them like a field that a proxy answers for goes no further.
+    #[cold]
+    fn of_x_with_underscores(name: &[u8]) -> Known {
+        let dashed: Vec<u8> = name.iter().map(|&b| if b == b'_' { b'-' } else { b }).collect();
+        if Known::of_x(&dashed) == Known::Other { Known::Other } else { Known::XLookalike }
     }
 }
 
@@ -265,7 +278,7 @@ mod tests {
 
     #[test]
     fn known_fields_are_found_whatever_their_case() {
-        let table: [(&str, Known); 12] = [
+        let table: [(&str, Known); 16] = [
             ("Host", Known::Host),
             ("hOST", Known::Host),
             ("hosts", Known::Other),
@@ -276,6 +289,10 @@ mod tests {
             ("X-Accel-Redirect", Known::XAccel),
             ("x-accel-buffering", Known::XAccel),
             ("X-Accel-", Known::Other),
+            ("X_Forwarded_For", Known::XLookalike),
+            ("x-real_ip", Known::XLookalike),
+            ("X_Accel-Redirect", Known::XLookalike),
+            ("X_Other", Known::Other),
             ("X-Sendfile-Type", Known::XSendfile),
             ("Content-Lengthy", Known::Other),
         ];

@@ -24,6 +24,7 @@ pub const OWNED: KnownSet = KnownSet::of(&[
     Known::XForwardedHost,
     Known::XForwardedPort,
     Known::XForwardedProto,
+    Known::XLookalike,
     Known::XRealIp,
     Known::XRequestId,
     Known::XRequestStart,

@@ -220,7 +220,7 @@ pub struct WriteError {
     pub error: io::Error,
 }
 
-impl Writer<'_> {
+impl<'a> Writer<'a> {
     /// Writes all data of `buffer`; the wheel ends the stream if nothing can be sent for
     /// `timeout`. What was written is consumed from the buffer.
     pub async fn write_all(
@@ -262,7 +262,7 @@ impl Writer<'_> {
         }
     }
 
-    pub fn timer(&self) -> &Timer {
+    pub fn timer(&self) -> &'a Timer {
         self.timer
     }
 

@@ -18,6 +18,7 @@ pub enum Broken {
     BeforeResponse,
     InHead,
     InBody,
+    InTunnel,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,6 +85,7 @@ impl Error {
             }
             Error::UpstreamBroken(Broken::InHead) => "upstream closed the connection within a response head",
             Error::UpstreamBroken(Broken::InBody) => "upstream closed the connection within a response body",
+            Error::UpstreamBroken(Broken::InTunnel) => "upstream closed the connection within a tunnel",
             Error::UpstreamTimeout => "upstream timeout",
             Error::TooManyConnections => "too many connections",
             Error::TooManyConnectionsOfAddress => "too many connections of one address",

@@ -5,7 +5,6 @@
 //! buffer, the first flight, and kept until the response begins: what is whole in memory can be
 //! sent again.
 
-use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::rc::Rc;
@@ -21,7 +20,8 @@ use super::error::{Broken, Error};
 use super::exchange::Next;
 use super::trace::Trace;
 use super::tunnel;
-use crate::http::fields::list;
+use super::upload::Upload;
+use crate::http::fields::{Known, list};
 use crate::http::forwarding::Peer;
 use crate::http::framing::BodyLength;
 use crate::http::h1::chunked::{self, SizeLine};
@@ -33,7 +33,7 @@ use crate::net::deadline::Expired;
 use crate::net::stream::Peeked;
 use crate::net::{Buffer, Reader, Writer};
 use crate::plan::{Limits, PathChange, UpstreamId};
-use crate::upstream::pool::{Lease, Pool};
+use crate::upstream::pool::{Cleanliness, Lease, Pool};
 use crate::upstream::upstreams::Upstream;
 
 /// What an upstream's response head may be at most.
@@ -100,15 +100,17 @@ pub async fn run(
     let mut source = Source::H1(body);
     let mut downstream = Downstream::h1(writer, &core.buffers, out, request, limits.body_timeout);
     let mut flight = Flight::load(&forward, path, peer, trace, &mut source)?;
-    let is_sent = Cell::new(flight.is_whole);
+    let upload = Upload::default();
+    upload.is_sent.set(flight.is_whole);
 
     let outcome = forward
-        .attempts(&endpoint, &mut flight, &mut source, &mut downstream, response, trace, &is_sent)
+        .attempts(&endpoint, &mut flight, &mut source, &mut downstream, response, trace, &upload)
         .await;
+    let is_sent = upload.is_sent.get();
 
     core.buffers.put(flight.buffer.take().expect("a flight has its buffer between attempts"));
     trace.is_response_started = downstream.is_started();
-    trace.is_request_done = source.is_finished() && is_sent.get() | flight.is_whole;
+    trace.is_request_done = source.is_finished() && is_sent | flight.is_whole;
     trace.bytes_out = downstream.sent();
     let persists = downstream.persists();
     let Source::H1(source) = source;
@@ -129,14 +131,15 @@ pub async fn run(
             Ok(Next::Close)
         }
         Answered::Whole { is_reusable } => {
-            if is_reusable && is_sent.get() {
-                lease.mark_clean();
+            if is_reusable && is_sent {
+                lease.mark_clean(cleanliness(response));
             }
-            Ok(match (is_sent.get(), persists) {
+            Ok(match (is_sent, persists) {
                 (true, true) => Next::KeepAlive,
-                (true, false) => Next::Close,
-                // The answer came first; the client may still be sending.
-                (false, _) => Next::Linger,
+                (true, false) if input.is_none() && stream.peek() != Peeked::Data => Next::Close,
+                // The answer came first, or more has come than was asked for; the client may
+                // still be sending.
+                _ => Next::Linger,
             })
         }
     }
@@ -238,7 +241,7 @@ impl Forward<'_> {
         downstream: &mut Downstream<'_>,
         response: &mut ResponseHead,
         trace: &mut Trace,
-        is_sent: &Cell<bool>,
+        upload: &Upload,
     ) -> Result<(Lease, Answered), Error> {
         let mut may_reuse = true;
         loop {
@@ -248,10 +251,10 @@ impl Forward<'_> {
             let unsent = flight.send(&mut writer, self.upstream.settings.write_timeout).await.err();
             let outcome = match unsent {
                 // It may still have said why it takes nothing.
-                Some(_) => self.answer(reader, downstream, response, trace).await,
+                Some(_) => self.answer(reader, downstream, response, trace, upload).await,
                 None => {
-                    let client = self.client_side(source, writer, is_sent);
-                    let answer = self.answer(reader, downstream, response, trace);
+                    let client = self.client_side(source, writer, upload);
+                    let answer = self.answer(reader, downstream, response, trace, upload);
                     first(answer, client).await
                 }
             };
@@ -277,15 +280,17 @@ impl Forward<'_> {
     }
 
     /// A connection to the endpoint: an idle one, or a new one to the first of its addresses
-    /// that accepts. A request that could not be repeated gets no connection that is known to
-    /// be dead.
+    /// that accepts. Bytes that wait on an idle connection were meant for another request: they
+    /// would be taken for the response to this one. And a request that cannot be repeated gets
+    /// no connection that is known to be dead.
     async fn lease(&self, endpoint: &[Rc<Pool>], may_reuse: bool, is_whole: bool) -> Result<Lease, Error> {
         let settings = &self.upstream.settings;
         let is_repeatable = is_whole && self.request.method.is_idempotent();
         if may_reuse {
             for pool in endpoint {
                 while let Some(mut lease) = pool.take_idle(settings) {
-                    if is_repeatable || lease.stream().peek() == Peeked::Nothing {
+                    let is_certain = is_repeatable && !lease.is_doubtful;
+                    if is_certain || lease.stream().peek() == Peeked::Nothing {
                         return Ok(lease);
                     }
                 }
@@ -304,14 +309,21 @@ impl Forward<'_> {
 
     /// Sends the rest of the body, then watches the client. Resolves only if the client, or a
     /// stalled upstream, ends the exchange.
-    async fn client_side(&self, source: &mut Source<'_>, writer: Writer<'_>, is_sent: &Cell<bool>) -> Error {
-        if !is_sent.get() {
+    async fn client_side(&self, source: &mut Source<'_>, writer: Writer<'_>, upload: &Upload) -> Error {
+        if !upload.is_sent.get() {
+            if self.request.expects_continue {
+                upload.may_begin(source).await;
+            }
             let mut head = Vec::new();
             let timeout = self.upstream.settings.write_timeout;
+            let upstream = writer.timer();
+            upload.begin(upstream);
             let mut sink = H1Sink::new(writer, &self.core.buffers, &mut head, timeout);
             sink.is_chunked = self.request.body == BodyLength::Chunked;
-            match relay(source, &mut Sink::H1(sink)).await {
-                Ok(()) => is_sent.set(true),
+            let relayed = relay(source, &mut Sink::H1(sink)).await;
+            upload.end(upstream, self.upstream.settings.read_timeout);
+            match relayed {
+                Ok(()) => upload.is_sent.set(true),
                 Err(RelayFault::Source(fault)) => return client_error(fault),
                 Err(RelayFault::Sink(SinkFault::Stalled)) => return Error::UpstreamTimeout,
                 // What it answers, if it does, says more than that it takes nothing.
@@ -330,10 +342,11 @@ impl Forward<'_> {
         downstream: &mut Downstream<'_>,
         response: &mut ResponseHead,
         trace: &mut Trace,
+        upload: &Upload,
     ) -> Result<Answered, Failed> {
         let mut input = self.core.buffers.take(Size::Small);
         for informational in 0.. {
-            input = self.read_head(&mut reader, input, response, informational > 0).await?;
+            input = self.read_head(&mut reader, input, response, informational > 0, upload).await?;
             if !response.status.is_informational() {
                 break;
             }
@@ -344,6 +357,7 @@ impl Forward<'_> {
                 return Err(Error::UpstreamProtocol("too many informational responses").into());
             }
             downstream.inform(response, &self.date).await.map_err(downstream_error)?;
+            upload.has_leave.set(true);
         }
         trace.response_head_is_here();
         let may_persist = self.request.keep_alive && !self.core.is_draining();
@@ -367,6 +381,7 @@ impl Forward<'_> {
         mut input: Buffer,
         response: &mut ResponseHead,
         has_answered: bool,
+        upload: &Upload,
     ) -> Result<Buffer, Failed> {
         loop {
             if !input.is_empty() {
@@ -380,7 +395,7 @@ impl Forward<'_> {
                 }
             }
             input.make_room(RESPONSE_BOUNDS.head + 1);
-            let (read, buffer) = reader.read_within(input, self.upstream.settings.read_timeout).await;
+            let (read, buffer) = upload.read(reader, input, self.upstream.settings.read_timeout).await;
             input = buffer;
             if matches!(read, Ok(count) if count > 0) {
                 continue;
@@ -417,6 +432,13 @@ impl Forward<'_> {
         }
         Ok(Answered::Switched(Some(input)))
     }
+}
+
+fn cleanliness(response: &ResponseHead) -> Cleanliness {
+    // A length of 0 that was said is as certain as any other.
+    let is_said = response.body != BodyLength::Empty
+        || response.fields.value(Known::ContentLength).is_some_and(|length| length == b"0");
+    if is_said { Cleanliness::Certain } else { Cleanliness::Presumed }
 }
 
 /// Resolves when the client is gone: at once for a reset while nothing else was sent, within a

@@ -1,8 +1,9 @@
 //! The life of a request, from its first byte to its last.
 //!
 //! `connection` turns bytes into requests, `exchange` is what is done with one, step by step,
-//! `forward` is the way to an upstream and back, `body` moves what follows a head, `tunnel` what
-//! follows an upgrade, `respond` is what we say ourselves. `core` is what one core owns.
+//! `forward` is the way to an upstream and back, `upload` tells whose silence counts on it,
+//! `body` moves what follows a head, `tunnel` what follows an upgrade, `respond` is what we say
+//! ourselves. `core` is what one core owns.
 
 pub mod body;
 pub mod connection;
@@ -14,5 +15,6 @@ pub mod forward;
 pub mod respond;
 pub mod trace;
 pub mod tunnel;
+mod upload;
 
 pub use self::core::Core;

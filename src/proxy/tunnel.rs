@@ -7,7 +7,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use super::core::Core;
-use super::error::Error;
+use super::error::{Broken, Error};
 use crate::net::buffer::Size;
 use crate::net::deadline::{Expired, Side};
 use crate::net::{Buffer, Reader, Stream, Timer, Writer};
@@ -25,6 +25,8 @@ pub struct Ended {
     pub error: Option<Error>,
 }
 
+const UPSTREAM_GONE: Error = Error::UpstreamBroken(Broken::InTunnel);
+
 /// Runs a tunnel to its end. `timeout` is silence in both directions.
 pub async fn run(
     core: &Core,
@@ -36,16 +38,19 @@ pub async fn run(
     let (client_reader, client_writer) = client.split();
     let (upstream_reader, upstream_writer) = upstream.split();
     let mut ended = Ended { up: 0, down: 0, error: None };
-    let up = one_way(core, client_reader, upstream_writer, begun.by_client, timeout, &mut ended.up);
-    let down = one_way(core, upstream_reader, client_writer, begun.by_upstream, timeout, &mut ended.down);
+    let (from, to) = ((client_reader, Error::ClientGone), (upstream_writer, UPSTREAM_GONE));
+    let up = one_way(core, from, to, begun.by_client, timeout, &mut ended.up);
+    let (from, to) = ((upstream_reader, UPSTREAM_GONE), (client_writer, Error::ClientGone));
+    let down = one_way(core, from, to, begun.by_upstream, timeout, &mut ended.down);
     ended.error = both(up, down).await.err();
     ended
 }
 
+/// Each end comes with what it means that it is gone.
 async fn one_way(
     core: &Core,
-    mut reader: Reader<'_>,
-    mut writer: Writer<'_>,
+    (mut reader, reader_gone): (Reader<'_>, Error),
+    (mut writer, writer_gone): (Writer<'_>, Error),
     begun: Option<Buffer>,
     timeout: Duration,
     count: &mut u64,
@@ -67,11 +72,13 @@ async fn one_way(
                 let (read, buffer) = reader.read(core.buffers.take(size)).await;
                 if !matches!(read, Ok(count) if count > 0) {
                     core.buffers.put(buffer);
-                    return match reader.timer().expired() {
-                        Some(Expired::Timeout(Side::Read)) => Err(Error::TunnelTimeout),
-                        // Only this direction has ended; a socket that is gone has nothing to end.
-                        _ => writer.shutdown().await.or(Ok(())),
-                    };
+                    if reader.timer().expired() == Some(Expired::Timeout(Side::Read)) {
+                        return Err(Error::TunnelTimeout);
+                    }
+                    // A socket that is gone has nothing to end.
+                    let _gone = writer.shutdown().await;
+                    // After a FIN only this direction has ended; a reset has ended both.
+                    return read.map(drop).map_err(|_| reader_gone);
                 }
                 buffer
             }
@@ -83,7 +90,7 @@ async fn one_way(
         let (sent, buffer) = writer.write_all(buffer, timeout).await;
         core.buffers.put(buffer);
         if sent.is_err() {
-            return Err(Error::ClientGone);
+            return Err(writer_gone);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Idle connections of one core, by address: last in, first out, bounded, expiring.
 //!
-//! A connection is not probed before it is used again; what that means for a request that
-//! fails on it is decided in `proxy`, not here. Hot path: no allocation.
+//! Whether one that was idle is still good, and what becomes of a request that fails on it, is
+//! decided in `proxy`, not here. Hot path: no allocation.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -13,9 +13,25 @@ use std::time::{Duration, Instant};
 use super::{Address, Settings};
 use crate::net::{self, Stream, Wheel};
 
+/// A connection that was idle for less than this is used again without a look: that spares a
+/// system call for each request under load.
+const REST_UNSEEN: Duration = Duration::from_millis(1);
+
 struct Idle {
     stream: Stream,
+    since: Instant,
     until: Instant,
+    cleanliness: Cleanliness,
+}
+
+/// How sure it is that nothing more comes for the exchange that is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cleanliness {
+    /// The response said its length and kept to it.
+    Certain,
+    /// The response has no body by its status or method; an upstream that errs sends one, and
+    /// the next exchange would take it for its response.
+    Presumed,
 }
 
 /// The idle connections to one address.
@@ -40,7 +56,9 @@ pub struct Lease {
     keepalive: usize,
     keepalive_idle: Duration,
     pub is_reused: bool,
-    is_clean: Cell<bool>,
+    /// Has to be looked at before use: bytes may be waiting that are not ours.
+    pub is_doubtful: bool,
+    is_clean: Cell<Option<Cleanliness>>,
 }
 
 impl Pools {
@@ -68,7 +86,7 @@ impl Pools {
 
     /// Closes every idle connection.
     pub fn clear(&self) {
-        self.by_address.borrow_mut().clear();
+        self.by_address.borrow().values().for_each(|pool| pool.clear());
     }
 
     /// Whether any connection is kept.
@@ -81,7 +99,9 @@ impl Pool {
     /// The connection that was used last, if one is idle.
     pub fn take_idle(self: &Rc<Pool>, settings: &Settings) -> Option<Lease> {
         let idle = self.idle.borrow_mut().pop_back()?;
-        Some(self.lease(idle.stream, settings, true))
+        let mut lease = self.lease(idle.stream, settings, true);
+        lease.is_doubtful = idle.cleanliness != Cleanliness::Certain || idle.since.elapsed() > REST_UNSEEN;
+        Some(lease)
     }
 
     /// A new connection.
@@ -110,14 +130,15 @@ impl Pool {
             keepalive: settings.keepalive,
             keepalive_idle: settings.keepalive_idle,
             is_reused,
-            is_clean: Cell::new(false),
+            is_doubtful: false,
+            is_clean: Cell::new(None),
         }
     }
 
-    fn put(&self, stream: Stream, until: Instant, most: usize) {
-        let mut idle = self.idle.borrow_mut();
-        if idle.len() < most {
-            idle.push_back(Idle { stream, until });
+    fn put(&self, idle: Idle, most: usize) {
+        let mut list = self.idle.borrow_mut();
+        if list.len() < most {
+            list.push_back(idle);
         }
     }
 }
@@ -132,16 +153,18 @@ impl Lease {
     }
 
     /// The exchange is over on both sides and nothing is left over: others may use it.
-    pub fn mark_clean(&self) {
-        self.is_clean.set(true);
+    pub fn mark_clean(&self, cleanliness: Cleanliness) {
+        self.is_clean.set(Some(cleanliness));
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        let Some(stream) = self.stream.take() else { return };
-        if self.is_clean.get() && stream.timer().expired().is_none() {
-            self.pool.put(stream, Instant::now() + self.keepalive_idle, self.keepalive);
+        let (Some(stream), Some(cleanliness)) = (self.stream.take(), self.is_clean.get()) else { return };
+        if stream.timer().expired().is_none() {
+            let since = Instant::now();
+            let idle = Idle { stream, since, until: since + self.keepalive_idle, cleanliness };
+            self.pool.put(idle, self.keepalive);
         }
     }
 }

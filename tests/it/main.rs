@@ -12,6 +12,7 @@ mod readme;
 mod rehearsal;
 mod requests;
 mod responses;
+mod review;
 mod servers;
 mod source;
 mod tunnels;

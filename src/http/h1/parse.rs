@@ -87,7 +87,7 @@ pub fn request(input: &[u8], bounds: Bounds, head: &mut RequestHead) -> Result<P
     let slots = &mut slots[..bounds.fields.clamp(1, FIELDS_MAX)];
     let len = match parsed.parse_with_uninit_headers(text, slots) {
         Ok(httparse::Status::Complete(len)) => len,
-        Ok(httparse::Status::Partial) => return incomplete(text, bounds),
+        Ok(httparse::Status::Partial) => return incomplete(text, skipped, bounds),
         Err(error) => return Err(request_syntax(error, text)),
     };
     let bytes = &text[..len];
@@ -153,7 +153,8 @@ pub fn response(
     let slots = &mut slots[..bounds.fields.clamp(1, FIELDS_MAX)];
     let len = match config.parse_response_with_uninit_headers(&mut parsed, input, slots) {
         Ok(httparse::Status::Complete(len)) => len,
-        Ok(httparse::Status::Partial) => return incomplete(input, bounds),
+        Ok(httparse::Status::Partial) if input.len() > bounds.head => return Err(Refusal::HeadTooLarge),
+        Ok(httparse::Status::Partial) => return Ok(Parsed::Incomplete),
         Err(error) => return Err(response_syntax(error)),
     };
     let bytes = &input[..len];
@@ -262,13 +263,14 @@ fn empty_lines(input: &[u8]) -> usize {
     2 * input.chunks_exact(2).take_while(|pair| *pair == b"\r\n").count()
 }
 
-/// What to say when the head is not whole: wait for more, unless it is already too large.
-fn incomplete(text: &[u8], bounds: Bounds) -> Result<Parsed, Refusal> {
+/// What to say when the head of a request, after so many bytes of empty lines, is not whole:
+/// wait for more, unless it is already too large.
+fn incomplete(text: &[u8], skipped: usize, bounds: Bounds) -> Result<Parsed, Refusal> {
     let line = memchr::memchr(b'\n', text);
     match line {
         None if text.len() > bounds.uri + 32 => Err(Refusal::UriTooLong),
         Some(end) if end > bounds.uri + 64 => Err(Refusal::UriTooLong),
-        _ if text.len() > bounds.head => Err(Refusal::HeadTooLarge),
+        _ if skipped + text.len() > bounds.head => Err(Refusal::HeadTooLarge),
         _ => Ok(Parsed::Incomplete),
     }
 }

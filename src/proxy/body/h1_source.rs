@@ -20,7 +20,8 @@ pub struct Bounds {
     pub timeout: Duration,
     /// The whole body in bytes.
     pub bytes: Option<u64>,
-    /// Bytes a second on average, looked at once `timeout` has passed.
+    /// Bytes a second on average of the time that we waited for them, looked at once that is
+    /// longer than `timeout`.
     pub min_rate: Option<u64>,
 }
 
@@ -45,7 +46,8 @@ pub struct H1Source<'a> {
     spare: Option<Buffer>,
     size: Size,
     received: u64,
-    started: Option<Instant>,
+    /// Spent waiting for the peer, if there is a least rate.
+    waited: Duration,
 }
 
 impl<'a> H1Source<'a> {
@@ -73,7 +75,7 @@ impl<'a> H1Source<'a> {
             spare: None,
             size: Size::Small,
             received: 0,
-            started: None,
+            waited: Duration::ZERO,
         }
     }
 
@@ -145,8 +147,9 @@ impl<'a> H1Source<'a> {
 
     async fn read(&mut self) -> Result<(), SourceFault> {
         let buffer = self.spare.take().unwrap_or_else(|| self.buffers.take(self.size));
-        self.started.get_or_insert_with(Instant::now);
+        let began = self.bounds.min_rate.map(|_| Instant::now());
         let (result, buffer) = self.reader.read_within(buffer, self.bounds.timeout).await;
+        self.waited += began.map_or(Duration::ZERO, |began| began.elapsed());
         if buffer.spare() == 0 {
             // The kernel had at least as much as this: the next read takes more at once.
             self.size = self.size.next();
@@ -176,10 +179,9 @@ impl<'a> H1Source<'a> {
     }
 
     fn check_rate(&self) -> Result<(), SourceFault> {
-        let (Some(rate), Some(started)) = (self.bounds.min_rate, self.started) else { return Ok(()) };
-        let elapsed = started.elapsed();
-        let expected = (elapsed.as_secs_f64() * rate as f64) as u64;
-        let is_slow = elapsed > self.bounds.timeout && self.received < expected;
+        let Some(rate) = self.bounds.min_rate else { return Ok(()) };
+        let expected = (self.waited.as_secs_f64() * rate as f64) as u64;
+        let is_slow = self.waited > self.bounds.timeout && self.received < expected;
         if is_slow { Err(SourceFault::TooSlow) } else { Ok(()) }
     }
 
