@@ -1,31 +1,25 @@
 //! The way of a request to an upstream and of its response back. Retry is decided here and
 //! nowhere else.
-//!
-//! The head of the request, and whatever of its body is here already, is written once into one
-//! buffer, the first flight, and kept until the response begins: what is whole in memory can be
-//! sent again.
 
 use std::future::{Future, poll_fn};
 use std::io;
 use std::rc::Rc;
 use std::task::Poll;
-use std::time::Duration;
 
 use super::body::h1_source::{Bounds, H1Source};
-use super::body::{Frame, H1Sink, RelayFault, Sink, SinkFault, Source, SourceFault, relay};
+use super::body::{H1Sink, RelayFault, Sink, SinkFault, Source, SourceFault, relay};
 use super::connection::Work;
 use super::core::{Active, Core};
 use super::downstream::Downstream;
 use super::error::{Broken, Error};
 use super::exchange::Next;
+use super::flight::Flight;
 use super::trace::Trace;
 use super::tunnel;
-use super::upload::Upload;
+use super::upload::{Upload, gone};
 use crate::http::fields::{Known, list};
-use crate::http::forwarding::Peer;
 use crate::http::framing::BodyLength;
-use crate::http::h1::chunked::{self, SizeLine};
-use crate::http::h1::{self, FIELDS_MAX, Parsed, encode, parse};
+use crate::http::h1::{self, FIELDS_MAX, Parsed, parse};
 use crate::http::head::{RequestHead, ResponseHead};
 use crate::http::status::Status;
 use crate::net::buffer::Size;
@@ -40,11 +34,6 @@ use crate::upstream::upstreams::Upstream;
 const RESPONSE_BOUNDS: h1::Bounds = h1::Bounds { head: 64 * 1024, fields: FIELDS_MAX, uri: 0 };
 /// Informational responses to one request.
 const INFORMATIONAL_MAX: usize = 32;
-/// An answer that takes longer than this is watched for a client that goes away.
-const WATCH_AFTER: Duration = Duration::from_millis(100);
-/// How often a client that has nothing more to say is looked at.
-const WATCH_AGAIN: Duration = Duration::from_secs(1);
-
 /// One exchange's share of what forwarding needs.
 struct Forward<'a> {
     core: &'a Core,
@@ -99,7 +88,8 @@ pub async fn run(
     let body = H1Source::new(reader, &core.buffers, input.take(), request.body, bounds);
     let mut source = Source::H1(body);
     let mut downstream = Downstream::h1(writer, &core.buffers, out, request, limits.body_timeout);
-    let mut flight = Flight::load(&forward, path, peer, trace, &mut source)?;
+    let mut flight =
+        Flight::load(&core.buffers, request, path, peer, &trace.stamp, &mut source).map_err(client_error)?;
     let upload = Upload::default();
     upload.is_sent.set(flight.is_whole);
 
@@ -108,9 +98,9 @@ pub async fn run(
         .await;
     let is_sent = upload.is_sent.get();
 
-    core.buffers.put(flight.buffer.take().expect("a flight has its buffer between attempts"));
     trace.is_response_started = downstream.is_started();
     trace.is_request_done = source.is_finished() && is_sent | flight.is_whole;
+    flight.land(&core.buffers);
     trace.bytes_out = downstream.sent();
     let persists = downstream.persists();
     let Source::H1(source) = source;
@@ -141,91 +131,6 @@ pub async fn run(
                 // still be sending.
                 _ => Next::Linger,
             })
-        }
-    }
-}
-
-/// The head of a request and the part of its body that was already here, as they go out.
-struct Flight {
-    buffer: Option<Buffer>,
-    len: usize,
-    /// The whole request is in it.
-    is_whole: bool,
-}
-
-impl Flight {
-    fn load(
-        forward: &Forward<'_>,
-        path: PathChange,
-        peer: &Peer,
-        trace: &Trace,
-        source: &mut Source<'_>,
-    ) -> Result<Flight, Error> {
-        let request = forward.request;
-        let mut buffer = forward.core.buffers.take(Size::Small);
-        let path = changed(request.text(request.target.path), path);
-        encode::request(buffer.as_vec(), request, path, peer, &trace.stamp);
-        let is_whole = fill(&mut buffer, source, request.body == BodyLength::Chunked)?;
-        Ok(Flight { len: buffer.len(), buffer: Some(buffer), is_whole })
-    }
-
-    /// Sends it; tells how much had left if that fails.
-    async fn send(&mut self, writer: &mut Writer<'_>, timeout: Duration) -> Result<(), usize> {
-        let buffer = self.buffer.take().expect("a flight has its buffer between attempts");
-        let (sent, buffer) = writer.write_all(buffer, timeout).await;
-        self.buffer = Some(buffer);
-        sent.map_err(|failed| failed.written)
-    }
-
-    /// Makes it ready to be sent again.
-    fn rewind(&mut self) {
-        if let Some(buffer) = &mut self.buffer {
-            buffer.unconsume(self.len - buffer.len());
-        }
-    }
-}
-
-fn changed(path: &[u8], change: PathChange) -> &[u8] {
-    match change {
-        PathChange::Keep => path,
-        PathChange::Strip(len) => match &path[len.min(path.len())..] {
-            [] => b"/",
-            rest => rest,
-        },
-    }
-}
-
-/// Appends what of the body can be had without waiting; returns whether that is all of it.
-fn fill(buffer: &mut Buffer, source: &mut Source<'_>, is_chunked: bool) -> Result<bool, Error> {
-    loop {
-        match source.ready().map_err(client_error)? {
-            None => return Ok(false),
-            Some(Frame::Data(data)) => {
-                let size = SizeLine::new(data.len());
-                let framed = data.len() + size.as_bytes().len() + 2;
-                if framed + chunked::LAST.len() > buffer.spare() {
-                    source.unread(data);
-                    return Ok(false);
-                }
-                if is_chunked {
-                    buffer.extend(size.as_bytes());
-                    buffer.extend(data.data());
-                    buffer.extend(b"\r\n");
-                } else {
-                    buffer.extend(data.data());
-                }
-                source.recycle(data);
-            }
-            Some(Frame::Trailers(fields)) => {
-                encode::trailers(buffer.as_vec(), &fields);
-                return Ok(true);
-            }
-            Some(Frame::End) => {
-                if is_chunked {
-                    buffer.extend(chunked::LAST);
-                }
-                return Ok(true);
-            }
         }
     }
 }
@@ -439,28 +344,6 @@ fn cleanliness(response: &ResponseHead) -> Cleanliness {
     let is_said = response.body != BodyLength::Empty
         || response.fields.value(Known::ContentLength).is_some_and(|length| length == b"0");
     if is_said { Cleanliness::Certain } else { Cleanliness::Presumed }
-}
-
-/// Resolves when the client is gone: at once for a reset while nothing else was sent, within a
-/// second otherwise. A mere FIN says that it sends no more, unless `abort_on_close`.
-async fn gone(client: &Reader<'_>, abort_on_close: bool) {
-    client.timer().pause(WATCH_AFTER).await;
-    loop {
-        if client.readable().await.is_err() {
-            return;
-        }
-        match client.peek() {
-            Peeked::Error => return,
-            Peeked::End if abort_on_close => return,
-            Peeked::Nothing => continue,
-            Peeked::Data | Peeked::End => {}
-        }
-        // It stays readable, so only a look now and then can tell of a reset.
-        while !client.has_error() {
-            client.timer().pause(WATCH_AGAIN).await;
-        }
-        return;
-    }
 }
 
 /// The answer, unless the client's side ends the exchange before it.

@@ -11,6 +11,7 @@ pub mod core;
 pub mod downstream;
 pub mod error;
 pub mod exchange;
+pub mod flight;
 pub mod forward;
 pub mod respond;
 pub mod trace;

@@ -1,6 +1,6 @@
 //! The body of a request on its way, as far as it decides whose silence counts: while an
 //! upstream waits for a slow client, neither is the upstream slow, nor is a client that waits
-//! for the upstream's leave.
+//! for the upstream's leave. And a client that goes away meanwhile ends the exchange.
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
@@ -10,7 +10,13 @@ use std::time::Duration;
 
 use super::body::Source;
 use crate::net::deadline::{Side, Timer};
+use crate::net::stream::Peeked;
 use crate::net::{Buffer, Reader};
+
+/// An answer that takes longer than this is watched for a client that goes away.
+const WATCH_AFTER: Duration = Duration::from_millis(100);
+/// How often a client that has nothing more to say is looked at.
+const WATCH_AGAIN: Duration = Duration::from_secs(1);
 
 /// What the two sides of an exchange know of each other while the request's body is under way.
 #[derive(Default)]
@@ -69,5 +75,27 @@ impl Upload {
         self.is_reading.set(false);
         reader.timer().disarm(Side::Read);
         read
+    }
+}
+
+/// Resolves when the client is gone: at once for a reset while nothing else was sent, within a
+/// second otherwise. A mere FIN says that it sends no more, unless `abort_on_close`.
+pub async fn gone(client: &Reader<'_>, abort_on_close: bool) {
+    client.timer().pause(WATCH_AFTER).await;
+    loop {
+        if client.readable().await.is_err() {
+            return;
+        }
+        match client.peek() {
+            Peeked::Error => return,
+            Peeked::End if abort_on_close => return,
+            Peeked::Nothing => continue,
+            Peeked::Data | Peeked::End => {}
+        }
+        // It stays readable, so only a look now and then can tell of a reset.
+        while !client.has_error() {
+            client.timer().pause(WATCH_AGAIN).await;
+        }
+        return;
     }
 }
