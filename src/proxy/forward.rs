@@ -3,6 +3,7 @@
 
 use std::future::{Future, poll_fn};
 use std::io;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
 
@@ -114,7 +115,9 @@ pub async fn run(
     match answered {
         Answered::Switched(by_upstream) => {
             let begun = tunnel::Begun { by_client: input.take(), by_upstream };
-            let ended = tunnel::run(core, stream, lease.stream(), begun, limits.tunnel_timeout).await;
+            // Boxed, so that an exchange without a tunnel does not carry its room.
+            let tunnel = tunnel::run(core, stream, lease.stream(), begun, limits.tunnel_timeout);
+            let ended = Box::pin(tunnel).await;
             trace.bytes_in += ended.up;
             trace.bytes_out += ended.down;
             trace.reason = ended.error.map_or("", Error::reason);
@@ -158,8 +161,8 @@ impl Forward<'_> {
                 // It may still have said why it takes nothing.
                 Some(_) => self.answer(reader, downstream, response, trace, upload).await,
                 None => {
-                    let client = self.client_side(source, writer, upload);
-                    let answer = self.answer(reader, downstream, response, trace, upload);
+                    let client = pin!(self.client_side(source, writer, upload));
+                    let answer = pin!(self.answer(reader, downstream, response, trace, upload));
                     first(answer, client).await
                 }
             };
@@ -203,7 +206,8 @@ impl Forward<'_> {
         }
         let mut error = Error::NoEndpoint;
         for pool in endpoint {
-            match pool.connect(settings, &self.core.wheel).await {
+            // Boxed for the same reason: most exchanges use a connection that is there.
+            match Box::pin(pool.connect(settings, &self.core.wheel)).await {
                 Ok(lease) => return Ok(lease),
                 Err(failed) if failed.kind() == io::ErrorKind::TimedOut => error = Error::ConnectTimeout,
                 Err(_) => error = Error::ConnectFailed,
@@ -216,28 +220,43 @@ impl Forward<'_> {
     /// stalled upstream, ends the exchange.
     async fn client_side(&self, source: &mut Source<'_>, writer: Writer<'_>, upload: &Upload) -> Error {
         if !upload.is_sent.get() {
-            if self.request.expects_continue {
-                upload.may_begin(source).await;
-            }
-            let mut head = Vec::new();
-            let timeout = self.upstream.settings.write_timeout;
-            let upstream = writer.timer();
-            upload.begin(upstream);
-            let mut sink = H1Sink::new(writer, &self.core.buffers, &mut head, timeout);
-            sink.is_chunked = self.request.body == BodyLength::Chunked;
-            let relayed = relay(source, &mut Sink::H1(sink)).await;
-            upload.end(upstream, self.upstream.settings.read_timeout);
-            match relayed {
-                Ok(()) => upload.is_sent.set(true),
-                Err(RelayFault::Source(fault)) => return client_error(fault),
-                Err(RelayFault::Sink(SinkFault::Stalled)) => return Error::UpstreamTimeout,
-                // What it answers, if it does, says more than that it takes nothing.
-                Err(RelayFault::Sink(SinkFault::Gone)) => return std::future::pending().await,
+            // Boxed, so that a request whose body is here already does not carry its room.
+            if let Err(error) = Box::pin(self.send_rest(source, writer, upload)).await {
+                return error;
             }
         }
         let Source::H1(source) = source;
         gone(source.reader(), self.limits.abort_on_close).await;
         Error::ClientGone
+    }
+
+    async fn send_rest(
+        &self,
+        source: &mut Source<'_>,
+        writer: Writer<'_>,
+        upload: &Upload,
+    ) -> Result<(), Error> {
+        if self.request.expects_continue {
+            upload.may_begin(source).await;
+        }
+        let mut head = Vec::new();
+        let settings = &self.upstream.settings;
+        let upstream = writer.timer();
+        upload.begin(upstream);
+        let mut sink = H1Sink::new(writer, &self.core.buffers, &mut head, settings.write_timeout);
+        sink.is_chunked = self.request.body == BodyLength::Chunked;
+        let relayed = relay(source, &mut Sink::H1(sink)).await;
+        upload.end(upstream, settings.read_timeout);
+        match relayed {
+            Ok(()) => {
+                upload.is_sent.set(true);
+                Ok(())
+            }
+            Err(RelayFault::Source(fault)) => Err(client_error(fault)),
+            Err(RelayFault::Sink(SinkFault::Stalled)) => Err(Error::UpstreamTimeout),
+            // What it answers, if it does, says more than that it takes nothing.
+            Err(RelayFault::Sink(SinkFault::Gone)) => std::future::pending().await,
+        }
     }
 
     /// Receives the response and passes it on.
@@ -346,12 +365,12 @@ fn cleanliness(response: &ResponseHead) -> Cleanliness {
     if is_said { Cleanliness::Certain } else { Cleanliness::Presumed }
 }
 
-/// The answer, unless the client's side ends the exchange before it.
+/// The answer, unless the client's side ends the exchange before it. Both are pinned where they
+/// were made: they are large, and moved twice otherwise.
 async fn first(
-    answer: impl Future<Output = Result<Answered, Failed>>,
-    client: impl Future<Output = Error>,
+    mut answer: Pin<&mut impl Future<Output = Result<Answered, Failed>>>,
+    mut client: Pin<&mut impl Future<Output = Error>>,
 ) -> Result<Answered, Failed> {
-    let (mut answer, mut client) = (std::pin::pin!(answer), std::pin::pin!(client));
     poll_fn(|cx| {
         if let Poll::Ready(answered) = answer.as_mut().poll(cx) {
             return Poll::Ready(answered);

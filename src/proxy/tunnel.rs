@@ -3,6 +3,7 @@
 //! A direction takes a buffer only when there is something to read, so an idle tunnel holds none.
 
 use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -42,7 +43,7 @@ pub async fn run(
     let up = one_way(core, from, to, begun.by_client, timeout, &mut ended.up);
     let (from, to) = ((upstream_reader, UPSTREAM_GONE), (client_writer, Error::ClientGone));
     let down = one_way(core, from, to, begun.by_upstream, timeout, &mut ended.down);
-    ended.error = both(up, down).await.err();
+    ended.error = both(pin!(up), pin!(down)).await.err();
     ended
 }
 
@@ -97,10 +98,9 @@ async fn one_way(
 
 /// Runs both directions until both are done or one fails.
 async fn both(
-    up: impl Future<Output = Result<(), Error>>,
-    down: impl Future<Output = Result<(), Error>>,
+    mut up: Pin<&mut impl Future<Output = Result<(), Error>>>,
+    mut down: Pin<&mut impl Future<Output = Result<(), Error>>>,
 ) -> Result<(), Error> {
-    let (mut up, mut down) = (std::pin::pin!(up), std::pin::pin!(down));
     let (mut is_up_done, mut is_down_done) = (false, false);
     poll_fn(|cx| {
         if !is_up_done && let Poll::Ready(result) = up.as_mut().poll(cx) {
