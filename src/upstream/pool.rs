@@ -68,7 +68,10 @@ impl Pools {
 
     /// Closes every idle connection.
     pub fn clear(&self) {
-        self.by_address.borrow_mut().clear();
+        // Not the map: upstreams hold these pools too, and would go on using them.
+        for pool in self.by_address.borrow().values() {
+            pool.clear();
+        }
     }
 
     /// Whether any connection is kept.
