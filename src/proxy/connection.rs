@@ -154,15 +154,16 @@ async fn next_head(core: &Core, active: &Active, stream: &mut Stream, work: &mut
             stream.timer().arm(Side::Read, limits.idle_timeout);
             stream.timer().set_idle(true);
             let (read, buffer) = stream.read_idle(buffer, &mut work.interrupt, QUIET).await;
-            stream.timer().set_idle(false);
             let arrived = match read {
                 IdleRead::Read(Ok(count)) if count > 0 => true,
                 IdleRead::Read(_) => false,
                 IdleRead::Quiet => {
+                    // Still idle: a parked connection may be retired too.
                     core.buffers.put(buffer);
                     return Arrival::Quiet;
                 }
             };
+            stream.timer().set_idle(false);
             if !arrived {
                 core.buffers.put(buffer);
                 return Arrival::Gone;
