@@ -95,6 +95,9 @@ async fn cut_at_each_poll(stage: &Stage, script: Script, ending: Ending, is_warm
         let has_panicked = is_cut.get() && ending == Ending::Panicked;
         assert_eq!(stage.core.counters.panics.value(), panics + u64::from(has_panicked));
         expect_told(has_panicked);
+        if let (false, Some((target, is_first))) = (is_cut.get(), stage.origin.seen().first()) {
+            assert_eq!(*is_first, !is_warm, "{target} goes over a kept connection if there is one");
+        }
         stage.ask_fresh(nth).await;
         stage.expect_nothing_left().await;
         if !is_cut.get() {
@@ -117,7 +120,7 @@ fn expect_told(has_panicked: bool) {
 }
 
 /// Every kind of exchange, again and again on one core.
-async fn cut_everything(ending: Ending, passes: usize) -> Stage {
+async fn cut_everything(ending: Ending, passes: usize) {
     let stage = Stage::new();
     let mut first = None;
     for pass in 1..=passes {
@@ -127,14 +130,13 @@ async fn cut_everything(ending: Ending, passes: usize) -> Stage {
             let warm = cut_at_each_poll(&stage, *script, ending, true).await;
             println!("{name}: {cold} rounds with a new connection, {warm} with a kept one");
         }
-        drop(stage.log());
+        assert!(stage.log().contains("/fresh/"), "the log was on");
         let reserved = (memory(), stage.core.buffers.kept(Size::Small));
         println!("pass {pass}: {reserved:?}");
         let (memory, buffers) = *first.get_or_insert(reserved);
         assert!(reserved.0 < memory + GROWTH_KIB_MAX, "{} KiB more", reserved.0 - memory);
         assert!(reserved.1 <= buffers + 4, "{} buffers", reserved.1);
     }
-    stage
 }
 
 #[test]
