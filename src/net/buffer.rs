@@ -190,6 +190,12 @@ impl Buffers {
         }
     }
 
+    /// Free buffers kept now.
+    #[cfg(test)]
+    pub fn kept(&self, size: Size) -> usize {
+        self.list(size).borrow().len()
+    }
+
     fn list(&self, size: Size) -> &RefCell<Vec<Buffer>> {
         match size {
             Size::Small => &self.small,

@@ -13,7 +13,7 @@ pub use upstream::UpstreamId;
 
 mod compile;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 /// Everything the workers and the control thread need to know of the configuration.
 pub struct Plan {

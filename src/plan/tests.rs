@@ -26,7 +26,7 @@ fn lines(diagnostics: &[Diagnostic]) -> Vec<String> {
     diagnostics.iter().map(first_line).collect()
 }
 
-fn loaded(text: &str) -> Loaded {
+pub(crate) fn loaded(text: &str) -> Loaded {
     match load(&sources(text)) {
         Ok(loaded) => loaded,
         Err(diagnostics) => panic!("{:#?}", lines(&diagnostics)),

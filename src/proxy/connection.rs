@@ -69,6 +69,20 @@ enum End {
 
 /// Takes over an accepted connection.
 pub fn start(core: &Rc<Core>, stream: Stream, address: IpAddr, port: u16) {
+    let (connection, denied) = admit(core, stream, address, port);
+    match denied {
+        None => spawn(core, serve(Rc::clone(core), connection)),
+        Some(denied) => spawn(core, deny(Rc::clone(core), connection, denied)),
+    }
+}
+
+/// Counts a connection, and tells whether it is one too many.
+pub(crate) fn admit(
+    core: &Rc<Core>,
+    stream: Stream,
+    address: IpAddr,
+    port: u16,
+) -> (Connection, Option<Denied>) {
     let active = core.active();
     let admitted = core.admission.admit(address, active.admission_bounds());
     let (admitted, denied) = match admitted {
@@ -76,34 +90,31 @@ pub fn start(core: &Rc<Core>, stream: Stream, address: IpAddr, port: u16) {
         Err(denied) => (None, Some(denied)),
     };
     core.counters.connections.add(1);
-    let connection = Connection { stream, address, port, _admitted: admitted, _open: core.count_open() };
-    match denied {
-        None => spawn(core, serve(Rc::clone(core), connection)),
-        Some(denied) => spawn(core, deny(Rc::clone(core), connection, denied)),
-    }
+    (Connection { stream, address, port, _admitted: admitted, _open: core.count_open() }, denied)
 }
 
-fn spawn(core: &Rc<Core>, future: impl Future<Output = ()> + 'static) {
+/// Runs the work of a connection; a panic in it is counted.
+pub(crate) fn spawn(core: &Rc<Core>, future: impl Future<Output = ()> + 'static) {
     let counters = core.counters.clone();
     task::spawn(future, move || counters.panics.add(1));
 }
 
-async fn serve(core: Rc<Core>, mut connection: Connection) {
+/// Serves a connection until it ends or is parked. May be dropped at any await.
+pub(crate) async fn serve(core: Rc<Core>, mut connection: Connection) {
     let mut work = core.take_work();
     let end = run(&core, &mut connection, &mut work).await;
     core.put_work(work);
     match end {
         End::Close => {}
         End::Linger => linger(&core, &mut connection.stream).await,
-        End::Park => park(core, connection),
+        End::Park => spawn(&core.clone(), park(core, connection)),
     }
 }
 
 /// Waits for the next byte with as little as possible.
-fn park(core: Rc<Core>, connection: Connection) {
-    let spawner = Rc::clone(&core);
-    // A block, not a function: arguments would be kept twice.
-    spawn(&spawner, async move {
+#[expect(clippy::manual_async_fn, reason = "an async fn keeps its arguments twice")]
+pub(crate) fn park(core: Rc<Core>, connection: Connection) -> impl Future<Output = ()> + 'static {
+    async move {
         connection.stream.timer().set_idle(true);
         let is_readable = connection.stream.readable().await.is_ok();
         connection.stream.timer().set_idle(false);
@@ -117,7 +128,7 @@ fn park(core: Rc<Core>, connection: Connection) {
             let spawner = Rc::clone(&core);
             spawn(&spawner, serve(core, connection));
         }
-    });
+    }
 }
 
 async fn deny(core: Rc<Core>, mut connection: Connection, denied: Denied) {

@@ -22,6 +22,7 @@ use crate::config::Sources;
 use crate::plan::{self, Plan};
 use crate::process::events;
 use crate::process::orders::{Order, Report, Socket};
+use crate::telemetry::panics::log_panics;
 use control::{Control, Event};
 use log_writer::LogWriter;
 use names::Names;
@@ -138,6 +139,7 @@ fn serve(orders: &Arc<Socket>, instructions: Instructions) -> Result<ExitCode, S
         texts.join("\n")
     })?;
     events::init(loaded.level);
+    log_panics();
     raise_descriptor_limit();
     let plan = Arc::new(loaded.plan);
     let log = match &plan.log {

@@ -3,6 +3,7 @@
 
 pub mod access_log;
 pub mod counters;
+pub mod panics;
 
 pub use access_log::{AccessLog, Record};
 pub use counters::Counters;

@@ -4,6 +4,8 @@
 //! `control`. What is done with a connection is `proxy`'s.
 
 mod accept;
+#[cfg(test)]
+mod cancel_tests;
 mod inbox;
 mod runtime;
 
