@@ -50,6 +50,8 @@ struct Node {
     fd: RawFd,
     /// What a read timeout ends; a write timeout ends both directions.
     read_ends: Ended,
+    /// A stream holds it, and its descriptor is open.
+    is_open: bool,
     is_idle: bool,
     expired: Option<Expired>,
     waker: Option<Waker>,
@@ -152,6 +154,16 @@ impl Wheel {
         let retired = due.shutdowns.len();
         due.carry_out();
         retired
+    }
+
+    /// Shuts down every stream.
+    pub fn end_all(&self) {
+        let mut due = Due::default();
+        for node in self.inner.borrow_mut().nodes.iter_mut().filter(|node| node.is_open) {
+            node.expired.get_or_insert(Expired::Retired);
+            due.shutdowns.push((node.fd, Ended::Both));
+        }
+        due.carry_out();
     }
 
     /// Resolves after `after`, up to a tick late.
@@ -275,6 +287,7 @@ impl Timer {
             wake: NEVER,
             fd,
             read_ends,
+            is_open: fd >= 0,
             is_idle: false,
             expired: None,
             waker: None,
@@ -349,6 +362,7 @@ impl Drop for Timer {
         let mut inner = self.wheel.inner.borrow_mut();
         inner.unlink(self.key);
         let node = &mut inner.nodes[self.key as usize];
+        node.is_open = false;
         node.is_idle = false;
         let waker = node.waker.take();
         inner.free.push(self.key);

@@ -235,14 +235,19 @@ async fn first_bytes(
         return Err(Arrival::Quiet);
     };
     let mut buffer = spent.unwrap_or_else(|| core.buffers.take(Size::Small));
-    buffer.clear();
-    stream.timer().set_idle(true);
-    let (read, buffer) = stream.read_idle(buffer, interrupt, QUIET).await;
-    stream.timer().set_idle(false);
-    let arrival = match read {
-        IdleRead::Read(Ok(count)) if count > 0 => return Ok(buffer),
-        IdleRead::Read(_) => Arrival::Gone,
-        IdleRead::Quiet => Arrival::Quiet,
+    let arrival = loop {
+        buffer.clear();
+        stream.timer().set_idle(true);
+        let (read, same) = stream.read_idle(buffer, interrupt, QUIET).await;
+        stream.timer().set_idle(false);
+        buffer = same;
+        match read {
+            // An empty line after a body is not yet a request (RFC 9112 2.2).
+            IdleRead::Read(Ok(2)) if buffer.data() == b"\r\n" => {}
+            IdleRead::Read(Ok(count)) if count > 0 => return Ok(buffer),
+            IdleRead::Read(_) => break Arrival::Gone,
+            IdleRead::Quiet => break Arrival::Quiet,
+        }
     };
     core.buffers.put(buffer);
     Err(arrival)

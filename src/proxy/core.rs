@@ -40,6 +40,7 @@ pub struct Core {
     pub log: Option<AccessLog>,
     active: RefCell<Rc<Active>>,
     is_draining: Cell<bool>,
+    is_cut: Cell<bool>,
     open: Cell<usize>,
     waiting: Cell<usize>,
     date: Cell<(u64, [u8; 29])>,
@@ -68,6 +69,7 @@ impl Core {
             log,
             active: RefCell::new(Rc::new(Active::new(plan))),
             is_draining: Cell::new(false),
+            is_cut: Cell::new(false),
             open: Cell::new(0),
             waiting: Cell::new(0),
             date: Cell::new((u64::MAX, [0; 29])),
@@ -95,6 +97,16 @@ impl Core {
     pub fn drain(&self) {
         self.is_draining.set(true);
         self.upstreams.pools.clear();
+    }
+
+    /// Ends every stream: what still runs fails, says so in the log, and is gone.
+    pub fn cut(&self) {
+        self.is_cut.set(true);
+        self.wheel.end_all();
+    }
+
+    pub fn is_cut(&self) -> bool {
+        self.is_cut.get()
     }
 
     /// Downstream connections open on this core.

@@ -43,6 +43,8 @@ pub enum Error {
     TooManyConnections,
     TooManyConnectionsOfAddress,
     TunnelTimeout,
+    /// We end before it did.
+    Cut,
 }
 
 impl Error {
@@ -54,7 +56,7 @@ impl Error {
             Error::BodyTooLarge => Status::CONTENT_TOO_LARGE,
             Error::ClientGone | Error::ClientStalled => Status::CLIENT_CLOSED,
             Error::NoRoute | Error::NoRoutesConfigured => Status::NOT_FOUND,
-            Error::NoEndpoint | Error::TooManyConnections => Status::UNAVAILABLE,
+            Error::NoEndpoint | Error::TooManyConnections | Error::Cut => Status::UNAVAILABLE,
             Error::TooManyConnectionsOfAddress => Status::TOO_MANY_REQUESTS,
             Error::ConnectFailed | Error::UpstreamBroken(_) | Error::UpstreamProtocol(_) => {
                 Status::BAD_GATEWAY
@@ -90,12 +92,13 @@ impl Error {
             Error::TooManyConnections => "too many connections",
             Error::TooManyConnectionsOfAddress => "too many connections of one address",
             Error::TunnelTimeout => "tunnel timeout",
+            Error::Cut => "cut at the shutdown timeout",
         }
     }
 
     pub fn fault(self) -> Fault {
         match self {
-            Error::NoRoute | Error::NoRoutesConfigured | Error::NoEndpoint => Fault::Us,
+            Error::NoRoute | Error::NoRoutesConfigured | Error::NoEndpoint | Error::Cut => Fault::Us,
             Error::TooManyConnections | Error::TooManyConnectionsOfAddress | Error::TunnelTimeout => {
                 Fault::Us
             }

@@ -120,7 +120,8 @@ pub async fn run(
             let ended = Box::pin(tunnel).await;
             trace.bytes_in += ended.up;
             trace.bytes_out += ended.down;
-            trace.reason = ended.error.map_or("", Error::reason);
+            let error = if core.is_cut() { Some(Error::Cut) } else { ended.error };
+            trace.reason = error.map_or("", Error::reason);
             Ok(Next::Close)
         }
         Answered::Whole { is_reusable } => {
@@ -163,7 +164,7 @@ impl Forward<'_> {
                 None => {
                     let client = pin!(self.client_side(source, writer, upload));
                     let answer = pin!(self.answer(reader, downstream, response, trace, upload));
-                    first(answer, client).await
+                    first(answer, client, upload).await
                 }
             };
             match outcome {
@@ -284,7 +285,8 @@ impl Forward<'_> {
             upload.has_leave.set(true);
         }
         trace.response_head_is_here();
-        let may_persist = self.request.keep_alive && !self.core.is_draining();
+        // An answer that comes before the body was sent is the last on its connection.
+        let may_persist = self.request.keep_alive && !self.core.is_draining() && upload.is_sent.get();
         downstream.respond(response, may_persist, &self.date);
         let bounds = Bounds { timeout: self.upstream.settings.read_timeout, bytes: None, min_rate: None };
         let mut source =
@@ -370,12 +372,19 @@ fn cleanliness(response: &ResponseHead) -> Cleanliness {
 async fn first(
     mut answer: Pin<&mut impl Future<Output = Result<Answered, Failed>>>,
     mut client: Pin<&mut impl Future<Output = Error>>,
+    upload: &Upload,
 ) -> Result<Answered, Failed> {
     poll_fn(|cx| {
+        // First the client's side, so that the answer sees whether the body was sent.
+        let mut ended = client.as_mut().poll(cx);
         if let Poll::Ready(answered) = answer.as_mut().poll(cx) {
             return Poll::Ready(answered);
         }
-        client.as_mut().poll(cx).map(|error| Err(error.into()))
+        if ended.is_pending() && !upload.is_sent.get() {
+            // The answer may just have let it begin.
+            ended = client.as_mut().poll(cx);
+        }
+        ended.map(|error| Err(error.into()))
     })
     .await
 }

@@ -20,12 +20,13 @@ pub async fn fail(
     trace: &mut Trace,
     error: Error,
 ) -> Next {
+    let error = if core.is_cut() { Error::Cut } else { error };
     trace.reason = error.reason();
     if trace.is_response_started {
         return Next::Close;
     }
     trace.status = error.status();
-    if matches!(error, Error::ClientGone | Error::ClientStalled) {
+    if matches!(error, Error::ClientGone | Error::ClientStalled | Error::Cut) {
         return Next::Close;
     }
     let head = &work.request;

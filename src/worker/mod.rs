@@ -29,6 +29,9 @@ use crate::upstream::Endpoints;
 /// Idle streams that a drain ends with one tick.
 const RETIRED_PER_TICK: usize = 4096;
 
+/// Ticks that cut exchanges have to tell of their end.
+const CUT_TICKS_MAX: usize = 5;
+
 /// What `control` tells a worker.
 #[derive(Clone)]
 pub enum Message {
@@ -174,6 +177,13 @@ async fn run(
             }
             Message::Stop => break,
         }
+    }
+    core.cut();
+    for _ in 0..CUT_TICKS_MAX {
+        if core.open() == 0 {
+            break;
+        }
+        core.wheel.sleep(Duration::ZERO).await;
     }
     if let Some(log) = &core.log {
         log.close(&core.counters);

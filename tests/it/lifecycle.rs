@@ -91,6 +91,10 @@ fn a_drain_ends_at_its_timeout() {
     assert_eq!(proxy.terminate(), 0);
     assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
     busy.expect_end();
+    let log = proxy.log();
+    assert_eq!(log.len(), 1, "{log:#?}");
+    assert_eq!(log[0].status(), 503, "{log:#?}");
+    assert_eq!(log[0].text("reason"), "cut at the shutdown timeout", "{log:#?}");
 }
 
 #[test]

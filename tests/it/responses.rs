@@ -347,7 +347,9 @@ fn an_early_response_does_not_wait_for_the_request_body() {
     let mut client = proxy.client();
     client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n");
     client.send(pattern(50_000));
-    assert_eq!(client.response_to("POST").text(), "early");
+    let response = client.response_to("POST");
+    assert_eq!(response.text(), "early");
+    assert_eq!(response.head.value("connection"), Some("close"), "the body was not waited for");
     // The rest is taken and the connection kept, or it is closed: both are in order.
     if client.offer(&pattern(50_000)) && client.offer(&request("/")) {
         let (rest, _) = client.half_close().rest();

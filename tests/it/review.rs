@@ -277,3 +277,15 @@ fn the_client_in_the_log_is_what_the_last_proxy_said() {
     assert_eq!(client.response().status, 200);
     assert_eq!(proxy.log_line(200).text("client"), "1.2.3.4");
 }
+
+#[test]
+fn an_empty_line_after_a_body_is_not_the_beginning_of_a_head() {
+    let origin = Origin::ok("fine");
+    let proxy = Proxy::with(&origin).limit("head_timeout = \"200ms\"").start();
+    let mut client = proxy.client();
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nab");
+    assert_eq!(client.response_to("POST").status, 200);
+    client.send("\r\n");
+    assert!(client.is_quiet_for(Duration::from_millis(600)), "answered what was never asked");
+    assert_eq!(client.get("/").status, 200);
+}
