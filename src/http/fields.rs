@@ -163,6 +163,26 @@ pub struct Field<'a> {
     pub name: &'a [u8],
     /// Without leading and trailing white space.
     pub value: &'a [u8],
+    /// `name: value` and the line's end, if that is exactly how it was received.
+    line: Option<&'a [u8]>,
+}
+
+impl Field<'_> {
+    /// Appends the field in its one form.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        match self.line {
+            Some(line) => out.extend_from_slice(line),
+            None => push_field(out, self.name, self.value),
+        }
+    }
+}
+
+/// Appends a field.
+pub fn push_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    out.extend_from_slice(name);
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
 }
 
 /// A field section in the order in which it was received.
@@ -220,7 +240,15 @@ impl Fields {
             known: entry.known,
             name: self.bytes(entry.name),
             value: self.bytes(entry.value),
+            line: self.line(entry),
         })
+    }
+
+    fn line(&self, entry: &Entry) -> Option<&[u8]> {
+        let (name, value) = (entry.name.end(), entry.value.start as usize);
+        let is_plain = self.bytes.get(name..value) == Some(b": ")
+            && self.bytes.get(entry.value.end()..entry.value.end() + 2) == Some(b"\r\n");
+        is_plain.then(|| &self.bytes[entry.name.start as usize..entry.value.end() + 2])
     }
 
     /// The value of the first field of this kind.
@@ -253,6 +281,10 @@ impl Span {
 
     pub fn is_empty(self) -> bool {
         self.len == 0
+    }
+
+    fn end(self) -> usize {
+        (self.start + self.len) as usize
     }
 
     /// The part that begins `skip` bytes later.

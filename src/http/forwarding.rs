@@ -7,7 +7,7 @@
 use std::io::Write;
 use std::net::IpAddr;
 
-use super::fields::{Known, KnownSet, list};
+use super::fields::{Known, KnownSet, list, push_field};
 use super::head::{RequestHead, Version};
 use super::push_decimal;
 
@@ -144,8 +144,8 @@ pub fn write(out: &mut Vec<u8>, head: &RequestHead, peer: &Peer, stamp: &Stamp) 
         write_extended(out, head, peer, stamp);
     } else {
         out.extend_from_slice(&peer.ready);
-        write_field(out, b"X-Forwarded-Host", head.text(head.target.authority));
-        write_field(out, b"X-Request-Id", &stamp.request_id);
+        push_field(out, b"X-Forwarded-Host", head.text(head.target.authority));
+        push_field(out, b"X-Request-Id", &stamp.request_id);
         write_start(out, stamp);
     }
     out.extend_from_slice(b"Via: ");
@@ -161,15 +161,15 @@ fn write_extended(out: &mut Vec<u8>, head: &RequestHead, peer: &Peer, stamp: &St
     out.extend_from_slice(&peer.address_text);
     out.extend_from_slice(b"\r\n");
     let mut keep = |name: &[u8], known: Known, ours: &[u8]| {
-        write_field(out, name, head.fields.value(known).filter(|value| !value.is_empty()).unwrap_or(ours));
+        push_field(out, name, head.fields.value(known).filter(|value| !value.is_empty()).unwrap_or(ours));
     };
     keep(b"X-Real-IP", Known::XRealIp, peer.client(head));
     keep(b"X-Forwarded-Proto", Known::XForwardedProto, b"http");
     keep(b"X-Forwarded-Port", Known::XForwardedPort, &peer.port_text);
     keep(b"X-Forwarded-Host", Known::XForwardedHost, head.text(head.target.authority));
-    write_field(out, b"X-Request-Id", peer.request_id(head, stamp));
+    push_field(out, b"X-Request-Id", peer.request_id(head, stamp));
     match head.fields.value(Known::XRequestStart) {
-        Some(start) => write_field(out, b"X-Request-Start", start),
+        Some(start) => push_field(out, b"X-Request-Start", start),
         None => write_start(out, stamp),
     }
 }
@@ -182,13 +182,6 @@ fn write_received(out: &mut Vec<u8>, head: &RequestHead, known: Known) {
             out.extend_from_slice(b", ");
         }
     }
-}
-
-fn write_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
-    out.extend_from_slice(name);
-    out.extend_from_slice(b": ");
-    out.extend_from_slice(value);
-    out.extend_from_slice(b"\r\n");
 }
 
 fn write_start(out: &mut Vec<u8>, stamp: &Stamp) {

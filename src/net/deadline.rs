@@ -17,6 +17,8 @@ use crate::sys::socket::{self, Ended};
 /// The granularity: a timeout fires up to one tick late, never early.
 pub const TICK: Duration = Duration::from_millis(100);
 
+const TICKS_PER_SECOND: u64 = 1_000_000_000 / TICK.subsec_nanos() as u64;
+
 /// 102 seconds; later deadlines go round more than once.
 const SLOTS: usize = 1024;
 const NEVER: u32 = u32::MAX;
@@ -262,9 +264,11 @@ impl Inner {
     }
 
     fn tick_after(&self, after: Duration) -> u32 {
-        let ticks = after.as_millis().div_ceil(TICK.as_millis());
+        let ticks = after.as_secs().saturating_mul(TICKS_PER_SECOND)
+            + u64::from(after.subsec_nanos().div_ceil(TICK.subsec_nanos()));
         // One more, because the current tick has begun already.
-        self.now.saturating_add(u32::try_from(ticks).unwrap_or(NEVER)).saturating_add(1).min(NEVER - 1)
+        let tick = u64::from(self.now).saturating_add(ticks).saturating_add(1);
+        u32::try_from(tick).unwrap_or(NEVER).min(NEVER - 1)
     }
 }
 

@@ -5,7 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::hash::{BuildHasher, RandomState};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::connection::Work;
 use crate::http::date::Civil;
@@ -43,6 +43,8 @@ pub struct Core {
     is_cut: Cell<bool>,
     open: Cell<usize>,
     waiting: Cell<usize>,
+    /// What the wall clock said, as the time since 1970, and when.
+    wall: Cell<(Instant, Duration)>,
     date: Cell<(u64, [u8; 29])>,
     random: Cell<u64>,
     #[expect(clippy::vec_box, reason = "moved between connections, and large")]
@@ -72,6 +74,7 @@ impl Core {
             is_cut: Cell::new(false),
             open: Cell::new(0),
             waiting: Cell::new(0),
+            wall: Cell::new(wall()),
             date: Cell::new((u64::MAX, [0; 29])),
             random: Cell::new(RandomState::new().hash_one(index)),
             spare_work: RefCell::default(),
@@ -114,10 +117,15 @@ impl Core {
         self.open.get()
     }
 
-    /// Milliseconds since 1970.
-    pub fn now_ms(&self) -> u64 {
-        // A clock before 1970 is a clock that was not set.
-        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+    /// Milliseconds since 1970 at `now`: one clock is read for each request, not two.
+    pub fn unix_ms(&self, now: Instant) -> u64 {
+        let (read_at, unix) = self.wall.get();
+        (unix + now.saturating_duration_since(read_at)).as_millis() as u64
+    }
+
+    /// Reads the wall clock, which may be set while we run.
+    pub fn read_wall(&self) {
+        self.wall.set(wall());
     }
 
     /// The `Date` of a moment; formatted once a second.
@@ -183,6 +191,11 @@ impl Core {
         self.open.set(self.open.get() + 1);
         Open(Rc::clone(self))
     }
+}
+
+fn wall() -> (Instant, Duration) {
+    // A clock before 1970 is a clock that was not set.
+    (Instant::now(), SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
 }
 
 impl Active {

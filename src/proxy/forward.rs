@@ -6,6 +6,7 @@ use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
+use std::time::Instant;
 
 use super::body::h1_source::{Bounds, H1Source};
 use super::body::{H1Sink, RelayFault, Sink, SinkFault, Source, SourceFault, relay};
@@ -126,7 +127,7 @@ pub async fn run(
         }
         Answered::Whole { is_reusable } => {
             if is_reusable && is_sent {
-                lease.mark_clean(cleanliness(response));
+                lease.mark_clean(cleanliness(response), trace.end());
             }
             Ok(match (is_sent, persists) {
                 (true, true) => Next::KeepAlive,
@@ -154,7 +155,7 @@ impl Forward<'_> {
     ) -> Result<(Lease, Answered), Error> {
         let mut may_reuse = true;
         loop {
-            let mut lease = self.lease(endpoint, may_reuse, flight.is_whole).await?;
+            let mut lease = self.lease(endpoint, may_reuse, flight.is_whole, trace.start).await?;
             trace.endpoint = Some(Rc::clone(lease.pool()));
             let (reader, mut writer) = lease.stream().split();
             let unsent = flight.send(&mut writer, self.upstream.settings.write_timeout).await.err();
@@ -192,12 +193,18 @@ impl Forward<'_> {
     /// that accepts. Bytes that wait on an idle connection were meant for another request: they
     /// would be taken for the response to this one. And a request that cannot be repeated gets
     /// no connection that is known to be dead.
-    async fn lease(&self, endpoint: &[Rc<Pool>], may_reuse: bool, is_whole: bool) -> Result<Lease, Error> {
+    async fn lease(
+        &self,
+        endpoint: &[Rc<Pool>],
+        may_reuse: bool,
+        is_whole: bool,
+        now: Instant,
+    ) -> Result<Lease, Error> {
         let settings = &self.upstream.settings;
         let is_repeatable = is_whole && self.request.method.is_idempotent();
         if may_reuse {
             for pool in endpoint {
-                while let Some(mut lease) = pool.take_idle(settings) {
+                while let Some(mut lease) = pool.take_idle(settings, now) {
                     let is_certain = is_repeatable && !lease.is_doubtful;
                     if is_certain || lease.stream().peek() == Peeked::Nothing {
                         return Ok(lease);

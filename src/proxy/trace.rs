@@ -14,7 +14,8 @@ use crate::telemetry::Record;
 use crate::upstream::pool::Pool;
 
 pub struct Trace {
-    start: Instant,
+    pub start: Instant,
+    end: Option<Instant>,
     pub stamp: Stamp,
     /// The request's head was parsed, so it can be told.
     pub has_head: bool,
@@ -34,9 +35,11 @@ pub struct Trace {
 
 impl Trace {
     pub fn start(core: &Core, has_head: bool) -> Trace {
+        let start = Instant::now();
         Trace {
-            start: Instant::now(),
-            stamp: Stamp { request_id: core.request_id(), start_ms: core.now_ms() },
+            start,
+            end: None,
+            stamp: Stamp { request_id: core.request_id(), start_ms: core.unix_ms(start) },
             has_head,
             status: Status(0),
             reason: "",
@@ -53,6 +56,11 @@ impl Trace {
 
     pub fn response_head_is_here(&mut self) {
         self.upstream_duration = Some(self.start.elapsed());
+    }
+
+    /// The response is through.
+    pub fn end(&mut self) -> Instant {
+        *self.end.get_or_insert_with(Instant::now)
     }
 
     /// The one record of an exchange: counters and the access-log line.
@@ -78,7 +86,7 @@ impl Trace {
             user_agent: b"",
             bytes_in: self.bytes_in,
             bytes_out: self.bytes_out,
-            duration: self.start.elapsed(),
+            duration: self.end.unwrap_or_else(Instant::now).duration_since(self.start),
             upstream_duration: self.upstream_duration,
         };
         let head = &work.request;

@@ -58,7 +58,7 @@ pub struct Lease {
     pub is_reused: bool,
     /// Has to be looked at before use: bytes may be waiting that are not ours.
     pub is_doubtful: bool,
-    is_clean: Cell<Option<Cleanliness>>,
+    is_clean: Cell<Option<(Cleanliness, Instant)>>,
 }
 
 impl Pools {
@@ -97,10 +97,11 @@ impl Pools {
 
 impl Pool {
     /// The connection that was used last, if one is idle.
-    pub fn take_idle(self: &Rc<Pool>, settings: &Settings) -> Option<Lease> {
+    pub fn take_idle(self: &Rc<Pool>, settings: &Settings, now: Instant) -> Option<Lease> {
         let idle = self.idle.borrow_mut().pop_back()?;
         let mut lease = self.lease(idle.stream, settings, true);
-        lease.is_doubtful = idle.cleanliness != Cleanliness::Certain || idle.since.elapsed() > REST_UNSEEN;
+        lease.is_doubtful = idle.cleanliness != Cleanliness::Certain
+            || now.saturating_duration_since(idle.since) > REST_UNSEEN;
         Some(lease)
     }
 
@@ -153,16 +154,17 @@ impl Lease {
     }
 
     /// The exchange is over on both sides and nothing is left over: others may use it.
-    pub fn mark_clean(&self, cleanliness: Cleanliness) {
-        self.is_clean.set(Some(cleanliness));
+    pub fn mark_clean(&self, cleanliness: Cleanliness, now: Instant) {
+        self.is_clean.set(Some((cleanliness, now)));
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        let (Some(stream), Some(cleanliness)) = (self.stream.take(), self.is_clean.get()) else { return };
+        let (Some(stream), Some((cleanliness, since))) = (self.stream.take(), self.is_clean.get()) else {
+            return;
+        };
         if stream.timer().expired().is_none() {
-            let since = Instant::now();
             let idle = Idle { stream, since, until: since + self.keepalive_idle, cleanliness };
             self.pool.put(idle, self.keepalive);
         }

@@ -206,6 +206,7 @@ async fn tick(core: &Core, ticker: &Ticker) {
         }
         if now.duration_since(last_second) >= Duration::from_secs(1) {
             last_second = now;
+            core.read_wall();
             core.upstreams.pools.expire(now);
             if let Some(log) = &core.log {
                 log.flush(&core.counters);

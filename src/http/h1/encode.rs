@@ -1,9 +1,9 @@
 //! Heads to bytes. Hot path: no allocation once the output has grown, no formatting.
 //!
-//! Everything is written from what was parsed: names and values field by field, framing from
-//! what was decided. Nothing of a received head is copied through unseen.
+//! Everything is written from what was parsed: field by field, framing from what was decided.
+//! Nothing of a received head is copied through unseen.
 
-use crate::http::fields::{Fields, Known, KnownSet};
+use crate::http::fields::{Fields, Known, KnownSet, push_field};
 use crate::http::forwarding::{self, Stamp};
 use crate::http::framing::BodyLength;
 use crate::http::head::{RequestHead, ResponseHead, Version};
@@ -38,7 +38,7 @@ pub fn request(out: &mut Vec<u8>, head: &RequestHead, path: &[u8], peer: &forwar
     out.extend_from_slice(b"\r\n");
     for field in head.fields.iter() {
         if !NOT_FORWARDED.contains(field.known) {
-            push_field(out, field.name, field.value);
+            field.write(out);
         }
     }
     match head.body {
@@ -110,12 +110,12 @@ pub fn response(
     for field in head.fields.iter() {
         if HOP_BY_HOP.contains(field.known) {
             if field.known == Known::ContentLength && framing == Framing::LengthAsReceived {
-                push_field(out, field.name, field.value);
+                field.write(out);
             }
             continue;
         }
         has_date |= field.known == Known::Date;
-        push_field(out, field.name, field.value);
+        field.write(out);
     }
     if !has_date {
         push_field(out, b"Date", date);
@@ -172,13 +172,6 @@ fn push_status(out: &mut Vec<u8>, status: Status) {
     out.extend_from_slice(b"HTTP/1.1 ");
     out.extend_from_slice(&status.digits());
     out.push(b' ');
-}
-
-fn push_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
-    out.extend_from_slice(name);
-    out.extend_from_slice(b": ");
-    out.extend_from_slice(value);
-    out.extend_from_slice(b"\r\n");
 }
 
 fn push_length(out: &mut Vec<u8>, length: u64) {
