@@ -16,7 +16,7 @@ pub const TAIL: usize = 16;
 pub enum Size {
     /// 16 KiB: what a head and a small body need.
     Small,
-    /// 64 KiB: a body that filled a small one.
+    /// 72 KiB: a body that filled a small one; 64 KiB and its head fit in.
     Medium,
     /// 256 KiB: a body that filled a medium one.
     Large,
@@ -26,7 +26,7 @@ impl Size {
     pub const fn bytes(self) -> usize {
         match self {
             Size::Small => 16 * 1024,
-            Size::Medium => 64 * 1024,
+            Size::Medium => 72 * 1024,
             Size::Large => 256 * 1024,
         }
     }
@@ -42,7 +42,7 @@ impl Size {
     const fn kept_max(self) -> usize {
         match self {
             Size::Small => 512,
-            Size::Medium => 32,
+            Size::Medium => 64,
             Size::Large => 8,
         }
     }

@@ -24,7 +24,6 @@ use crate::http::framing::BodyLength;
 use crate::http::h1::{self, FIELDS_MAX, Parsed, parse};
 use crate::http::head::{RequestHead, ResponseHead};
 use crate::http::status::Status;
-use crate::net::buffer::Size;
 use crate::net::deadline::Expired;
 use crate::net::stream::Peeked;
 use crate::net::{Buffer, Reader, Writer};
@@ -276,7 +275,7 @@ impl Forward<'_> {
         trace: &mut Trace,
         upload: &Upload,
     ) -> Result<Answered, Failed> {
-        let mut input = self.core.buffers.take(Size::Small);
+        let mut input = self.core.buffers.take(self.upstream.response_size());
         for informational in 0.. {
             input = self.read_head(&mut reader, input, response, informational > 0, upload).await?;
             if !response.status.is_informational() {
@@ -300,6 +299,7 @@ impl Forward<'_> {
             Source::H1(H1Source::new(reader, &self.core.buffers, Some(input), response.body, bounds));
         let relayed = relay(&mut source, downstream.sink()).await;
         let Source::H1(source) = source;
+        self.upstream.learn_response(source.received());
         let rest = source.into_rest();
         match relayed {
             Ok(()) => Ok(Answered::Whole { is_reusable: response.keep_alive && rest.is_none() }),

@@ -1,11 +1,13 @@
 //! The upstreams of one core: endpoints as last told, balancers by name, pools by address.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 
 use super::balance::Balancer;
 use super::pool::{Pool, Pools};
+use crate::net::buffer::Size;
+
 use super::{Address, Endpoint, Endpoints, Settings, UpstreamId};
 
 /// One upstream on one core.
@@ -13,6 +15,8 @@ pub struct Upstream {
     pub settings: Settings,
     balancer: Rc<Balancer>,
     endpoints: RefCell<Table>,
+    /// What the last response would have fitted in.
+    response_size: Cell<Size>,
 }
 
 #[derive(Default)]
@@ -41,7 +45,12 @@ impl Upstreams {
                     .entry(settings.name.clone())
                     .or_insert_with(|| Rc::new(Balancer::new(settings.strategy, core)));
                 let balancer = Rc::clone(balancer);
-                Rc::new(Upstream { settings: settings.clone(), balancer, endpoints: RefCell::default() })
+                Rc::new(Upstream {
+                    settings: settings.clone(),
+                    balancer,
+                    endpoints: RefCell::default(),
+                    response_size: Cell::new(Size::Small),
+                })
             })
             .collect();
         balancers.retain(|name, _| settings.iter().any(|settings| settings.name == *name));
@@ -69,6 +78,18 @@ impl Upstreams {
 }
 
 impl Upstream {
+    /// What to read the head of a response into, and as much of its body as comes with it: by
+    /// the last response, so that one of 64 KiB takes one read and one write.
+    pub fn response_size(&self) -> Size {
+        self.response_size.get()
+    }
+
+    /// Learns from a response whose body had so many bytes.
+    pub fn learn_response(&self, bytes: u64) {
+        let is_small = bytes < Size::Small.bytes() as u64;
+        self.response_size.set(if is_small { Size::Small } else { Size::Medium });
+    }
+
     /// The next endpoint by the upstream's strategy: the pools of its addresses, to be tried in
     /// order. `None` if there is no endpoint.
     pub fn pick(&self) -> Option<Rc<[Rc<Pool>]>> {

@@ -65,6 +65,7 @@ impl<'a> H1Source<'a> {
             BodyLength::Chunked => Remaining::Chunked(Decoder::default()),
             BodyLength::UntilClose => Remaining::UntilClose,
         };
+        let size = input.as_ref().and_then(Buffer::size).unwrap_or(Size::Small);
         H1Source {
             reader,
             buffers,
@@ -73,7 +74,7 @@ impl<'a> H1Source<'a> {
             input,
             unread: None,
             spare: None,
-            size: Size::Small,
+            size,
             received: 0,
             waited: Duration::ZERO,
         }
