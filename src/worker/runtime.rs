@@ -73,3 +73,40 @@ impl EventLoop {
 pub fn needs_nonblocking() -> bool {
     monoio::utils::is_legacy()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use monoio::io::AsyncReadRent;
+    use monoio::net::UnixStream;
+
+    use super::*;
+
+    /// Whether something that another thread's socket says arrives on this loop.
+    fn works(event_loop: EventLoop) {
+        event_loop.block_on(async {
+            let (ours, mut theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+            ours.set_nonblocking(needs_nonblocking()).unwrap();
+            let mut ours = UnixStream::from_std(ours).unwrap();
+            theirs.write_all(b"said").unwrap();
+            let (read, bytes) = ours.read(Vec::with_capacity(8)).await;
+            assert_eq!((read.unwrap(), &bytes[..]), (4, b"said".as_slice()));
+        });
+    }
+
+    #[test]
+    fn every_step_of_the_ladder_works() {
+        for has_flags in [true, false] {
+            works(EventLoop::Ring { runtime: ring(has_flags).unwrap(), has_flags });
+        }
+        works(epoll().unwrap());
+    }
+
+    #[test]
+    fn a_forced_driver_is_the_one_that_runs() {
+        assert_eq!(build(Io::Auto).unwrap().name(), "io_uring (coop_taskrun, single_issuer)");
+        assert!(build(Io::IoUring).unwrap().name().starts_with("io_uring"));
+        assert_eq!(build(Io::Epoll).unwrap().name(), "epoll");
+    }
+}
