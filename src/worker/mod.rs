@@ -127,54 +127,14 @@ async fn run(
     for table in &settings.endpoints {
         core.upstreams.set_endpoints(table);
     }
-    let prepared: io::Result<(Ticker, Vec<accept::Listener>, inbox::Messages)> = async {
-        let ticker = Ticker::new()?;
-        let listeners =
-            settings.listeners.into_iter().map(accept::Listener::new).collect::<io::Result<_>>()?;
-        Ok((ticker, listeners, messages.open()?))
-    }
-    .await;
-    let (ticker, listeners, mut messages) = match prepared {
-        Ok(prepared) => prepared,
-        Err(error) => {
-            report(Err(error.to_string()));
-            return Err(error);
-        }
-    };
-    ticker.start()?;
-    let listeners: Vec<Rc<accept::Listener>> = listeners.into_iter().map(Rc::new).collect();
-    for listener in &listeners {
-        let (core, listener) = (Rc::clone(&core), Rc::clone(listener));
-        task::spawn(async move { accept::run(&core, &listener).await }, || {
-            tracing::error!("accepting ended with a panic");
-        });
-    }
-    let ticks = Rc::clone(&core);
-    task::spawn(async move { tick(&ticks, &ticker).await }, || {
-        tracing::error!("the ticker ended with a panic")
-    });
-    report(Ok(()));
+    let begun = begin(&core, settings.listeners, messages);
+    report(begun.as_ref().map(|_| ()).map_err(io::Error::to_string));
+    let (listeners, mut messages) = begun?;
     while let Some(message) = messages.next().await {
         match message {
             Message::Plan(plan) => core.adopt(plan),
             Message::Endpoints(table) => core.upstreams.set_endpoints(&table),
-            Message::Drain => {
-                core.drain();
-                for listener in &listeners {
-                    listener.close();
-                }
-                let (core, listeners) = (Rc::clone(&core), listeners.clone());
-                let own = own.clone();
-                task::spawn(
-                    async move {
-                        while core.open() > 0 || listeners.iter().any(|listener| !listener.is_closed()) {
-                            core.wheel.sleep(Duration::ZERO).await;
-                        }
-                        own.send(Message::Stop);
-                    },
-                    || tracing::error!("draining ended with a panic"),
-                );
-            }
+            Message::Drain => drain(&core, &listeners, own.clone()),
             Message::Stop => break,
         }
     }
@@ -189,6 +149,47 @@ async fn run(
         log.close(&core.counters);
     }
     Ok(())
+}
+
+/// Starts to tick and to accept.
+fn begin(
+    core: &Rc<Core>,
+    sockets: Vec<TcpListener>,
+    messages: inbox::Receiver,
+) -> io::Result<(Vec<Rc<accept::Listener>>, inbox::Messages)> {
+    let messages = messages.open()?;
+    let ticker = Ticker::new()?;
+    ticker.start()?;
+    let ticks = Rc::clone(core);
+    task::spawn(async move { tick(&ticks, &ticker).await }, || {
+        tracing::error!("the ticker ended with a panic");
+    });
+    let mut listeners = Vec::new();
+    for socket in sockets {
+        let listener = Rc::new(accept::Listener::new(socket)?);
+        listeners.push(Rc::clone(&listener));
+        let core = Rc::clone(core);
+        task::spawn(async move { accept::run(&core, &listener).await }, || {
+            tracing::error!("accepting ended with a panic");
+        });
+    }
+    Ok((listeners, messages))
+}
+
+/// Closes the listeners and, once nothing is open any more, says so to the worker itself.
+fn drain(core: &Rc<Core>, listeners: &[Rc<accept::Listener>], own: inbox::Sender) {
+    core.drain();
+    for listener in listeners {
+        listener.close();
+    }
+    let (core, listeners) = (Rc::clone(core), listeners.to_vec());
+    let until_empty = async move {
+        while core.open() > 0 || listeners.iter().any(|listener| !listener.is_closed()) {
+            core.wheel.sleep(Duration::ZERO).await;
+        }
+        own.send(Message::Stop);
+    };
+    task::spawn(until_empty, || tracing::error!("draining ended with a panic"));
 }
 
 /// Turns the wheel, and does once a second what needs no more.
