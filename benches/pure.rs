@@ -6,10 +6,8 @@
 
 #![allow(unsafe_code)]
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::hint::black_box;
 use std::process::Command;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use warpdrive::http::forwarding::{Peer, Settings, Stamp};
@@ -22,26 +20,8 @@ use warpdrive::route::{PathCondition, Question, Rule, Tree};
 use warpdrive::telemetry::Counters;
 use warpdrive::telemetry::access_log::{AccessLog, Format, Record};
 
-struct Counting;
-
-static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
-
-// SAFETY: every call is passed on to the system's allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: as above.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: as above.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static COUNTING: Counting = Counting;
+#[path = "../tests/counting/mod.rs"]
+mod counting;
 
 const BOUNDS: Bounds = Bounds { head: 32 * 1024, fields: 100, uri: 8 * 1024 };
 
@@ -211,11 +191,11 @@ fn allocations(case: &mut Case) -> f64 {
     for _ in 0..ROUNDS {
         case();
     }
-    let before = ALLOCATIONS.load(Ordering::Relaxed);
+    let before = counting::allocations();
     for _ in 0..ROUNDS {
         case();
     }
-    (ALLOCATIONS.load(Ordering::Relaxed) - before) as f64 / f64::from(ROUNDS)
+    (counting::allocations() - before) as f64 / f64::from(ROUNDS)
 }
 
 fn main() {
