@@ -149,6 +149,8 @@ fn bytes_that_come_long_after_a_response_are_nobodys_response() {
         assert_eq!(client.get("/").text(), "good", "{late:?}");
         go.open();
         origin_has_sent(&origin, late);
+        // Longer than a connection may rest and be used again without a look.
+        assert!(client.is_quiet_for(Duration::from_millis(10)), "{late:?}");
         let response = client.get("/");
         assert_eq!((response.status, response.text().as_str()), (200, "good"), "{late:?}");
     }
