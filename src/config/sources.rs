@@ -65,12 +65,6 @@ impl Sources {
         Ok(Sources { file, environment })
     }
 
-    /// Reads the same file again, under the same environment.
-    pub fn reread(&self) -> Result<Sources, Diagnostic> {
-        let path = self.file.as_ref().map(|file| file.path.clone());
-        Sources::read(path, self.environment.clone())
-    }
-
     /// One string of bytes that [`Sources::decode`] takes back.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = ENCODING.as_bytes().to_vec();

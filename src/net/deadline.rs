@@ -113,6 +113,7 @@ impl Wheel {
     }
 
     /// Whether any timer waits for a tick.
+    #[cfg(test)]
     pub fn is_empty(&self) -> bool {
         self.inner.borrow().queued == 0
     }

@@ -63,11 +63,7 @@ impl<'a> Downstream<'a> {
     pub fn respond(&mut self, head: &ResponseHead, may_persist: bool, date: &[u8; 29]) {
         let Downstream::H1(h1) = self;
         let framing = Framing::of(head, h1.to_head_request, h1.client);
-        h1.persistence = match (may_persist && framing != Framing::UntilClose, h1.client) {
-            (false, _) => Persistence::Close,
-            (true, Version::Http10) => Persistence::KeepAliveSaid,
-            (true, Version::Http11) => Persistence::KeepAlive,
-        };
+        h1.persistence = Persistence::of(may_persist && framing != Framing::UntilClose, h1.client);
         let Sink::H1(sink) = &mut h1.sink;
         sink.is_chunked = framing == Framing::Chunked;
         encode::response(sink.head, head, framing, h1.persistence, date);

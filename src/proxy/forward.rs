@@ -100,7 +100,7 @@ pub async fn run(
     let is_sent = upload.is_sent.get();
 
     trace.is_response_started = downstream.is_started();
-    trace.is_request_done = source.is_finished() && is_sent | flight.is_whole;
+    trace.is_request_done = source.is_finished() && is_sent;
     flight.land(&core.buffers);
     trace.bytes_out = downstream.sent();
     let persists = downstream.persists();
@@ -213,7 +213,7 @@ impl Forward<'_> {
         }
         let mut error = Error::NoEndpoint;
         for pool in endpoint {
-            // Boxed for the same reason: most exchanges use a connection that is there.
+            // Boxed, because most exchanges use a connection that is there.
             match Box::pin(pool.connect(settings, &self.core.wheel)).await {
                 Ok(lease) => return Ok(lease),
                 Err(failed) if failed.kind() == io::ErrorKind::TimedOut => error = Error::ConnectTimeout,

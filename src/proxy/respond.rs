@@ -6,7 +6,7 @@ use super::error::Error;
 use super::exchange::Next;
 use super::trace::Trace;
 use crate::http::h1::encode::{self, Persistence};
-use crate::http::head::{Method, Version};
+use crate::http::head::Method;
 use crate::net::Stream;
 use crate::net::buffer::Size;
 
@@ -31,11 +31,7 @@ pub async fn fail(
     }
     let head = &work.request;
     let may_persist = trace.has_head && trace.is_request_done && head.keep_alive && !core.is_draining();
-    let persistence = match (may_persist, head.version) {
-        (false, _) => Persistence::Close,
-        (true, Version::Http10) => Persistence::KeepAliveSaid,
-        (true, Version::Http11) => Persistence::KeepAlive,
-    };
+    let persistence = Persistence::of(may_persist, head.version);
     let with_body = !(trace.has_head && head.method == Method::Head);
     let date = core.date(trace.stamp.start_ms);
     let mut buffer = core.buffers.take(Size::Small);

@@ -3,7 +3,6 @@
 #![allow(unsafe_code)]
 
 use std::cell::UnsafeCell;
-use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -63,11 +62,6 @@ pub fn is_readable_now(socket: &impl AsRawFd) -> bool {
 /// Whether an error is pending on a socket, such as a reset by the peer.
 pub fn has_error(socket: &impl AsRawFd) -> bool {
     !matches!(rustix::net::sockopt::socket_error(borrow(socket)), Ok(Ok(())))
-}
-
-/// Ends the sending direction: the peer sees FIN once all data is through.
-pub fn shutdown_write(socket: &impl AsRawFd) -> io::Result<()> {
-    Ok(rustix::net::shutdown(borrow(socket), Shutdown::Write)?)
 }
 
 /// The stream behind one half of it, for calls that need no exclusive access.

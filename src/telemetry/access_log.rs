@@ -125,6 +125,7 @@ impl AccessLog {
         self.full.take();
     }
 
+    #[cfg(test)]
     pub fn is_empty(&self) -> bool {
         self.lines.borrow().bytes.is_empty()
     }

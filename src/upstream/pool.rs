@@ -90,6 +90,7 @@ impl Pools {
     }
 
     /// Whether any connection is kept.
+    #[cfg(test)]
     pub fn is_empty(&self) -> bool {
         self.by_address.borrow().values().all(|pool| pool.idle.borrow().is_empty())
     }

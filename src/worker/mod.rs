@@ -158,8 +158,7 @@ fn begin(
     messages: inbox::Receiver,
 ) -> io::Result<(Vec<Rc<accept::Listener>>, inbox::Messages)> {
     let messages = messages.open()?;
-    let ticker = Ticker::new()?;
-    ticker.start()?;
+    let ticker = Ticker::start()?;
     let ticks = Rc::clone(core);
     task::spawn(async move { tick(&ticks, &ticker).await }, || {
         tracing::error!("the ticker ended with a panic");

@@ -13,7 +13,7 @@ use crate::harness::proxy::{BINARY, run};
 use crate::harness::{Builder, Client, Directory, Latch, Origin, Proxy, QUIET, eventually, holds};
 
 /// An origin that answers `/wait` only when told, and everything else at once.
-fn waiting() -> (Origin, Latch) {
+pub fn waiting() -> (Origin, Latch) {
     let go = Latch::default();
     let theirs = go.clone();
     let origin = Origin::scripted(move |c| {

@@ -8,6 +8,7 @@ use rustix::process::Signal;
 use crate::harness::client::{End, request};
 use crate::harness::origin::{Connection, ok};
 use crate::harness::{Latch, Origin, Proxy, eventually, holds, pattern};
+use crate::lifecycle::waiting;
 
 /// Longer than a connection may be silent before it is parked.
 const PARKED: Duration = Duration::from_millis(1500);
@@ -244,17 +245,7 @@ fn fields_that_look_like_ours_to_a_server_do_not_cross() {
 
 #[test]
 fn a_drain_closes_idle_connections_to_upstreams() {
-    let go = Latch::default();
-    let theirs = go.clone();
-    let origin = Origin::scripted(move |c| {
-        while let Some(request) = c.next_request()? {
-            if request.target() == "/wait" {
-                theirs.wait()?;
-            }
-            c.send(ok("fine"))?;
-        }
-        Ok(())
-    });
+    let (origin, go) = waiting();
     let mut proxy = Proxy::with(&origin).workers(1).start();
     let mut busy = proxy.client();
     busy.send(request("/wait"));

@@ -95,6 +95,17 @@ pub enum Persistence {
     Upgrade,
 }
 
+impl Persistence {
+    /// What a client of this version is told.
+    pub fn of(may_persist: bool, client: Version) -> Persistence {
+        match (may_persist, client) {
+            (false, _) => Persistence::Close,
+            (true, Version::Http10) => Persistence::KeepAliveSaid,
+            (true, Version::Http11) => Persistence::KeepAlive,
+        }
+    }
+}
+
 /// Writes the head of a response as it goes to the client.
 pub fn response(
     out: &mut Vec<u8>,
