@@ -7,8 +7,10 @@ use std::process::ExitCode;
 
 use lexopt::{Arg, Parser};
 
-use crate::config::{Diagnostic, Sources};
+use crate::config::Sources;
 use crate::{master, plan, server};
+
+mod check;
 
 const HELP: &str = "\
 WarpDrive, a reverse proxy
@@ -37,7 +39,7 @@ pub fn main() -> ExitCode {
     }
     match parse(Parser::from_env()) {
         Ok(Command::Run(file)) => run(file.as_deref()),
-        Ok(Command::Check(file)) => check(file.as_deref()),
+        Ok(Command::Check(file)) => check::check(file.as_deref()),
         Ok(Command::Version) => {
             println!("warpdrive {}", env!("CARGO_PKG_VERSION"));
             ExitCode::SUCCESS
@@ -57,11 +59,11 @@ pub fn main() -> ExitCode {
 fn run(file: Option<&Path>) -> ExitCode {
     let sources = match Sources::load(file) {
         Ok(sources) => sources,
-        Err(unreadable) => return refuse(&[unreadable]),
+        Err(unreadable) => return check::refuse(&[unreadable]),
     };
     match plan::load(&sources) {
         Ok(loaded) => {
-            print(&loaded.warnings);
+            check::print(&loaded.warnings);
             let server = loaded.plan.server;
             master::run(master::Settings {
                 listen: server.listen,
@@ -71,45 +73,8 @@ fn run(file: Option<&Path>) -> ExitCode {
                 sources: sources.encode(),
             })
         }
-        Err(diagnostics) => refuse(&diagnostics),
+        Err(diagnostics) => check::refuse(&diagnostics),
     }
-}
-
-/// Prints everything that is to be said about a configuration.
-fn check(file: Option<&Path>) -> ExitCode {
-    let loaded =
-        Sources::load(file).map_err(|unreadable| vec![unreadable]).and_then(|sources| plan::load(&sources));
-    match loaded {
-        Ok(loaded) => {
-            print(&loaded.warnings);
-            println!(
-                "configuration is valid ({}, {})",
-                count(loaded.plan.upstreams.len(), "upstream"),
-                count(loaded.plan.routes.len(), "route")
-            );
-            ExitCode::SUCCESS
-        }
-        Err(diagnostics) => refuse(&diagnostics),
-    }
-}
-
-/// Prints why a configuration cannot be run.
-fn refuse(diagnostics: &[Diagnostic]) -> ExitCode {
-    print(diagnostics);
-    let mistakes = diagnostics.iter().filter(|one| one.is_error()).count();
-    eprintln!("configuration is not valid ({})", count(mistakes, "error"));
-    ExitCode::FAILURE
-}
-
-fn print(diagnostics: &[Diagnostic]) {
-    for diagnostic in diagnostics {
-        eprintln!("{diagnostic}\n");
-    }
-}
-
-fn count(number: usize, noun: &str) -> String {
-    let plural = if number == 1 { "" } else { "s" };
-    format!("{number} {noun}{plural}")
 }
 
 fn parse(mut arguments: Parser) -> Result<Command, lexopt::Error> {
