@@ -52,6 +52,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("tokio", &["server"]),
     ("toml", &["config"]),
     ("serde", &["config"]),
+    ("constant_time_eq", &["middleware"]),
     ("libc", &["sys"]),
     ("rustix", &["sys", "net", "master", "process", "server", "worker"]),
     ("socket2", &["master", "server"]),
