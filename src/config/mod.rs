@@ -128,6 +128,7 @@ pub struct Limits {
     pub head_timeout: Option<Duration>,
     pub idle_timeout: Option<Duration>,
     pub body_timeout: Option<Duration>,
+    pub write_timeout: Option<Duration>,
     /// Bytes a second; may be 0.
     pub min_rate: Option<u64>,
     pub tunnel_timeout: Option<Duration>,

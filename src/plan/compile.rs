@@ -23,6 +23,7 @@ const URI_BYTES: usize = 8 << 10;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+const CLIENT_WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 const TUNNEL_TIMEOUT: Duration = Duration::from_secs(60 * 60);
 
 const KEEPALIVE: usize = 64;
@@ -128,6 +129,7 @@ fn limits(config: &Config) -> Limits {
         head_timeout: written.head_timeout.unwrap_or(HEAD_TIMEOUT),
         idle_timeout: written.idle_timeout.unwrap_or(IDLE_TIMEOUT),
         body_timeout: written.body_timeout.unwrap_or(BODY_TIMEOUT),
+        write_timeout: written.write_timeout.unwrap_or(CLIENT_WRITE_TIMEOUT),
         min_rate: written.min_rate.filter(|rate| *rate > 0),
         tunnel_timeout: written.tunnel_timeout.unwrap_or(TUNNEL_TIMEOUT),
         abort_on_close: config.server.abort_on_close.unwrap_or(false),

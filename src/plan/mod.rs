@@ -83,8 +83,10 @@ pub struct Limits {
     pub head_timeout: Duration,
     /// Silence between two requests.
     pub idle_timeout: Duration,
-    /// Silence while a request body is read, or while a client takes none of a response.
+    /// Silence while a request body is read.
     pub body_timeout: Duration,
+    /// Silence while a client takes none of a response.
+    pub write_timeout: Duration,
     /// Bytes a second that a request body must reach on average after `body_timeout`.
     pub min_rate: Option<u64>,
     /// Silence of a tunnel, both ways.

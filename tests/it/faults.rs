@@ -425,7 +425,7 @@ fn a_client_that_reads_slowly_does_not_grow_memory() {
 #[test]
 fn a_client_that_takes_nothing_is_cut() {
     let (origin, _) = pouring();
-    let proxy = Proxy::with(&origin).limit("body_timeout = \"300ms\"").start();
+    let proxy = Proxy::with(&origin).limit("write_timeout = \"300ms\"").start();
     let mut client = proxy.client();
     client.send(request("/"));
     let end = origin.wait_end(0);
