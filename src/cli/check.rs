@@ -3,13 +3,15 @@
 use std::path::Path;
 use std::process::ExitCode;
 
+use super::env;
 use crate::config::{Diagnostic, Sources};
 use crate::plan;
 
-/// Prints everything that is to be said about a configuration.
-pub fn check(file: Option<&Path>) -> ExitCode {
-    let loaded =
-        Sources::load(file).map_err(|unreadable| vec![unreadable]).and_then(|sources| plan::load(&sources));
+/// Prints everything that is to be said about a configuration; `set` is what `--set` says.
+pub fn check(file: Option<&Path>, set: &[String]) -> ExitCode {
+    let loaded = Sources::load(file, set)
+        .map_err(|unreadable| vec![unreadable])
+        .and_then(|sources| plan::load(&sources));
     match loaded {
         Ok(loaded) => {
             print(&loaded.warnings);
@@ -18,6 +20,7 @@ pub fn check(file: Option<&Path>) -> ExitCode {
                 count(loaded.plan.upstreams.len(), "upstream"),
                 count(loaded.plan.routes.len(), "route")
             );
+            env::print_overrides(&loaded.overrides);
             ExitCode::SUCCESS
         }
         Err(diagnostics) => refuse(&diagnostics),

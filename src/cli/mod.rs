@@ -2,15 +2,16 @@
 //!
 //! 0: done. 1: the arguments or the configuration are wrong; starting again will not help.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use lexopt::{Arg, Parser};
+use lexopt::{Arg, Parser, ValueExt};
 
 use crate::config::Sources;
 use crate::{master, plan, server};
 
 mod check;
+mod env;
 
 const HELP: &str = "\
 WarpDrive, a reverse proxy
@@ -20,16 +21,27 @@ Usage: warpdrive [run] [-c FILE]    run
        warpdrive version
        warpdrive help
 
+run and check also take --set KEY=VALUE, as in --set server.http_port=8081, any number of
+times; it beats the environment, which beats the file.
+
 Without -c the file is $WARPDRIVE_CONFIG, ./warpdrive.toml or /etc/warpdrive/warpdrive.toml.
 Without any of them everything goes to WARPDRIVE_TARGET_HOST (127.0.0.1) and
 WARPDRIVE_TARGET_PORT (3000), from WARPDRIVE_HTTP_PORT (8080).";
 
 #[derive(Debug, PartialEq, Eq)]
 enum Command {
-    Run(Option<PathBuf>),
-    Check(Option<PathBuf>),
+    Run(Options),
+    Check(Options),
     Version,
     Help,
+}
+
+/// Which configuration.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Options {
+    file: Option<PathBuf>,
+    /// `KEY=VALUE`, each from a `--set`.
+    set: Vec<String>,
 }
 
 /// Does what the arguments of this process say.
@@ -38,8 +50,8 @@ pub fn main() -> ExitCode {
         return server::run();
     }
     match parse(Parser::from_env()) {
-        Ok(Command::Run(file)) => run(file.as_deref()),
-        Ok(Command::Check(file)) => check::check(file.as_deref()),
+        Ok(Command::Run(options)) => run(&options),
+        Ok(Command::Check(options)) => check::check(options.file.as_deref(), &options.set),
         Ok(Command::Version) => {
             println!("warpdrive {}", env!("CARGO_PKG_VERSION"));
             ExitCode::SUCCESS
@@ -56,8 +68,8 @@ pub fn main() -> ExitCode {
 }
 
 /// Checks the configuration as `check` does, then runs it.
-fn run(file: Option<&Path>) -> ExitCode {
-    let sources = match Sources::load(file) {
+fn run(options: &Options) -> ExitCode {
+    let sources = match Sources::load(options.file.as_deref(), &options.set) {
         Ok(sources) => sources,
         Err(unreadable) => return check::refuse(&[unreadable]),
     };
@@ -79,12 +91,13 @@ fn run(file: Option<&Path>) -> ExitCode {
 
 fn parse(mut arguments: Parser) -> Result<Command, lexopt::Error> {
     let mut verb = None;
-    let mut file = None;
+    let mut options = Options::default();
     while let Some(argument) = arguments.next()? {
         match argument {
-            Arg::Short('c') | Arg::Long("config") if file.is_none() => {
-                file = Some(PathBuf::from(arguments.value()?));
+            Arg::Short('c') | Arg::Long("config") if options.file.is_none() => {
+                options.file = Some(PathBuf::from(arguments.value()?));
             }
+            Arg::Long("set") => options.set.push(arguments.value()?.string()?),
             Arg::Short('h') | Arg::Long("help") => return Ok(Command::Help),
             Arg::Short('V') | Arg::Long("version") => return Ok(Command::Version),
             Arg::Value(value) if verb.is_none() => {
@@ -99,12 +112,13 @@ fn parse(mut arguments: Parser) -> Result<Command, lexopt::Error> {
             other => return Err(other.unexpected()),
         }
     }
+    let has_options = options != Options::default();
     match verb {
-        Some("check") => Ok(Command::Check(file)),
-        Some("version" | "help") if file.is_some() => Err("-c belongs to run and check".into()),
+        Some("check") => Ok(Command::Check(options)),
+        Some("version" | "help") if has_options => Err("-c and --set belong to run and check".into()),
         Some("version") => Ok(Command::Version),
         Some("help") => Ok(Command::Help),
-        _ => Ok(Command::Run(file)),
+        _ => Ok(Command::Run(options)),
     }
 }
 
@@ -114,13 +128,16 @@ mod tests {
 
     #[test]
     fn arguments_become_commands() {
-        let file = || Some(PathBuf::from("x.toml"));
+        let options = || Options { file: Some(PathBuf::from("x.toml")), ..Options::default() };
+        let set =
+            |set: &[&str]| Options { set: set.iter().map(|&one| one.to_owned()).collect(), ..options() };
         let cases = [
-            ("", Some(Command::Run(None))),
-            ("-c x.toml", Some(Command::Run(file()))),
-            ("run -cx.toml", Some(Command::Run(file()))),
-            ("check --config=x.toml", Some(Command::Check(file()))),
-            ("-c x.toml check", Some(Command::Check(file()))),
+            ("", Some(Command::Run(Options::default()))),
+            ("-c x.toml", Some(Command::Run(options()))),
+            ("run -cx.toml", Some(Command::Run(options()))),
+            ("check --config=x.toml", Some(Command::Check(options()))),
+            ("-c x.toml check", Some(Command::Check(options()))),
+            ("run --set a.b=1 -c x.toml --set=c=d", Some(Command::Run(set(&["a.b=1", "c=d"])))),
             ("version", Some(Command::Version)),
             ("--version", Some(Command::Version)),
             ("check --help", Some(Command::Help)),
@@ -131,6 +148,7 @@ mod tests {
             ("version -c x.toml", None),
             ("-c x.toml -c y.toml", None),
             ("--unknown", None),
+            ("run --set", None),
         ];
         for (line, expected) in cases {
             let parser = Parser::from_args(line.split_whitespace());

@@ -14,13 +14,20 @@ pub struct Document {
     text: String,
     /// Where each line starts; the first at 0.
     line_starts: Vec<usize>,
+    /// How many files come before it.
+    rank: usize,
 }
 
 impl Document {
     /// `name` is the path as the operator wrote it.
     pub fn new(name: String, text: String) -> Document {
         let after_newlines = text.match_indices('\n').map(|(at, _)| at + 1);
-        Document { line_starts: std::iter::once(0).chain(after_newlines).collect(), name, text }
+        Document { line_starts: std::iter::once(0).chain(after_newlines).collect(), name, text, rank: 0 }
+    }
+
+    /// The same as one of several files: so many come before it.
+    pub fn ranked(self, rank: usize) -> Document {
+        Document { rank, ..self }
     }
 
     pub fn name(&self) -> &str {
@@ -47,6 +54,8 @@ pub enum Place {
     File(String),
     /// A variable of the environment.
     Environment(String),
+    /// `--set` for this key.
+    Argument(String),
     /// The values that hold when nothing is written.
     Default,
 }
@@ -81,13 +90,32 @@ impl Place {
         document.text[start..].lines().next()
     }
 
-    /// How diagnostics are ordered: the file in its own order, then everything else.
-    fn order(&self) -> (u8, usize) {
+    pub fn is_in_file(&self) -> bool {
+        matches!(self, Place::Text { .. })
+    }
+
+    /// Whether a reader meets it after that one.
+    pub fn is_after(&self, other: &Place) -> bool {
+        self.order() > other.order()
+    }
+
+    /// Whether both are in one file, or neither is in a file.
+    pub fn is_beside(&self, other: &Place) -> bool {
+        match (self, other) {
+            (Place::Text { document: one, .. }, Place::Text { document: other, .. }) => one == other,
+            (Place::Text { .. }, _) | (_, Place::Text { .. }) => false,
+            _ => true,
+        }
+    }
+
+    /// How diagnostics are ordered: each file in its own order, then everything else.
+    fn order(&self) -> (u8, usize, usize) {
         match self {
-            Place::Text { span, .. } => (0, span.start),
-            Place::File(_) => (1, 0),
-            Place::Environment(_) => (2, 0),
-            Place::Default => (3, 0),
+            Place::Text { document, span } => (0, document.rank, span.start),
+            Place::File(_) => (1, 0, 0),
+            Place::Environment(_) => (2, 0, 0),
+            Place::Argument(_) => (3, 0, 0),
+            Place::Default => (4, 0, 0),
         }
     }
 }
@@ -101,6 +129,7 @@ impl fmt::Display for Place {
             (Place::Text { document, .. }, None) => f.write_str(&document.name),
             (Place::File(name), _) => f.write_str(name),
             (Place::Environment(name), _) => write!(f, "environment:{name}"),
+            (Place::Argument(key), _) => write!(f, "--set {key}"),
             (Place::Default, _) => f.write_str("default"),
         }
     }

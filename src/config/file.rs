@@ -1,17 +1,15 @@
-//! The file as a whole: its syntax, its top-level tables, and the mode without a file.
-
-use std::ops::Range;
-use std::sync::Arc;
-
-use toml::de::DeTable;
+//! The configuration as a whole: its layers, and the tables of its top level.
 
 use super::diagnostic::{Diagnostic, Place, sort};
-use super::table::{Report, Table};
-use super::{Config, Document, Level, Log, LogFormat, Middleware, Sources};
-use super::{route, server, upstream, value, variables};
+use super::include::INCLUDE;
+use super::layers::{self, Layers};
+use super::report::{Found, Report, Setting};
+use super::table::Table;
+use super::{Config, Level, Log, LogFormat, Middleware, Sources, Written};
+use super::{auth, route, server, upstream, value};
 
 /// Tables and keys of the top level that do not work yet.
-const LATER: [&str; 7] = ["admin", "auth", "cache", "include", "postgres", "wasm", "workloads"];
+const LATER: [&str; 5] = ["admin", "cache", "postgres", "wasm", "workloads"];
 const TLS_LATER: [&str; 11] = [
     "acme_directory",
     "acme_url",
@@ -39,58 +37,50 @@ const MIDDLEWARE_LATER: [&str; 8] = [
 /// What can be understood of the sources, and everything that is to be said about them, in
 /// document order. With an error among it, the configuration is good for further checks only.
 pub fn read(sources: &Sources) -> (Config, Vec<Diagnostic>) {
-    let mut diagnostics = Vec::new();
-    let mut config = match sources.document() {
-        Some(document) => read_text(Arc::new(document), &mut diagnostics),
-        None => Config::empty(Place::Default),
-    };
-    let environment = &sources.environment;
-    variables::apply(environment, sources.file.is_some(), &mut config, &mut diagnostics);
+    let layers = layers::merge(sources);
+    let (config, found) = read_layers(&layers, sources);
+    let mut diagnostics = sources.found.clone();
+    diagnostics.extend(layers.mistakes);
+    // What follows from a torn line is not worth a word.
+    let is_whole = |one: &Diagnostic| !layers.torn.contains(&one.place.file_and_line());
+    diagnostics.extend(found.diagnostics.into_iter().filter(is_whole));
     sort(&mut diagnostics);
-    (config, diagnostics)
+    (Config { overrides: layers.overrides, ..config }, diagnostics)
 }
 
-fn read_text(document: Arc<Document>, diagnostics: &mut Vec<Diagnostic>) -> Config {
-    let (root, mistakes) = DeTable::parse_recoverable(document.text());
-    let report = Report::new(Arc::clone(&document), !mistakes.is_empty());
-    let mut torn_lines = Vec::new();
-    for mistake in mistakes {
-        let end = document.text().len();
-        let place = report.place(mistake.span().unwrap_or(end..end));
-        torn_lines.push(place.line_and_column().map(|(line, _)| line));
-        let message = syntax_message(mistake.message(), mistake.span(), document.text());
-        diagnostics.push(Diagnostic::error(place, message));
-    }
-    let origin = Place::File(document.name().to_owned());
-    let table = Table::new("", root.get_ref(), origin.clone(), &report);
-    let config = Config { is_torn: !torn_lines.is_empty(), ..read_root(table, origin) };
-    let found = report.into_found().into_iter().filter(|one| {
-        let line = one.place.line_and_column().map(|(line, _)| line);
-        !torn_lines.contains(&line)
-    });
-    diagnostics.extend(found);
-    config
+/// Every key that there is for these sources, in the order in which it is read.
+pub fn settings(sources: &Sources) -> Vec<Setting> {
+    let (_, found) = read_layers(&layers::merge(sources), sources);
+    found.settings
 }
 
-/// The parser's own words, but where they lead astray.
-fn syntax_message(message: &str, span: Option<Range<usize>>, text: &str) -> String {
-    if !message.starts_with("string values must be quoted") {
-        return message.to_owned();
-    }
-    match span.and_then(|span| text.get(span)).map(str::trim) {
-        None | Some("") => "a value is missing".to_owned(),
-        Some(word) => format!("`{word}` is not a value: a string needs quotes"),
-    }
+/// The paths of the secrets that are in files and were not read.
+pub fn wanted_secrets(sources: &Sources) -> Vec<Written<String>> {
+    let (_, found) = read_layers(&layers::merge(sources), sources);
+    found.wanted
+}
+
+fn read_layers(layers: &Layers, sources: &Sources) -> (Config, Found) {
+    let is_torn = !layers.torn.is_empty() || sources.found.iter().any(Diagnostic::is_error);
+    let report = Report::new(&sources.secrets, is_torn);
+    let origin = layers.origin.clone();
+    let root = Table::root(&layers.entries, origin.clone(), &report);
+    let config = Config { is_torn, ..read_root(root, origin) };
+    (config, report.into_found())
 }
 
 fn read_root(mut root: Table<'_>, origin: Place) -> Config {
     let mut config = Config::empty(origin);
+    root.list(INCLUDE, |_| Ok(()));
     if let Some(table) = root.table("server") {
         (config.server, config.limits) = server::read(table);
     }
     if let Some(mut table) = root.table("upstreams") {
-        for (name, table) in table.named_tables() {
-            config.upstreams.push(upstream::read(name, table));
+        let tables = table.named_tables();
+        let names = tables.iter().map(|(name, _)| name).filter(|name| name.place.is_in_file());
+        let defined: Vec<String> = names.map(|name| name.value.clone()).collect();
+        for (name, table) in tables {
+            config.upstreams.push(upstream::read(name, table, &defined));
         }
     }
     if let Some(tables) = root.tables("routes") {
@@ -105,6 +95,9 @@ fn read_root(mut root: Table<'_>, origin: Place) -> Config {
     if let Some(table) = root.table("tls") {
         read_tls(table);
     }
+    if let Some(table) = root.table("auth") {
+        config.auth = auth::read(table);
+    }
     root.finish(&LATER);
     config
 }
@@ -112,7 +105,7 @@ fn read_root(mut root: Table<'_>, origin: Place) -> Config {
 fn read_middleware(mut table: Table<'_>) -> Middleware {
     let middleware = Middleware {
         log_requests: table.boolean("log_requests").map(|written| written.value),
-        forward_headers: table.boolean("forward_headers").map(|written| written.value),
+        forward_headers: table.boolean("forward_headers"),
     };
     table.finish(&MIDDLEWARE_LATER);
     middleware

@@ -9,21 +9,36 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use diagnostic::{Diagnostic, Document, Place, Severity, sort};
-pub use file::read;
+pub use file::{read, settings};
+pub use layers::Override;
+pub use report::{Kind, SecretFile, Setting};
+pub use secret::Secret;
 pub use sources::{DecodeError, File, Sources, environment, find_file};
 pub use suggest::nearest;
 
+mod auth;
 mod diagnostic;
 mod file;
+mod include;
+mod layers;
+mod node;
+mod parse;
+mod quantity;
+mod report;
 mod route;
+mod secret;
+mod secret_file;
 mod server;
 mod sources;
+mod substitute;
 mod suggest;
 mod table;
 mod upstream;
 mod value;
 mod variables;
 
+#[cfg(test)]
+mod layer_tests;
 #[cfg(test)]
 mod tests;
 
@@ -38,21 +53,16 @@ impl<T> Written<T> {
     pub fn new(value: T, place: Place) -> Written<T> {
         Written { value, place }
     }
-
-    fn span_start(&self) -> usize {
-        match &self.place {
-            Place::Text { span, .. } => span.start,
-            _ => 0,
-        }
-    }
 }
 
 /// Everything that was written, in the order in which it was.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The file, or the environment.
+    /// The file, or what there is without one.
     pub origin: Place,
-    /// The text was not TOML all through: what seems to be absent may be there.
+    /// What the environment and arguments set.
+    pub overrides: Vec<Override>,
+    /// A text was not TOML all through, or not read: what seems to be absent may be there.
     pub is_torn: bool,
     pub server: Server,
     pub limits: Limits,
@@ -60,6 +70,7 @@ pub struct Config {
     pub routes: Vec<Route>,
     pub middleware: Middleware,
     pub log: Log,
+    pub auth: Auth,
 }
 
 impl Config {
@@ -67,6 +78,7 @@ impl Config {
     pub fn empty(origin: Place) -> Config {
         Config {
             origin,
+            overrides: Vec::new(),
             is_torn: false,
             server: Server::default(),
             limits: Limits::default(),
@@ -74,6 +86,7 @@ impl Config {
             routes: Vec::new(),
             middleware: Middleware::default(),
             log: Log::default(),
+            auth: Auth::default(),
         }
     }
 
@@ -173,6 +186,8 @@ pub struct Route {
     pub host: Option<String>,
     pub path: Option<Path>,
     pub strip_prefix: bool,
+    /// Where it is required, if it is.
+    pub require_auth: Option<Place>,
     pub upstream: Written<String>,
 }
 
@@ -187,7 +202,16 @@ pub enum Path {
 #[derive(Clone, Debug, Default)]
 pub struct Middleware {
     pub log_requests: Option<bool>,
-    pub forward_headers: Option<bool>,
+    pub forward_headers: Option<Written<bool>>,
+}
+
+/// `[auth]`.
+#[derive(Clone, Debug, Default)]
+pub struct Auth {
+    /// Visible characters of ASCII, at least one.
+    pub admin_token: Option<Written<Secret>>,
+    /// There is one, but it cannot be used.
+    pub is_wrong: bool,
 }
 
 /// `[log]`.

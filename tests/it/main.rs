@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may fail anywhere, and says where")]
 
 mod architecture;
+mod auth;
 mod faults;
 mod fields;
 mod harness;
@@ -16,3 +17,4 @@ mod review;
 mod servers;
 mod source;
 mod tunnels;
+mod values;
