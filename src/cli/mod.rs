@@ -7,8 +7,9 @@ use std::process::ExitCode;
 
 use lexopt::{Arg, Parser, ValueExt};
 
-use crate::config::Sources;
+use crate::config::{self, Sources};
 use crate::{master, plan, server};
+use env::Format;
 
 mod check;
 mod env;
@@ -18,11 +19,13 @@ WarpDrive, a reverse proxy
 
 Usage: warpdrive [run] [-c FILE]    run
        warpdrive check [-c FILE]    report everything that is wrong with a configuration
+       warpdrive env [-c FILE]      every setting, and where it comes from
+       warpdrive schema             the JSON Schema of a configuration, for editors
        warpdrive version
        warpdrive help
 
-run and check also take --set KEY=VALUE, as in --set server.http_port=8081, any number of
-times; it beats the environment, which beats the file.
+run, check and env also take --set KEY=VALUE, as in --set server.http_port=8081, any number of
+times; it beats the environment, which beats the file. env --format json is for programs.
 
 Without -c the file is $WARPDRIVE_CONFIG, ./warpdrive.toml or /etc/warpdrive/warpdrive.toml.
 Without any of them everything goes to WARPDRIVE_TARGET_HOST (127.0.0.1) and
@@ -32,6 +35,8 @@ WARPDRIVE_TARGET_PORT (3000), from WARPDRIVE_HTTP_PORT (8080).";
 enum Command {
     Run(Options),
     Check(Options),
+    Env(Options, Format),
+    Schema,
     Version,
     Help,
 }
@@ -52,6 +57,8 @@ pub fn main() -> ExitCode {
     match parse(Parser::from_env()) {
         Ok(Command::Run(options)) => run(&options),
         Ok(Command::Check(options)) => check::check(options.file.as_deref(), &options.set),
+        Ok(Command::Env(options, format)) => env::show(options.file.as_deref(), &options.set, format),
+        Ok(Command::Schema) => env::print(&config::schema()),
         Ok(Command::Version) => {
             println!("warpdrive {}", env!("CARGO_PKG_VERSION"));
             ExitCode::SUCCESS
@@ -90,7 +97,7 @@ fn run(options: &Options) -> ExitCode {
 }
 
 fn parse(mut arguments: Parser) -> Result<Command, lexopt::Error> {
-    let mut verb = None;
+    let (mut verb, mut format) = (None, None);
     let mut options = Options::default();
     while let Some(argument) = arguments.next()? {
         match argument {
@@ -98,10 +105,17 @@ fn parse(mut arguments: Parser) -> Result<Command, lexopt::Error> {
                 options.file = Some(PathBuf::from(arguments.value()?));
             }
             Arg::Long("set") => options.set.push(arguments.value()?.string()?),
+            Arg::Long("format") if format.is_none() => {
+                format = Some(match arguments.value()?.string()?.as_str() {
+                    "human" => Format::Human,
+                    "json" => Format::Json,
+                    other => return Err(format!("--format is `human` or `json`, not `{other}`").into()),
+                });
+            }
             Arg::Short('h') | Arg::Long("help") => return Ok(Command::Help),
             Arg::Short('V') | Arg::Long("version") => return Ok(Command::Version),
             Arg::Value(value) if verb.is_none() => {
-                let known = ["run", "check", "version", "help"];
+                let known = ["run", "check", "env", "schema", "version", "help"];
                 let word = known.into_iter().find(|word| value == *word);
                 let Some(word) = word else {
                     let value = value.to_string_lossy();
@@ -114,8 +128,13 @@ fn parse(mut arguments: Parser) -> Result<Command, lexopt::Error> {
     }
     let has_options = options != Options::default();
     match verb {
+        Some("env") => Ok(Command::Env(options, format.unwrap_or_default())),
+        _ if format.is_some() => Err("--format belongs to env".into()),
         Some("check") => Ok(Command::Check(options)),
-        Some("version" | "help") if has_options => Err("-c and --set belong to run and check".into()),
+        Some("schema" | "version" | "help") if has_options => {
+            Err("-c and --set belong to run, check and env".into())
+        }
+        Some("schema") => Ok(Command::Schema),
         Some("version") => Ok(Command::Version),
         Some("help") => Ok(Command::Help),
         _ => Ok(Command::Run(options)),
@@ -138,6 +157,9 @@ mod tests {
             ("check --config=x.toml", Some(Command::Check(options()))),
             ("-c x.toml check", Some(Command::Check(options()))),
             ("run --set a.b=1 -c x.toml --set=c=d", Some(Command::Run(set(&["a.b=1", "c=d"])))),
+            ("env -cx.toml", Some(Command::Env(options(), Format::Human))),
+            ("--format json env -cx.toml", Some(Command::Env(options(), Format::Json))),
+            ("schema", Some(Command::Schema)),
             ("version", Some(Command::Version)),
             ("--version", Some(Command::Version)),
             ("check --help", Some(Command::Help)),
@@ -149,6 +171,9 @@ mod tests {
             ("-c x.toml -c y.toml", None),
             ("--unknown", None),
             ("run --set", None),
+            ("schema --set a=1", None),
+            ("check --format json", None),
+            ("env --format yaml", None),
         ];
         for (line, expected) in cases {
             let parser = Parser::from_args(line.split_whitespace());

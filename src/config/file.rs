@@ -54,6 +54,13 @@ pub fn settings(sources: &Sources) -> Vec<Setting> {
     found.settings
 }
 
+/// Every key that there is at all.
+pub fn all_settings() -> Vec<Setting> {
+    let report = Report::describing();
+    read_root(Table::root(report.nothing(), Place::Default, &report), Place::Default);
+    report.into_found().settings
+}
+
 /// The paths of the secrets that are in files and were not read.
 pub fn wanted_secrets(sources: &Sources) -> Vec<Written<String>> {
     let (_, found) = read_layers(&layers::merge(sources), sources);

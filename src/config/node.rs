@@ -33,9 +33,9 @@ pub enum Value {
     /// key wants, a string, an integer or a boolean.
     Bare(String),
     Integer(Integer),
-    Float,
+    Float(String),
     Boolean(bool),
-    Datetime,
+    Datetime(String),
     Array(Vec<Node>),
     Table(Entries),
     /// There is one, but what it is cannot be told; why was reported.
@@ -56,9 +56,9 @@ impl Value {
         match self {
             Value::String(_) | Value::Bare(_) => "a string",
             Value::Integer(_) => "an integer",
-            Value::Float => "a decimal number",
+            Value::Float(_) => "a decimal number",
             Value::Boolean(_) => "a boolean",
-            Value::Datetime => "a date",
+            Value::Datetime(_) => "a date",
             Value::Array(_) => "a list",
             Value::Table(_) => "a table",
             Value::Unknown => "unknown",
@@ -70,6 +70,21 @@ impl Value {
         match self {
             Value::String(text) | Value::Bare(text) => Some(text),
             _ => None,
+        }
+    }
+
+    pub fn to_json(&self) -> serde_json::Value {
+        match self {
+            Value::String(text) | Value::Bare(text) | Value::Float(text) | Value::Datetime(text) => {
+                json!(text)
+            }
+            Value::Integer(integer) => json!(integer.number),
+            Value::Boolean(value) => json!(value),
+            Value::Unknown => json!(null),
+            Value::Array(items) => items.iter().map(|item| item.value.to_json()).collect(),
+            Value::Table(entries) => {
+                entries.iter().map(|(key, entry)| (key.clone(), entry.node.value.to_json())).collect()
+            }
         }
     }
 }

@@ -150,9 +150,9 @@ impl Parser<'_> {
                 text: integer.to_string(),
                 number: u64::from_str_radix(integer.as_str(), integer.radix()).ok(),
             }),
-            DeValue::Float(_) => Value::Float,
+            DeValue::Float(float) => Value::Float(float.to_string()),
             DeValue::Boolean(value) => Value::Boolean(*value),
-            DeValue::Datetime(_) => Value::Datetime,
+            DeValue::Datetime(datetime) => Value::Datetime(datetime.to_string()),
             DeValue::Array(items) => Value::Array(items.iter().map(|item| self.node(item)).collect()),
             DeValue::Table(entries) => Value::Table(self.table(entries)),
         };

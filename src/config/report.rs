@@ -76,6 +76,11 @@ impl<'a> Report<'a> {
         Report { secrets, is_torn, ..Report::default() }
     }
 
+    /// For a reading that is to find out which keys there are.
+    pub fn describing() -> Report<'a> {
+        Report { is_describing: true, ..Report::default() }
+    }
+
     pub fn is_describing(&self) -> bool {
         self.is_describing
     }

@@ -127,7 +127,7 @@ fn the_token_is_seen_nowhere() {
     let file = settings.written();
     let mistake = file.with_file_name("mistake.toml");
     let mut output = String::new();
-    for verb in ["check"] {
+    for verb in ["check", "env"] {
         output += &said(Command::new(BINARY).arg(verb).arg("-c").arg(&file));
         output += &said(Command::new(BINARY).arg(verb).arg("-c").arg(&mistake));
         let set = format!("auth.admin_token={TOKEN}");
@@ -135,6 +135,8 @@ fn the_token_is_seen_nowhere() {
         let variable = ("WARPDRIVE_ADMIN_TOKEN", TOKEN);
         output += &said(Command::new(BINARY).arg(verb).arg("-c").arg(&file).env(variable.0, variable.1));
     }
+    output += &said(Command::new(BINARY).args(["env", "--format", "json", "-c"]).arg(&file));
+    assert!(output.contains("auth.admin_token = (secret, set by "), "{output}");
     assert!(output.contains("unknown key `admin_tokn`"), "{output}");
 
     let mut proxy = settings.variable("WARPDRIVE_LOG__LEVEL", "debug").start();

@@ -14,6 +14,7 @@ mod rehearsal;
 mod requests;
 mod responses;
 mod review;
+mod schema;
 mod servers;
 mod source;
 mod tunnels;

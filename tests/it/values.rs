@@ -1,8 +1,11 @@
 //! Where values come from, as an operator sees it: files, the environment, `--set`, and what
-//! `check` tells of them.
+//! `check` and `env` tell of them.
 
 use std::path::Path;
 use std::process::Command;
+
+use serde_json::Value;
+use warpdrive::config::reference;
 
 use crate::harness::client::get;
 use crate::harness::proxy::{BINARY, Run, run};
@@ -26,6 +29,69 @@ fn tell(verb: &str, directory: &Path, arguments: &[&str], variables: &[(&str, &s
     let mut command = Command::new(BINARY);
     command.arg(verb).args(arguments).current_dir(directory).envs(variables.iter().copied());
     run(&mut command)
+}
+
+#[test]
+fn env_tells_every_setting_and_where_it_comes_from() {
+    let folder = folder();
+    let variables = [("WARPDRIVE_ADMIN_TOKEN", "0123456789abcdef"), ("RUN", "/tmp")];
+    let told = tell("env", folder.path(), &["--set", "server.limits.fields=7"], &variables);
+    assert_eq!((told.code, told.stderr.as_str()), (Some(0), ""), "{told:?}");
+    let lines: Vec<String> =
+        told.stdout.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    let expected = [
+        "include = [\"conf.d/*.toml\"] # warpdrive.toml:1",
+        "server.http_port = 1 # warpdrive.toml:3",
+        "server.https_port is not set",
+        "server.bind = [\"0.0.0.0\", \"::\"] # default",
+        "server.limits.fields = 7 # --set server.limits.fields",
+        "server.limits.head_timeout = \"10s\" # default",
+        "upstreams.my-app.host is not set",
+        "upstreams.my-app.socket = \"/tmp/app.sock\" # conf.d/app.toml:2",
+        "upstreams.my-app.read_timeout = \"90s\" # conf.d/app.toml:3",
+        "upstreams.my-app.strategy = \"round_robin\" # default",
+        "routes.1.path_prefix is not set",
+        "routes.1.upstream = \"my-app\" # conf.d/app.toml:5",
+        "auth.admin_token = (secret, set by environment:WARPDRIVE_ADMIN_TOKEN)",
+    ];
+    for line in expected {
+        assert!(lines.iter().any(|told| told == line), "{line} is not in {lines:#?}");
+    }
+
+    let told = tell("env", folder.path(), &["--format", "json"], &variables);
+    let told: Value = serde_json::from_str(&told.stdout).unwrap();
+    let settings = told["settings"].as_array().unwrap();
+    assert_eq!(settings.len(), lines.len());
+    let find = |key: &str| settings.iter().find(|setting| setting["key"] == key).unwrap().to_string();
+    assert_eq!(
+        find("server.http_port"),
+        r#"{"key":"server.http_port","value":1,"source":"warpdrive.toml:3"}"#
+    );
+    let secret = r#"{"key":"auth.admin_token","secret":true,"source":"environment:WARPDRIVE_ADMIN_TOKEN"}"#;
+    assert_eq!(find("auth.admin_token"), secret);
+}
+
+#[test]
+fn env_has_every_key_of_the_reference() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let told = tell("env", root, &["-c", "config/warpdrive.toml"], &[]);
+    assert_eq!(told.code, Some(0), "{told:?}");
+    let keys: Vec<&str> = told.stdout.lines().filter_map(|line| line.split(' ').next()).collect();
+    for entry in reference::entries().iter().filter(|entry| !entry.shape.contains("instances[]")) {
+        let key = entry.shape.replace("*", "app").replace("[]", ".1");
+        // A secret's file is a spelling of the secret.
+        let key = key.strip_suffix("_file").unwrap_or(&key);
+        let is_there = |told: &&str| *told == key || told.starts_with(&format!("{key}."));
+        assert!(keys.iter().any(is_there), "{key} is not in {keys:#?}");
+    }
+}
+
+#[test]
+fn env_of_a_wrong_configuration_tells_what_is_wrong() {
+    let folder = folder();
+    let refused = tell("env", folder.path(), &["--set", "server.io=x"], &[]);
+    assert_eq!((refused.code, refused.stdout.as_str()), (Some(1), ""));
+    assert!(refused.stderr.contains("--set server.io"), "{refused:?}");
 }
 
 #[test]
