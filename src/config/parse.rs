@@ -54,8 +54,11 @@ pub fn variable_names(text: &str) -> Vec<String> {
             _ => {}
         }
     }
-    let (root, _) = DeTable::parse_recoverable(text);
     let mut names = Vec::new();
+    if !text.contains("${") {
+        return names;
+    }
+    let (root, _) = DeTable::parse_recoverable(text);
     root.get_ref().values().for_each(|value| find(value.get_ref(), &mut names));
     names
 }

@@ -86,6 +86,7 @@ pub fn compile(config: &Config) -> Result<(Plan, Vec<Diagnostic>), Vec<Diagnosti
     });
     let tree = Tree::compile(rules.collect());
     find_unreachable(config, &tree, &mut diagnostics);
+    refuse_unusable_token(config, &mut diagnostics);
     warn_of_unused(config, &mut diagnostics);
     warn_of_nobody_trusted(config, &mut diagnostics);
     if config.routes.is_empty() {
@@ -239,6 +240,16 @@ fn undefined(config: &Config, name: &config::Written<String>) -> Diagnostic {
     };
     let message = format!("upstream `{}` is not defined", name.value);
     Diagnostic::error(name.place.clone(), message).with_help(help)
+}
+
+/// Why a token cannot be used was said by whoever read it. If nobody did, no route may be open
+/// for that.
+fn refuse_unusable_token(config: &Config, diagnostics: &mut Vec<Diagnostic>) {
+    let required = config.routes.iter().find_map(|route| route.require_auth.as_ref());
+    if let (Some(place), true) = (required, config.auth.is_wrong) {
+        let message = "this route requires a token, and the configured one cannot be used";
+        diagnostics.push(Diagnostic::error(place.clone(), message));
+    }
 }
 
 fn warn_of_unused(config: &Config, diagnostics: &mut Vec<Diagnostic>) {

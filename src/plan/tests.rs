@@ -259,6 +259,8 @@ fn a_route_that_requires_a_token_has_a_step_or_is_refused() {
     assert_eq!(refused_for(""), [none]);
     let empty = "w.toml:1:20: error: admin_token must not be empty";
     assert_eq!(refused_for("auth.admin_token = \"\"\n"), [empty]);
+    let unread = "w.toml:3:44: error: this route requires a token, and the configured one cannot be used";
+    assert_eq!(refused_for("auth.admin_token_file = \"unread\"\n"), [unread]);
     let without = route("").replace("true", "false");
     assert!(loaded(&without).plan.routes[0].steps.is_empty());
 }
