@@ -3,6 +3,7 @@
 use super::diagnostic::{Diagnostic, Place, sort};
 use super::include::INCLUDE;
 use super::layers::{self, Layers};
+use super::parse::Parsed;
 use super::report::{Found, Report, Setting};
 use super::table::Table;
 use super::{Config, Level, Log, LogFormat, Middleware, Sources, Written};
@@ -38,7 +39,7 @@ const MIDDLEWARE_LATER: [&str; 8] = [
 /// document order. With an error among it, the configuration is good for further checks only.
 pub fn read(sources: &Sources) -> (Config, Vec<Diagnostic>) {
     let layers = layers::merge(sources);
-    let (config, found) = read_layers(&layers, sources);
+    let (config, found) = read_layers(&layers, report(&layers, sources));
     let mut diagnostics = sources.found.clone();
     diagnostics.extend(layers.mistakes);
     // What follows from a torn line is not worth a word.
@@ -50,7 +51,8 @@ pub fn read(sources: &Sources) -> (Config, Vec<Diagnostic>) {
 
 /// Every key that there is for these sources, in the order in which it is read.
 pub fn settings(sources: &Sources) -> Vec<Setting> {
-    let (_, found) = read_layers(&layers::merge(sources), sources);
+    let layers = layers::merge(sources);
+    let (_, found) = read_layers(&layers, report(&layers, sources).recording());
     found.settings
 }
 
@@ -61,18 +63,23 @@ pub fn all_settings() -> Vec<Setting> {
     report.into_found().settings
 }
 
-/// The paths of the secrets that are in files and were not read.
-pub fn wanted_secrets(sources: &Sources) -> Vec<Written<String>> {
-    let (_, found) = read_layers(&layers::merge(sources), sources);
+/// The paths of the secrets that are in files and were not read. `parsed` are the files of the
+/// sources.
+pub fn wanted_secrets(sources: &Sources, parsed: Vec<Parsed>) -> Vec<Written<String>> {
+    let layers = layers::join(sources, parsed);
+    let (_, found) = read_layers(&layers, report(&layers, sources));
     found.wanted
 }
 
-fn read_layers(layers: &Layers, sources: &Sources) -> (Config, Found) {
+fn report<'a>(layers: &Layers, sources: &'a Sources) -> Report<'a> {
     let is_torn = !layers.torn.is_empty() || sources.found.iter().any(Diagnostic::is_error);
-    let report = Report::new(&sources.secrets, is_torn);
+    Report::new(&sources.secrets, is_torn)
+}
+
+fn read_layers(layers: &Layers, report: Report<'_>) -> (Config, Found) {
     let origin = layers.origin.clone();
     let root = Table::root(&layers.entries, origin.clone(), &report);
-    let config = Config { is_torn, ..read_root(root, origin) };
+    let config = Config { is_torn: report.is_torn(), ..read_root(root, origin) };
     (config, report.into_found())
 }
 

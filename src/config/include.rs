@@ -11,7 +11,7 @@ use glob::{MatchOptions, Pattern};
 
 use super::diagnostic::{Diagnostic, Place};
 use super::node::{Node, Value};
-use super::parse::{self, Variables};
+use super::parse::{self, Parsed, Variables};
 use super::sources::File;
 
 /// The key that names other files.
@@ -27,7 +27,7 @@ const DEPTH_MAX: usize = 8;
 /// All files of a configuration, and the variables that they name.
 pub struct Gathered {
     /// The first one includes the others: each directly before those that it includes.
-    pub files: Vec<File>,
+    pub files: Vec<(File, Parsed)>,
     pub variables: Vec<(String, String)>,
     pub mistakes: Vec<Diagnostic>,
 }
@@ -64,21 +64,22 @@ impl Gatherer<'_> {
         let text = read_text(&path, BYTES_MAX - self.bytes, too_large)?;
         self.bytes += text.len() as u64;
         self.learn_variables(&text);
-        let (name, rank) = (path.display().to_string(), self.gathered.files.len());
-        let parsed = parse::parse(&name, &text, rank, &self.gathered.variables);
-        self.gathered.files.push(File { path: path.clone(), text });
-        let Some(include) = parsed.entries.get(INCLUDE) else {
-            return Ok(());
-        };
+        let file = File { path: path.clone(), text };
+        let rank = self.gathered.files.len();
+        let parsed = parse::parse(&file.name(), &file.text, rank, &self.gathered.variables);
         // What is not a list of strings is reported by the reader.
-        let Value::Array(patterns) = &include.node.value else {
-            return Ok(());
+        let patterns = match parsed.entries.get(INCLUDE).map(|entry| &entry.node.value) {
+            Some(Value::Array(patterns)) => patterns.clone(),
+            _ => Vec::new(),
         };
-        self.open.push(canonical(&path));
-        for pattern in patterns {
-            self.include(&path, pattern);
+        self.gathered.files.push((file, parsed));
+        if !patterns.is_empty() {
+            self.open.push(canonical(&path));
+            for pattern in &patterns {
+                self.include(&path, pattern);
+            }
+            self.open.pop();
         }
-        self.open.pop();
         Ok(())
     }
 

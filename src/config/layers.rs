@@ -6,8 +6,8 @@
 use super::diagnostic::{Diagnostic, Place};
 use super::include::INCLUDE;
 use super::node::{Entries, Entry, Node, Value, quoted, stem};
-use super::parse;
-use super::sources::Sources;
+use super::parse::{self, Parsed};
+use super::sources::{File, Sources};
 use super::variables;
 
 /// Everything that was written, in one tree.
@@ -37,8 +37,16 @@ pub struct Change {
 }
 
 pub fn merge(sources: &Sources) -> Layers {
+    let files = sources.file.iter().chain(&sources.included).enumerate();
+    let parse =
+        |(rank, file): (usize, &File)| parse::parse(&file.name(), &file.text, rank, &sources.variables);
+    join(sources, files.map(parse).collect())
+}
+
+/// The same, of files that were parsed already.
+pub fn join(sources: &Sources, files: Vec<Parsed>) -> Layers {
     let origin = match &sources.file {
-        Some(file) => Place::File(file.path.display().to_string()),
+        Some(file) => Place::File(file.name()),
         None => Place::Default,
     };
     let mut layers = Layers {
@@ -48,8 +56,7 @@ pub fn merge(sources: &Sources) -> Layers {
         mistakes: Vec::new(),
         torn: Vec::new(),
     };
-    for (rank, file) in sources.file.iter().chain(&sources.included).enumerate() {
-        let parsed = parse::parse(&file.path.display().to_string(), &file.text, rank, &sources.variables);
+    for parsed in files {
         layers.mistakes.extend(parsed.mistakes);
         layers.torn.extend(parsed.torn);
         let mut joining = Joining { path: Vec::new(), mistakes: &mut layers.mistakes };

@@ -60,6 +60,8 @@ impl std::fmt::Debug for SecretFile {
 pub struct Report<'a> {
     found: RefCell<Vec<Diagnostic>>,
     settings: RefCell<Vec<Setting>>,
+    /// Somebody wants to know the settings.
+    is_recording: bool,
     /// Paths of secrets that are not in `secrets`.
     wanted: RefCell<Vec<Written<String>>>,
     secrets: &'a [SecretFile],
@@ -76,9 +78,18 @@ impl<'a> Report<'a> {
         Report { secrets, is_torn, ..Report::default() }
     }
 
-    /// For a reading that is to find out which keys there are.
+    /// For a reading that is to find out which settings there are.
+    pub fn recording(self) -> Report<'a> {
+        Report { is_recording: true, ..self }
+    }
+
+    /// The same, but of which keys there are at all.
     pub fn describing() -> Report<'a> {
-        Report { is_describing: true, ..Report::default() }
+        Report { is_recording: true, is_describing: true, ..Report::default() }
+    }
+
+    pub fn is_recording(&self) -> bool {
+        self.is_recording
     }
 
     pub fn is_describing(&self) -> bool {
@@ -87,6 +98,10 @@ impl<'a> Report<'a> {
 
     pub fn nothing(&self) -> &Entries {
         &self.nothing
+    }
+
+    pub fn is_torn(&self) -> bool {
+        self.is_torn
     }
 
     pub fn push(&self, diagnostic: Diagnostic) {

@@ -63,6 +63,13 @@ impl fmt::Debug for Sources {
     }
 }
 
+impl File {
+    /// What messages call it.
+    pub fn name(&self) -> String {
+        self.path.display().to_string()
+    }
+}
+
 impl Sources {
     /// Reads the file that `explicit`, the environment or the usual places name, and every file
     /// that it leads to. `arguments` are those of `--set`.
@@ -86,9 +93,12 @@ impl Sources {
         arguments: Vec<String>,
     ) -> Result<Sources, Diagnostic> {
         let mut sources = Sources { arguments, ..Sources::default() };
+        let mut parsed = Vec::new();
         if let Some(path) = path {
             let gathered = include::gather(path, &environment)?;
-            let mut files = gathered.files.into_iter();
+            let (files, texts) = gathered.files.into_iter().unzip::<_, _, Vec<_>, Vec<_>>();
+            let mut files = files.into_iter();
+            parsed = texts;
             sources.file = files.next();
             sources.included = files.collect();
             sources.variables = gathered.variables;
@@ -99,7 +109,7 @@ impl Sources {
         sources
             .environment
             .retain(|(name, _)| name.starts_with(PREFIX) || is_simple && variables::is_for_simple_mode(name));
-        for path in file::wanted_secrets(&sources) {
+        for path in file::wanted_secrets(&sources, parsed) {
             match secret_file::read(&path) {
                 Ok((secret, doubt)) => {
                     sources.secrets.push(secret);

@@ -338,6 +338,9 @@ impl<'a> Table<'a> {
         found: Option<&Written<T>>,
         show: impl FnOnce(&T) -> serde_json::Value,
     ) {
+        if !self.report.is_recording() {
+            return;
+        }
         self.report.record(Setting {
             key: format!("{}{key}", self.names.key),
             shape: format!("{}{key}", self.names.shape),
