@@ -8,17 +8,20 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use diagnostic::{Diagnostic, Document, Place, Severity, sort};
+pub use diagnostic::{Diagnostic, Document, Place, Position, Related, Severity, sort};
 pub use file::read;
+pub use render::{Colours, render};
 pub use sources::{DecodeError, File, Sources, environment, find_file};
 pub use suggest::nearest;
 
 mod diagnostic;
 mod file;
+mod render;
 mod route;
 mod server;
 mod sources;
 mod suggest;
+mod syntax;
 mod table;
 mod upstream;
 mod value;

@@ -51,6 +51,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("io_uring", &["worker"]),
     ("tokio", &["server"]),
     ("toml", &["config"]),
+    ("annotate_snippets", &["config"]),
     ("serde", &["config"]),
     ("libc", &["sys"]),
     ("rustix", &["sys", "net", "master", "process", "server", "worker"]),
