@@ -61,6 +61,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("crossbeam_channel", &["worker", "server", "telemetry"]),
     ("core_affinity", &["worker", "server"]),
     ("lexopt", &["cli"]),
+    ("serde_json", &["cli"]),
     ("tracing_subscriber", &["process"]),
 ];
 
