@@ -171,6 +171,8 @@ pub enum Strategy {
 pub struct Route {
     /// Its header.
     pub place: Place,
+    /// Nothing in it was wrong: these are all of its conditions.
+    pub is_whole: bool,
     /// In lower case, without a port.
     pub host: Option<String>,
     pub path: Option<Path>,

@@ -36,6 +36,8 @@ const OTHER_ACTIONS: [&str; 4] = ["files", "redirect", "respond", "workload"];
 
 /// `None`: it cannot be said where the route leads; that is reported.
 pub fn read(mut table: Table<'_>) -> Option<Route> {
+    let report = table.report();
+    let found_before = report.len();
     let host = table.parsed("host", value::route_host);
     let path = read_path(&mut table);
     let strip_prefix = table.boolean("strip_prefix");
@@ -59,6 +61,7 @@ pub fn read(mut table: Table<'_>) -> Option<Route> {
     table.finish(&LATER);
     Some(Route {
         place,
+        is_whole: report.len() == found_before,
         host: host.map(|host| host.value),
         path,
         strip_prefix: strip_prefix.is_some_and(|strip| strip.value),

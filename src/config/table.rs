@@ -53,6 +53,11 @@ impl Report {
         }
     }
 
+    /// How many mistakes have been found so far.
+    pub fn len(&self) -> usize {
+        self.found.borrow().len()
+    }
+
     pub fn into_found(self) -> Vec<Diagnostic> {
         self.found.into_inner()
     }

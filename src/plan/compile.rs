@@ -53,6 +53,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, Vec<Diagnostic>> {
         // Any other check would take what could not be read for absent.
         if !config.is_torn {
             compile_routes(&config, &mut diagnostics);
+            find_unreachable(&config, &compile_tree(&config), &mut diagnostics);
         }
         config::sort(&mut diagnostics);
         return Err(diagnostics);
@@ -74,12 +75,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, Vec<Diagnostic>> {
 pub fn compile(config: &Config) -> Result<(Plan, Vec<Diagnostic>), Vec<Diagnostic>> {
     let mut diagnostics = Vec::new();
     let routes = compile_routes(config, &mut diagnostics);
-    let rules = config.routes.iter().zip(0..).map(|(route, id)| Rule {
-        host: route.host.clone(),
-        path: path_condition(route.path.as_ref()),
-        target: RouteId(id),
-    });
-    let tree = Tree::compile(rules.collect());
+    let tree = compile_tree(config);
     find_unreachable(config, &tree, &mut diagnostics);
     warn_of_unused(config, &mut diagnostics);
     if config.routes.is_empty() {
@@ -199,6 +195,17 @@ fn compile_routes(config: &Config, diagnostics: &mut Vec<Diagnostic>) -> Vec<Rou
     routes
 }
 
+/// Of the routes whose conditions could all be read.
+fn compile_tree(config: &Config) -> Tree<RouteId> {
+    let whole = config.routes.iter().zip(0..).filter(|(route, _)| route.is_whole);
+    let rules = whole.map(|(route, id)| Rule {
+        host: route.host.clone(),
+        path: path_condition(route.path.as_ref()),
+        target: RouteId(id),
+    });
+    Tree::compile(rules.collect())
+}
+
 fn undefined(config: &Config, name: &config::Written<String>) -> Diagnostic {
     let message = format!("upstream `{}` is not defined", name.value);
     let undefined = Diagnostic::error(name.place.clone(), message);
@@ -260,7 +267,7 @@ fn without_slash(prefix: &str) -> &str {
 /// A route can never match if an earlier one takes the whole of what it could take. Conditions
 /// are a host and one path, so one earlier route does it, and one question finds it.
 fn find_unreachable(config: &Config, tree: &Tree<RouteId>, diagnostics: &mut Vec<Diagnostic>) {
-    for (route, id) in config.routes.iter().zip(0..) {
+    for (route, id) in config.routes.iter().zip(0..).filter(|(route, _)| route.is_whole) {
         let path = match path_condition(route.path.as_ref()) {
             PathCondition::Exact(path) => path,
             // No rule has a NUL: only prefixes, and what takes any path, take this.
