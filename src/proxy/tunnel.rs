@@ -61,7 +61,7 @@ async fn one_way(
         writer.arm(Side::Read, timeout);
     };
     let mut next = begun;
-    let mut size = Size::Small;
+    let mut room = core.buffers.room(Size::Small);
     loop {
         touch(reader.timer(), writer.timer());
         let buffer = match next.take() {
@@ -70,7 +70,7 @@ async fn one_way(
                 if reader.readable().await.is_err() {
                     return Ok(());
                 }
-                let (read, buffer) = reader.read(core.buffers.take(size)).await;
+                let (read, buffer) = reader.read(core.buffers.take(room.size())).await;
                 if !matches!(read, Ok(count) if count > 0) {
                     core.buffers.put(buffer);
                     if reader.timer().expired() == Some(Expired::Timeout(Side::Read)) {
@@ -85,7 +85,7 @@ async fn one_way(
             }
         };
         if buffer.spare() == 0 {
-            size = size.next();
+            room.grow();
         }
         *count += buffer.len() as u64;
         let (sent, buffer) = writer.write_all(buffer, timeout).await;

@@ -57,6 +57,12 @@ pub enum Sink<'a> {
 }
 
 impl<'a> Source<'a> {
+    /// The connection's own, for what it read beyond the body.
+    pub fn into_h1(self) -> H1Source<'a> {
+        let Source::H1(source) = self;
+        source
+    }
+
     /// The next frame if it can be had without waiting.
     pub fn ready(&mut self) -> Result<Option<Frame>, SourceFault> {
         match self {
