@@ -254,23 +254,27 @@ async fn first_bytes(
 }
 
 /// Ends the sending direction and discards what still comes, within bounds: a connection that
-/// is closed with unread bytes is reset, and the client loses the answer.
+/// is closed with unread bytes is reset, and the client loses the answer. When very many do so,
+/// the answer of one more is not worth its descriptor.
 async fn linger(core: &Core, stream: &mut Stream) {
+    let Some(_lingering) = core.linger() else { return };
     let (mut reader, mut writer) = stream.split();
     if writer.shutdown().await.is_err() {
         return;
     }
     let deadline = Instant::now() + LINGER;
     let mut discarded = 0;
-    let mut buffer = core.buffers.take(Size::Medium);
     while discarded < LINGER_BYTES && Instant::now() < deadline {
-        buffer.clear();
-        let (read, same) = reader.read_within(buffer, LINGER_SILENCE).await;
-        buffer = same;
+        reader.timer().arm(Side::Read, LINGER_SILENCE);
+        if reader.readable().await.is_err() {
+            return;
+        }
+        // Not before there is something to read: those that are silent hold none.
+        let (read, buffer) = reader.read(core.buffers.take(Size::Medium)).await;
+        core.buffers.put(buffer);
         match read {
             Ok(count) if count > 0 => discarded += count,
-            _ => break,
+            _ => return,
         }
     }
-    core.buffers.put(buffer);
 }
