@@ -228,12 +228,15 @@ async fn first_bytes(
     interrupt: &mut Interrupt,
 ) -> Result<Buffer, Arrival> {
     stream.timer().arm(Side::Read, limits.idle_timeout);
-    let Some(_waiting) = core.wait() else {
+    let waiting = core.wait();
+    // Without a place only what is here already is read: one that was parked would come back
+    // at once, again and again.
+    if waiting.is_none() && stream.peek() == Peeked::Nothing {
         if let Some(spent) = spent {
             core.buffers.put(spent);
         }
         return Err(Arrival::Quiet);
-    };
+    }
     let mut buffer = spent.unwrap_or_else(|| core.buffers.take(Size::Small));
     let arrival = loop {
         buffer.clear();
