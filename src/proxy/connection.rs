@@ -18,6 +18,7 @@ use crate::net::admission::{Admitted, Denied};
 use crate::net::buffer::Size;
 use crate::net::deadline::{Expired, Side};
 use crate::net::stream::{IdleRead, Interrupt, Peeked, Stream};
+use crate::net::task::Turn;
 use crate::net::{Buffer, task};
 use crate::plan::Limits;
 
@@ -147,7 +148,12 @@ async fn deny(core: Rc<Core>, mut connection: Connection, denied: Denied) {
 /// Serves request after request.
 async fn run(core: &Rc<Core>, connection: &mut Connection, work: &mut Work) -> End {
     let mut last: Option<Rc<Active>> = None;
+    let mut turn = Turn::default();
     loop {
+        if work.input.as_ref().is_some_and(|input| !input.is_empty()) {
+            // The next request is here already, and the one after that, perhaps without end.
+            turn.step().await;
+        }
         let active = core.active();
         if !last.as_ref().is_some_and(|last| Rc::ptr_eq(last, &active)) {
             work.peer = Some(Peer::new(&active.plan.forwarding, connection.address, connection.port));

@@ -11,6 +11,7 @@ use super::core::Core;
 use super::error::{Broken, Error};
 use crate::net::buffer::Size;
 use crate::net::deadline::{Expired, Side};
+use crate::net::task::Turn;
 use crate::net::{Buffer, Reader, Stream, Timer, Writer};
 
 /// What each side had already sent when the tunnel began.
@@ -60,9 +61,10 @@ async fn one_way(
         reader.arm(Side::Read, timeout);
         writer.arm(Side::Read, timeout);
     };
-    let mut next = begun;
+    let (mut next, mut turn) = (begun, Turn::default());
     let mut room = core.buffers.room(Size::Small);
     loop {
+        turn.step().await;
         touch(reader.timer(), writer.timer());
         let buffer = match next.take() {
             Some(buffer) => buffer,
