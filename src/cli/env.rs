@@ -7,17 +7,9 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
-use super::check;
-use crate::config::{self, Kind, Override, Place, Setting, Sources, reference};
+use super::check::{self, Format};
+use crate::config::{self, Colours, Kind, Override, Place, Setting, Sources, reference};
 use crate::plan;
-
-/// `--format`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Format {
-    #[default]
-    Human,
-    Json,
-}
 
 /// One line of the answer.
 struct Line {
@@ -29,14 +21,14 @@ struct Line {
 }
 
 /// Prints all settings of a configuration that can be run; of another one, what is wrong.
-pub fn show(file: Option<&Path>, set: &[String], format: Format) -> ExitCode {
+pub fn show(file: Option<&Path>, set: &[String], format: Format, colours: Colours) -> ExitCode {
     let sources = match Sources::load(file, set) {
         Ok(sources) => sources,
-        Err(unreadable) => return check::refuse(&[unreadable]),
+        Err(unreadable) => return check::refuse(&[unreadable], colours),
     };
     let workers = match plan::load(&sources) {
         Ok(loaded) => loaded.plan.server.worker_threads,
-        Err(mistakes) => return check::refuse(&mistakes),
+        Err(mistakes) => return check::refuse(&mistakes, colours),
     };
     let told = reference::entries();
     let default = |shape: &str| match shape {

@@ -58,7 +58,7 @@ impl Gatherer<'_> {
     /// Reads one file, then what it includes. An error is about this file alone.
     fn take(&mut self, path: PathBuf) -> Result<(), String> {
         let too_large = match self.gathered.files.len() {
-            0 => "it is larger than 16 MiB",
+            0 => "the file is larger than 16 MiB",
             _ => "with it, all files together are larger than 16 MiB",
         };
         let text = read_text(&path, BYTES_MAX - self.bytes, too_large)?;
@@ -99,8 +99,11 @@ impl Gatherer<'_> {
             }
             if self.open.contains(&real) {
                 self.mistake(&pattern.place, format!("{name} includes itself{}", self.way()));
-            } else if let Some((_, place)) = self.seen.iter().find(|(seen, _)| *seen == real) {
-                self.mistake(&pattern.place, format!("{name} is already included at {place}"));
+            } else if let Some((_, first)) = self.seen.iter().find(|(seen, _)| *seen == real) {
+                let message = format!("{name} is included twice");
+                let again = Diagnostic::error(pattern.place.clone(), message).with_label("again here");
+                let again = again.with_related(first.clone(), "first here").with_help("remove one of them");
+                self.gathered.mistakes.push(again);
             } else if self.open.len() > DEPTH_MAX {
                 let wrong = format!("{name} is included {} deep, at most {DEPTH_MAX} work", self.open.len());
                 self.mistake(&pattern.place, wrong);
@@ -180,13 +183,13 @@ pub fn read_text(path: &Path, bytes_max: u64, too_large: &str) -> Result<String,
     let mut bytes = Vec::new();
     let read = |file: OpenFile| -> io::Result<usize> { file.take(bytes_max + 1).read_to_end(&mut bytes) };
     match OpenFile::open(path).and_then(read) {
-        Err(error) => return Err(format!("cannot read it: {error}")),
+        Err(error) => return Err(format!("cannot read the file: {error}")),
         Ok(_) if bytes.len() as u64 > bytes_max => return Err(too_large.to_owned()),
         Ok(_) => {}
     }
     String::from_utf8(bytes).map_err(|error| {
         let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
         let line = valid.iter().filter(|byte| **byte == b'\n').count() + 1;
-        format!("line {line} is not UTF-8")
+        format!("line {line} of the file is not UTF-8")
     })
 }

@@ -194,15 +194,25 @@ impl Joining<'_> {
                 }
                 (Value::Array(items), Value::Array(more)) if self.path.is_empty() => items.extend(more),
                 (Value::Table(_), Value::Table(_)) => {
-                    let message = format!("upstream `{key}` is also defined at {}", there.place);
-                    self.mistakes.push(Diagnostic::error(entry.place, message));
+                    let message = format!("upstream `{key}` is defined in two files");
+                    let help = "define it in one of them only";
+                    self.mistakes.push(twice(message, entry.place, &there.place, help));
                 }
                 _ => {
-                    let message = format!("{key} is also set at {}", there.place);
-                    let help = "a key may be set in one file only";
-                    self.mistakes.push(Diagnostic::error(entry.place, message).with_help(help));
+                    let message = format!("{key} is set in two files");
+                    self.mistakes.push(twice(
+                        message,
+                        entry.place,
+                        &there.place,
+                        "set it in one of them only",
+                    ));
                 }
             }
         }
     }
+}
+
+fn twice(message: String, place: Place, first: &Place, help: &str) -> Diagnostic {
+    let again = Diagnostic::error(place, message).with_label("again here");
+    again.with_related(first.clone(), "first here").with_help(help)
 }

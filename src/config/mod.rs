@@ -8,9 +8,10 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use diagnostic::{Diagnostic, Document, Place, Severity, sort};
+pub use diagnostic::{Diagnostic, Document, Place, Position, Related, Severity, sort};
 pub use file::{read, settings};
 pub use layers::Override;
+pub use render::{Colours, render};
 pub use report::{Kind, SecretFile, Setting};
 pub use schema::schema;
 pub use secret::Secret;
@@ -26,6 +27,7 @@ mod node;
 mod parse;
 mod quantity;
 pub mod reference;
+mod render;
 mod report;
 mod route;
 mod schema;
@@ -35,6 +37,7 @@ mod server;
 mod sources;
 mod substitute;
 mod suggest;
+mod syntax;
 mod table;
 mod upstream;
 mod value;
@@ -185,6 +188,8 @@ pub enum Strategy {
 pub struct Route {
     /// Its header.
     pub place: Place,
+    /// Nothing in it was wrong: these are all of its conditions.
+    pub is_whole: bool,
     /// In lower case, without a port.
     pub host: Option<String>,
     pub path: Option<Path>,

@@ -8,10 +8,11 @@ use std::sync::Arc;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::diagnostic::{Diagnostic, Document, Place};
+use super::diagnostic::{BYTE_ORDER_MARK, Diagnostic, Document, Place};
 use super::node::{Entries, Entry, Integer, Node, Value};
 use super::secret;
 use super::substitute::{self, Fault};
+use super::syntax;
 
 /// What could be understood of a text.
 #[derive(Debug)]
@@ -27,17 +28,16 @@ pub type Variables = [(String, String)];
 
 /// Parses the text of the file `name`, before which so many others come.
 pub fn parse(name: &str, text: &str, rank: usize, variables: &Variables) -> Parsed {
+    let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
     let (root, mistakes) = DeTable::parse_recoverable(text);
     let document = Document::new(name.to_owned(), secret::hide(text, root.get_ref())).ranked(rank);
     let mut parser =
         Parser { document: Arc::new(document), variables: Some(variables), mistakes: Vec::new() };
     let mut torn = Vec::new();
     for mistake in mistakes {
-        let span = mistake.span().unwrap_or(text.len()..text.len());
-        let place = parser.place(span.clone());
-        torn.push(place.file_and_line());
-        let message = syntax_message(mistake.message(), parser.document.text().get(span));
-        parser.mistakes.push(Diagnostic::error(place, message));
+        let explained = syntax::explain(&mistake, root.get_ref(), &parser.document);
+        torn.push(explained.place.file_and_line());
+        parser.mistakes.push(explained);
     }
     Parsed { entries: parser.table(root.get_ref()), mistakes: parser.mistakes, torn }
 }
@@ -108,17 +108,6 @@ fn put(node: &mut Node, place: &Place) {
             }
         }
         _ => {}
-    }
-}
-
-/// The parser's own words, but where they lead astray. `seen` is what they are about.
-fn syntax_message(message: &str, seen: Option<&str>) -> String {
-    if !message.starts_with("string values must be quoted") {
-        return message.to_owned();
-    }
-    match seen.map(str::trim) {
-        None | Some("") => "a value is missing".to_owned(),
-        Some(word) => format!("`{word}` is not a value: a string needs quotes"),
     }
 }
 

@@ -10,6 +10,7 @@ use super::diagnostic::Diagnostic;
 use super::node::Value;
 use super::report::Kind;
 use super::secret::Secret;
+use super::suggest::{self, Kind as Wants};
 use super::table::Table;
 use super::value;
 
@@ -38,7 +39,11 @@ impl Table<'_> {
                     format!("at most \"24h\", not \"{text}\"")
                 }
                 Some(found) => return Some(Written::new(found, node.place.clone())),
-                None => format!("a duration such as \"5s\", \"250ms\", \"5m\" or \"1h\", not \"{text}\""),
+                None => {
+                    let wanted =
+                        format!("a duration such as \"5s\", \"250ms\", \"5m\" or \"1h\", not \"{text}\"");
+                    return self.misspelt(&node.place, key, &wanted, suggest::duration(text));
+                }
             },
             Value::Integer(integer) => {
                 let number = &integer.text;
@@ -47,7 +52,7 @@ impl Table<'_> {
                 self.report().push(Diagnostic::error(node.place.clone(), message).with_help(help));
                 return None;
             }
-            other => return self.mistyped(&node.place, key, "a duration such as \"5s\"", other),
+            other => return self.mistyped(&node.place, key, Wants::Duration, other),
         };
         self.wrong(&node.place, key, &wanted)
     }
@@ -77,10 +82,10 @@ impl Table<'_> {
                 Some(number) => (Some(number), format!("\"{text}\"")),
                 None => {
                     let wanted = format!("a size in B, KiB, MiB or GiB such as \"32 KiB\", not \"{text}\"");
-                    return self.wrong(&node.place, key, &wanted);
+                    return self.misspelt(&node.place, key, &wanted, suggest::size(text));
                 }
             },
-            other => return self.mistyped(&node.place, key, "a size such as \"32 KiB\"", other),
+            other => return self.mistyped(&node.place, key, Wants::Size, other),
         };
         if let Some(number) = number.filter(|number| range.contains(number)) {
             return Some(Written::new(number, node.place.clone()));
@@ -105,14 +110,14 @@ impl Table<'_> {
         if self.are_both(key, &in_file) {
             return None;
         }
-        if let Some(path) = self.text(&in_file) {
+        if let Some(path) = self.text(&in_file, Wants::String) {
             if path.value.is_empty() {
-                return self.wrong(&path.place, &in_file, "a path, not ``");
+                return self.wrong(&path.place, &in_file, "a path, not an empty string");
             }
             let text = self.report().secret(&path)?;
             return Some(Written::new(Secret::new(text), path.place));
         }
-        let text = self.text(key)?;
+        let text = self.text(key, Wants::Secret)?;
         Some(Written::new(Secret::new(text.value), text.place))
     }
 }

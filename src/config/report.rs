@@ -100,6 +100,11 @@ impl<'a> Report<'a> {
         &self.nothing
     }
 
+    /// How many mistakes have been found so far.
+    pub fn len(&self) -> usize {
+        self.found.borrow().len()
+    }
+
     pub fn is_torn(&self) -> bool {
         self.is_torn
     }

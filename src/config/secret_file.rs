@@ -23,7 +23,7 @@ pub fn read(path: &Written<String>) -> Result<(SecretFile, Option<Diagnostic>), 
     let name = &path.value;
     let wrong = |wrong: String| Diagnostic::error(path.place.clone(), format!("{name}: {wrong}"));
     let mut text =
-        include::read_text(Path::new(name), BYTES_MAX, "it is larger than 64 KiB").map_err(wrong)?;
+        include::read_text(Path::new(name), BYTES_MAX, "the file is larger than 64 KiB").map_err(wrong)?;
     if text.ends_with('\n') {
         text.pop();
         if text.ends_with('\r') {

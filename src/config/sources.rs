@@ -293,6 +293,6 @@ mod tests {
         let error = Sources::read(Some(PathBuf::from("/nowhere/warpdrive.toml")), Vec::new());
         let error = error.unwrap_err();
         assert_eq!(error.place, Place::File("/nowhere/warpdrive.toml".into()));
-        assert!(error.message.starts_with("cannot read it: "));
+        assert!(error.message.starts_with("cannot read the file: "));
     }
 }

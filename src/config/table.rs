@@ -9,11 +9,12 @@ use std::ops::RangeInclusive;
 
 use serde_json::json;
 
+use super::Written;
 use super::diagnostic::{Diagnostic, Place};
-use super::node::{Entries, Node, Value, quoted};
+use super::node::{Entries, Entry, Node, Value, quoted};
 use super::report::{Kind, Report, Setting};
+use super::suggest::{self, Kind as Wants};
 use super::value::{self, Wanted};
-use super::{Written, suggest};
 
 /// One table, and which of its keys have been asked for.
 pub struct Table<'a> {
@@ -88,7 +89,7 @@ impl<'a> Table<'a> {
         key: &str,
         parse: impl FnOnce(&str) -> Result<T, Wanted>,
     ) -> Option<Written<T>> {
-        let text = self.text(key);
+        let text = self.text(key, Wants::String);
         self.record(key, Kind::String, text.as_ref(), |text| json!(text));
         let text = text?;
         match parse(&text.value) {
@@ -102,7 +103,7 @@ impl<'a> Table<'a> {
 
     /// One of the given words. `later` are words that will be valid, but are not yet.
     pub fn choice<T: Copy>(&mut self, key: &str, choices: &[(&str, T)], later: &[&str]) -> Option<T> {
-        let text = self.text(key);
+        let text = self.text(key, Wants::String);
         let words = choices.iter().map(|(word, _)| (*word).to_owned());
         self.record(key, Kind::Choice(words.collect()), text.as_ref(), |text| json!(text));
         let text = text?;
@@ -141,7 +142,7 @@ impl<'a> Table<'a> {
                 Some(value) => Some(Written::new(value, node.place.clone())),
                 None => self.wrong(&node.place, key, &format!("true or false, not `{text}`")),
             },
-            other => self.mistyped(&node.place, key, "true or false", other),
+            other => self.mistyped(&node.place, key, Wants::Boolean, other),
         });
         self.record(key, Kind::Boolean, found.as_ref(), |value| json!(value));
         found
@@ -164,7 +165,7 @@ impl<'a> Table<'a> {
         let (number, text) = match &node.value {
             Value::Integer(integer) => (integer.number, integer.text.clone()),
             Value::Bare(text) => (value::digits(text), format!("`{text}`")),
-            other => return self.mistyped(&node.place, key, "an integer", other),
+            other => return self.mistyped(&node.place, key, Wants::Integer, other),
         };
         match number.filter(|number| range.contains(number)) {
             Some(number) => Some(Written::new(number, node.place.clone())),
@@ -184,13 +185,13 @@ impl<'a> Table<'a> {
         key: &str,
         parse: impl Fn(&str) -> Result<T, Wanted>,
     ) -> Option<Vec<Written<T>>> {
-        let items = self.items(key, "a list of strings");
+        let items = self.items(key, Wants::Strings);
         let mut texts = Vec::new();
         let mut list = Vec::new();
         for item in items.into_iter().flat_map(|(_, items)| items) {
             let place = item.place.clone();
             let Some(text) = item.value.text() else {
-                self.mistyped::<()>(&place, key, "a list of strings", &item.value);
+                self.mistyped_item(place, key, Wants::String, &item.value);
                 continue;
             };
             texts.push(text);
@@ -215,7 +216,7 @@ impl<'a> Table<'a> {
         let node = self.entry(key)?;
         match &node.value {
             Value::Table(entries) => Some(self.below(self.title_of(key), names, entries, node.place.clone())),
-            other => self.mistyped(&node.place, key, "a table", other),
+            other => self.mistyped(&node.place, key, Wants::Table, other),
         }
     }
 
@@ -227,8 +228,7 @@ impl<'a> Table<'a> {
             let names = self.names.below(&shape, &shape);
             return Some(vec![self.below(title, names, self.report.nothing(), Place::Default)]);
         }
-        let wanted = "a list of tables";
-        let (_, items) = self.items(key, wanted)?;
+        let (_, items) = self.items(key, Wants::Tables)?;
         let mut tables = Vec::new();
         for (number, item) in (1..).zip(items) {
             let names = self.names.below(&format!("{key}.{number}"), &shape);
@@ -237,7 +237,7 @@ impl<'a> Table<'a> {
                     tables.push(self.below(title.clone(), names, entries, item.place.clone()));
                 }
                 other => {
-                    self.mistyped::<()>(&item.place, key, wanted, other);
+                    self.mistyped_item(item.place.clone(), key, Wants::Table, other);
                 }
             }
         }
@@ -262,7 +262,7 @@ impl<'a> Table<'a> {
                     tables.push((Written::new(name.clone(), entry.place.clone()), table));
                 }
                 other => {
-                    self.mistyped::<()>(&entry.place, name, "a table", other);
+                    self.mistyped::<()>(&entry.place, name, Wants::Table, other);
                 }
             }
         }
@@ -285,18 +285,31 @@ impl<'a> Table<'a> {
                 self.report.error(&entry.place, message);
                 continue;
             }
-            let unknown = format!("unknown key `{name}`{within}");
-            let mut diagnostic = Diagnostic::error(entry.place.clone(), unknown);
-            let known = self.known.iter().map(String::as_str).chain(later.iter().copied());
-            if let Some(meant) = suggest::nearest(name, known) {
-                diagnostic = diagnostic.with_help(format!("did you mean `{meant}`?"));
-            }
+            let diagnostic = self.unknown(entry, name, &within, later);
             match self.title.as_str() {
                 // Where a header is torn, its keys are found here.
                 "" => self.report.push_unless_torn(diagnostic),
                 _ => self.report.push(diagnostic),
             }
         }
+    }
+
+    fn unknown(&self, entry: &Entry, name: &str, within: &str, later: &[&str]) -> Diagnostic {
+        let known = self.known.iter().map(String::as_str).chain(later.iter().copied());
+        let tables = match &entry.node.value {
+            Value::Table(entries) => Some(first_table(entries)),
+            Value::Array(items) => {
+                matches!(items.first().map(|item| &item.value), Some(Value::Table(_))).then_some(None)
+            }
+            _ => None,
+        };
+        let (message, help) = match tables {
+            Some(below) if self.title.is_empty() => {
+                (format!("unknown table `{name}`"), Some(suggest::table(name, below, known)))
+            }
+            _ => (format!("unknown key `{name}`{within}"), suggest::key(name, &self.title, known)),
+        };
+        Diagnostic { help, ..Diagnostic::error(entry.place.clone(), message) }
     }
 
     /// Notes that the key is known, and returns its value.
@@ -306,27 +319,21 @@ impl<'a> Table<'a> {
         (!matches!(node.value, Value::Unknown)).then_some(node)
     }
 
-    /// A string as it is written.
-    pub(super) fn text(&mut self, key: &str) -> Option<Written<String>> {
+    /// A string as it is written; `wanted` is what it is to be.
+    pub(super) fn text(&mut self, key: &str, wanted: Wants) -> Option<Written<String>> {
         let node = self.entry(key)?;
         match node.value.text() {
             Some(text) if text.contains('\0') => self.wrong(&node.place, key, "without a NUL character"),
             Some(text) => Some(Written::new(text.to_owned(), node.place.clone())),
-            None => self.mistyped(&node.place, key, "a string", &node.value),
+            None => self.mistyped(&node.place, key, wanted, &node.value),
         }
     }
 
     /// The list's place and its items.
-    fn items(&mut self, key: &str, wanted: &str) -> Option<(&'a Place, &'a [Node])> {
+    fn items(&mut self, key: &str, wanted: Wants) -> Option<(&'a Place, &'a [Node])> {
         let node = self.entry(key)?;
         match &node.value {
             Value::Array(items) => Some((&node.place, items)),
-            Value::Bare(text) => {
-                let message = format!("{key} must be {wanted}, not `{text}`");
-                let help = "a list is written as in a file: [\"a\", \"b\"]";
-                self.report.push(Diagnostic::error(node.place.clone(), message).with_help(help));
-                None
-            }
             other => self.mistyped(&node.place, key, wanted, other),
         }
     }
@@ -356,26 +363,45 @@ impl<'a> Table<'a> {
         };
         self.known.extend([key.to_owned(), other.to_owned()]);
         let (earlier, later) = if first.is_after(&second) { (second, first) } else { (first, second) };
-        let elsewhere = match earlier.is_beside(&later) {
-            true => String::new(),
-            false => format!("; the other is at {earlier}"),
-        };
-        let message = format!("{key} and {other} are the same setting: keep one of them{elsewhere}");
-        self.report.error(&later, message);
+        let message = format!("{key} and {other} are the same setting");
+        let both = Diagnostic::error(later, message).with_related(earlier, "first here");
+        self.report.push(both.with_label("again here").with_help("keep one of them"));
         true
     }
 
     fn title_of(&self, key: &str) -> String {
+        format!("[{}]", self.path_of(key))
+    }
+
+    fn path_of(&self, key: &str) -> String {
         match self.title.trim_start_matches('[').trim_end_matches(']') {
-            "" => format!("[{key}]"),
-            path => format!("[{path}.{key}]"),
+            "" => key.to_owned(),
+            path => format!("{path}.{key}"),
         }
     }
 
     /// Reports a string that is not what was wanted.
     fn unlike(&self, place: Place, key: &str, text: &str, wanted: Wanted) {
-        let message = format!("{key} must be {}, not `{text}`", wanted.what);
+        let written = match text {
+            "" => "an empty string".to_owned(),
+            text => format!("`{text}`"),
+        };
+        let message = format!("{key} must be {}, not {written}", wanted.what);
         self.report.push(Diagnostic { help: wanted.help, ..Diagnostic::error(place, message) });
+    }
+
+    /// Reports a quantity; `meant` is how it would be written.
+    pub(super) fn misspelt<T>(
+        &self,
+        place: &Place,
+        key: &str,
+        wanted: &str,
+        meant: Option<String>,
+    ) -> Option<T> {
+        let help = meant.map(|meant| format!("write {key} = \"{meant}\""));
+        let message = format!("{key} must be {wanted}");
+        self.report.push(Diagnostic { help, ..Diagnostic::error(place.clone(), message) });
+        None
     }
 
     pub(super) fn wrong<T>(&self, place: &Place, key: &str, wanted: &str) -> Option<T> {
@@ -383,10 +409,28 @@ impl<'a> Table<'a> {
         None
     }
 
-    pub(super) fn mistyped<T>(&self, place: &Place, key: &str, wanted: &str, found: &Value) -> Option<T> {
-        match found {
-            Value::Unknown => None,
-            _ => self.wrong(place, key, &format!("{wanted}, not {}", found.kind())),
+    fn mistyped_item(&self, place: Place, key: &str, wanted: Wants, found: &Value) {
+        if !matches!(found, Value::Unknown) {
+            let (wanted, found) = (wanted.words(), found.kind());
+            self.report.error(&place, format!("each of {key} must be {wanted}, not {found}"));
         }
     }
+
+    pub(super) fn mistyped<T>(&self, place: &Place, key: &str, wanted: Wants, found: &Value) -> Option<T> {
+        if matches!(found, Value::Unknown) {
+            return None;
+        }
+        let path = self.path_of(key);
+        let name = if wanted == Wants::Table { &path } else { key };
+        let message = format!("{name} must be {}, not {}", wanted.words(), found.kind());
+        let help = suggest::retyped(key, &path, wanted, found);
+        self.report.push(Diagnostic { help, ..Diagnostic::error(place.clone(), message) });
+        None
+    }
+}
+
+/// The name of the first table among these.
+fn first_table(entries: &Entries) -> Option<&str> {
+    let is_table = |entry: &Entry| matches!(entry.node.value, Value::Table(_));
+    entries.iter().find(|(_, entry)| is_table(entry)).map(|(name, _)| name.as_str())
 }

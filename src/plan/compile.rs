@@ -34,6 +34,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// As many names are listed where one was expected.
+const NAMES_SHOWN_MAX: usize = 8;
+
 /// A configuration that can be run.
 pub struct Loaded {
     pub plan: Plan,
@@ -55,6 +58,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, Vec<Diagnostic>> {
         // Any other check would take what could not be read for absent.
         if !config.is_torn {
             compile_routes(&config, &mut diagnostics);
+            find_unreachable(&config, &compile_tree(&config), &mut diagnostics);
         }
         config::sort(&mut diagnostics);
         return Err(diagnostics);
@@ -79,19 +83,15 @@ pub fn load(sources: &Sources) -> Result<Loaded, Vec<Diagnostic>> {
 pub fn compile(config: &Config) -> Result<(Plan, Vec<Diagnostic>), Vec<Diagnostic>> {
     let mut diagnostics = Vec::new();
     let routes = compile_routes(config, &mut diagnostics);
-    let rules = config.routes.iter().zip(0..).map(|(route, id)| Rule {
-        host: route.host.clone(),
-        path: path_condition(route.path.as_ref()),
-        target: RouteId(id),
-    });
-    let tree = Tree::compile(rules.collect());
+    let tree = compile_tree(config);
     find_unreachable(config, &tree, &mut diagnostics);
     refuse_unusable_token(config, &mut diagnostics);
     warn_of_unused(config, &mut diagnostics);
     warn_of_nobody_trusted(config, &mut diagnostics);
     if config.routes.is_empty() {
         let message = "there are no routes: every request will be answered with 404";
-        diagnostics.push(Diagnostic::warning(config.origin.clone(), message));
+        let help = "write [[routes]] and below it upstream = \"NAME\"";
+        diagnostics.push(Diagnostic::warning(config.origin.clone(), message).with_help(help));
     }
     if diagnostics.iter().any(Diagnostic::is_error) {
         return Err(diagnostics);
@@ -227,19 +227,38 @@ fn steps(
     auth.cloned().map(Step::Auth).into_iter().collect()
 }
 
+/// Of the routes whose conditions could all be read.
+fn compile_tree(config: &Config) -> Tree<RouteId> {
+    let whole = config.routes.iter().zip(0..).filter(|(route, _)| route.is_whole);
+    let rules = whole.map(|(route, id)| Rule {
+        host: route.host.clone(),
+        path: path_condition(route.path.as_ref()),
+        target: RouteId(id),
+    });
+    Tree::compile(rules.collect())
+}
+
 fn undefined(config: &Config, name: &config::Written<String>) -> Diagnostic {
-    let names = config.upstreams.iter().map(|one| one.name.value.as_str());
-    let names: Vec<&str> = names.collect();
-    let defined = match names.as_slice() {
-        [] => "no upstream is defined".to_owned(),
-        names => format!("defined: `{}`", names.join("`, `")),
-    };
-    let help = match config::nearest(&name.value, names.iter().copied()) {
-        Some(meant) => format!("did you mean `{meant}`? {defined}"),
-        None => defined,
-    };
     let message = format!("upstream `{}` is not defined", name.value);
-    Diagnostic::error(name.place.clone(), message).with_help(help)
+    let undefined = Diagnostic::error(name.place.clone(), message);
+    let names = config.upstreams.iter().map(|one| one.name.value.as_str());
+    if let Some(meant) = config::nearest(&name.value, names.clone()) {
+        let help = format!("did you mean `{meant}`?");
+        let mut near = config.upstreams.iter().filter(|one| one.name.value == meant);
+        let undefined = undefined.with_help(help);
+        return match near.next() {
+            Some(near) => {
+                undefined.with_related(near.name.place.clone(), format!("`{meant}` is defined here"))
+            }
+            None => undefined,
+        };
+    }
+    let first: Vec<&str> = names.take(NAMES_SHOWN_MAX).collect();
+    undefined.with_help(match (first.as_slice(), config.upstreams.len() - first.len()) {
+        ([], _) => format!("no upstream is defined: write [upstreams.{}]", name.value),
+        (names, 0) => format!("defined: `{}`", names.join("`, `")),
+        (names, more) => format!("defined: `{}` and {more} more", names.join("`, `")),
+    })
 }
 
 /// Why a token cannot be used was said by whoever read it. If nobody did, no route may be open
@@ -259,7 +278,8 @@ fn warn_of_unused(config: &Config, diagnostics: &mut Vec<Diagnostic>) {
         let name = upstream.name.value.as_str();
         if !used.contains(name) {
             let message = format!("upstream `{name}` is not used by any route");
-            diagnostics.push(Diagnostic::warning(upstream.name.place.clone(), message));
+            let unused = Diagnostic::warning(upstream.name.place.clone(), message);
+            diagnostics.push(unused.with_help(format!("a route uses it with upstream = \"{name}\"")));
         }
     }
 }
@@ -300,7 +320,7 @@ fn without_slash(prefix: &str) -> &str {
 /// A route can never match if an earlier one takes the whole of what it could take. Conditions
 /// are a host and one path, so one earlier route does it, and one question finds it.
 fn find_unreachable(config: &Config, tree: &Tree<RouteId>, diagnostics: &mut Vec<Diagnostic>) {
-    for (route, id) in config.routes.iter().zip(0..) {
+    for (route, id) in config.routes.iter().zip(0..).filter(|(route, _)| route.is_whole) {
         let path = match path_condition(route.path.as_ref()) {
             PathCondition::Exact(path) => path,
             // No rule has a NUL: only prefixes, and what takes any path, take this.
@@ -314,15 +334,27 @@ fn find_unreachable(config: &Config, tree: &Tree<RouteId>, diagnostics: &mut Vec
         };
         if *first < id {
             let earlier = &config.routes[*first as usize];
-            let message = format!(
-                "this route can never match: the earlier one at {} takes all of its requests",
-                earlier.place
-            );
-            let help = "put the narrower route first, or remove one of them";
-            let unreachable = Diagnostic::error(route.place.clone(), message);
-            diagnostics.push(unreachable.with_help(help));
+            diagnostics.push(unreachable(route, earlier));
         }
     }
+}
+
+fn unreachable(route: &config::Route, earlier: &config::Route) -> Diagnostic {
+    let conditions = |route: &config::Route| (route.host.clone(), path_condition(route.path.as_ref()));
+    let place = route.place.clone();
+    let unreachable = match conditions(route) == conditions(earlier) {
+        true => {
+            Diagnostic::error(place, "this route can never match: an earlier one has the same conditions")
+                .with_related(earlier.place.clone(), "this one takes all of its requests")
+                .with_help("remove one of them, or change its conditions")
+        }
+        false => {
+            Diagnostic::error(place, "this route can never match: an earlier one takes all of its requests")
+                .with_related(earlier.place.clone(), "this one takes them")
+                .with_help("put the narrower route first, or remove one of them")
+        }
+    };
+    unreachable.with_label("no request comes this far")
 }
 
 fn level(level: config::Level) -> tracing::Level {

@@ -11,6 +11,7 @@ use super::core::Core;
 use super::error::{Broken, Error};
 use crate::net::buffer::Size;
 use crate::net::deadline::{Expired, Side};
+use crate::net::task::Turn;
 use crate::net::{Buffer, Reader, Stream, Timer, Writer};
 
 /// What each side had already sent when the tunnel began.
@@ -60,9 +61,10 @@ async fn one_way(
         reader.arm(Side::Read, timeout);
         writer.arm(Side::Read, timeout);
     };
-    let mut next = begun;
-    let mut size = Size::Small;
+    let (mut next, mut turn) = (begun, Turn::default());
+    let mut room = core.buffers.room(Size::Small);
     loop {
+        turn.step().await;
         touch(reader.timer(), writer.timer());
         let buffer = match next.take() {
             Some(buffer) => buffer,
@@ -70,7 +72,7 @@ async fn one_way(
                 if reader.readable().await.is_err() {
                     return Ok(());
                 }
-                let (read, buffer) = reader.read(core.buffers.take(size)).await;
+                let (read, buffer) = reader.read(core.buffers.take(room.size())).await;
                 if !matches!(read, Ok(count) if count > 0) {
                     core.buffers.put(buffer);
                     if reader.timer().expired() == Some(Expired::Timeout(Side::Read)) {
@@ -85,7 +87,7 @@ async fn one_way(
             }
         };
         if buffer.spare() == 0 {
-            size = size.next();
+            room.grow();
         }
         *count += buffer.len() as u64;
         let (sent, buffer) = writer.write_all(buffer, timeout).await;

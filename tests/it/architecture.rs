@@ -51,8 +51,8 @@ const HOMES: &[(&str, &[&str])] = &[
     ("io_uring", &["worker"]),
     ("tokio", &["server"]),
     ("toml", &["config"]),
+    ("annotate_snippets", &["config"]),
     ("serde", &["config"]),
-    ("serde_json", &["config", "cli"]),
     ("glob", &["config"]),
     ("indexmap", &["config"]),
     ("constant_time_eq", &["middleware"]),
@@ -64,6 +64,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("crossbeam_channel", &["worker", "server", "telemetry"]),
     ("core_affinity", &["worker", "server"]),
     ("lexopt", &["cli"]),
+    ("serde_json", &["cli", "config"]),
     ("tracing_subscriber", &["process"]),
 ];
 

@@ -5,10 +5,13 @@
 
 mod architecture;
 mod auth;
+mod diagnostics;
 mod faults;
 mod fields;
 mod harness;
+mod hostile;
 mod lifecycle;
+mod limits;
 mod readme;
 mod rehearsal;
 mod requests;

@@ -126,26 +126,6 @@ fn a_reset_of_either_side_ends_the_other() {
 }
 
 #[test]
-fn a_tunnel_that_is_silent_both_ways_is_closed() {
-    let origin = Origin::scripted(|c| {
-        agree(c, "")?;
-        // One direction is enough to keep it: several times the timeout in all.
-        for _ in 0..10 {
-            c.send("tick ")?;
-            if c.is_closed_within(Duration::from_millis(100))? {
-                return Err(std::io::Error::other("closed while ticking"));
-            }
-        }
-        c.expect_close()
-    });
-    let proxy = Proxy::with(&origin).limit("tunnel_timeout = \"400ms\"").start();
-    let mut client = tunnel(&proxy, "");
-    let (ticks, _) = client.rest();
-    assert_eq!(ticks, b"tick ".repeat(10));
-    assert_eq!(origin.wait_end(0), "done");
-}
-
-#[test]
 fn a_tunnel_outlives_the_timeouts_of_requests() {
     let origin = Origin::scripted(|c| {
         agree(c, "")?;

@@ -101,7 +101,7 @@ fn nothing_is_said_to_be_undefined_that_may_be_in_a_file_that_was_not_read() {
     let text = "include = [\"conf.d/*.toml\"]\n[[routes]]\nupstream = \"my-app\"\n";
     std::fs::write(folder.path().join("warpdrive.toml"), text).unwrap();
     let refused = tell("check", folder.path(), &[], &[]);
-    assert!(refused.stderr.contains("conf.d/app.toml: line 1 is not UTF-8"), "{refused:?}");
+    assert!(refused.stderr.contains("conf.d/app.toml: line 1 of the file is not UTF-8"), "{refused:?}");
     assert!(refused.stderr.ends_with("(1 error)"), "{refused:?}");
 }
 

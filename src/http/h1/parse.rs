@@ -14,6 +14,9 @@ use crate::http::target::{self, Target};
 
 use super::FIELDS_MAX;
 
+/// Options of all `Connection` fields of a head that name other fields.
+const NAMED_MAX: usize = 32;
+
 /// What a head may be at most.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
@@ -221,7 +224,7 @@ impl Section {
         headers: &[httparse::Header<'_>],
         fields: &mut Fields,
     ) -> Result<(), Refusal> {
-        let mut names_fields = false;
+        let mut named = 0;
         for header in headers {
             let known = Known::of(header.name.as_bytes());
             let value = Span::within(bytes, header.value);
@@ -232,16 +235,21 @@ impl Section {
                     self.host = Some(value);
                     self.hosts += 1;
                 }
-                Known::Connection => self.options.take(header.value, |_| names_fields = true),
+                Known::Connection => self.options.take(header.value, |_| named += 1),
                 Known::Upgrade => self.upgrade = Some(value),
                 Known::Expect => self.expects_continue = header.value.eq_ignore_ascii_case(b"100-continue"),
                 _ => self.length.take(known, header.value).map_err(Refusal::Framing)?,
             }
         }
-        if names_fields {
-            mark_named(headers, fields);
+        match named {
+            0 => Ok(()),
+            1..=NAMED_MAX => {
+                mark_named(headers, fields);
+                Ok(())
+            }
+            // Each is compared with every field.
+            _ => Err(Refusal::Syntax("too many connection options")),
         }
-        Ok(())
     }
 }
 
