@@ -129,11 +129,10 @@ impl Decoder {
             (State::Size { digits: 1.. } | State::Extension, b'\r') => Ok(State::SizeLineFeed),
             (State::Size { .. }, _) => Err(Fault::Size),
             (State::Extension, b'\t' | b' '..=b'~' | 0x80..) => Ok(State::Extension),
-            (State::SizeLineFeed, b'\n') if self.left == 0 => {
+            (State::SizeLineFeed, b'\n') => {
                 self.line = 0;
-                Ok(State::LastLine)
+                Ok(if self.left == 0 { State::LastLine } else { State::Data })
             }
-            (State::SizeLineFeed, b'\n') => Ok(State::Data),
             (State::Extension | State::SizeLineFeed, _) => Err(Fault::LineEnd),
             (State::DataReturn, b'\r') => Ok(State::DataLineFeed),
             (State::DataLineFeed, b'\n') => {
@@ -265,6 +264,8 @@ mod tests {
         for (input, expected) in table {
             assert_eq!(decode(input.as_bytes(), 3), Err(expected), "{input:?}");
         }
+        let longest = format!("5;{}\r\nhello\r\n0\r\n\r\n", "x".repeat(LINE_MAX - 4));
+        assert_eq!(decode(longest.as_bytes(), 100).map(|(data, ..)| data), Ok(b"hello".into()));
         let long = format!("5;{}\r\n", "x".repeat(LINE_MAX));
         assert_eq!(decode(long.as_bytes(), 100), Err(Fault::LineTooLong));
         let trailers = format!("0\r\nX: {}", "x".repeat(TRAILERS_MAX));
