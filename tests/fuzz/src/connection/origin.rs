@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 
-use super::script::Script;
+use super::script::{Answer, PROBE_TAG, Script};
 use super::wanted::{Content, Told, WIDE};
 use crate::reference::Reading;
 use crate::reference::fields;
@@ -28,6 +28,8 @@ pub struct Origin {
     links: Vec<Link>,
     pub seen: Vec<Seen>,
     pub faults: Vec<String>,
+    /// Requests from now on are not in the script.
+    pub is_probed: bool,
 }
 
 /// A connection from the product.
@@ -56,10 +58,14 @@ impl Origin {
                 Err(error) => self.faults.push(error.to_string()),
             }
         }
-        let Origin { links, seen, faults } = self;
+        let Origin { links, seen, faults, is_probed } = self;
+        let answer_to = |number: usize| match is_probed {
+            true => Answer::plain(PROBE_TAG),
+            false => script.answer(number),
+        };
         for link in links.iter_mut() {
             has_moved |= link.receive();
-            if let Err(fault) = link.read(seen, script) {
+            if let Err(fault) = link.read(seen, &answer_to) {
                 faults.push(fault);
                 link.is_ended = true;
             }
@@ -108,7 +114,7 @@ impl Link {
     }
 
     /// Takes what was received for what it is.
-    fn read(&mut self, seen: &mut Vec<Seen>, script: &Script) -> Result<(), String> {
+    fn read(&mut self, seen: &mut Vec<Seen>, answer_to: &impl Fn(usize) -> Answer) -> Result<(), String> {
         if self.is_tunnel
             && let Some(current) = self.current
         {
@@ -117,7 +123,7 @@ impl Link {
         }
         if let Some(current) = self.current {
             if !seen[current].content.is_whole() {
-                return self.read_body(seen, script, current);
+                return self.read_body(seen, answer_to, current);
             }
             if self.received.is_empty() {
                 return Ok(());
@@ -143,16 +149,20 @@ impl Link {
                 let current = seen.len();
                 self.current = Some(current);
                 seen.push(Seen { id, head, content, answered: 0, tunnel: Vec::new() });
-                self.read_body(seen, script, current)
+                self.read_body(seen, answer_to, current)
             }
         }
     }
 
-    fn read_body(&mut self, seen: &mut [Seen], script: &Script, current: usize) -> Result<(), String> {
+    fn read_body(
+        &mut self,
+        seen: &mut [Seen],
+        answer_to: &impl Fn(usize) -> Answer,
+        current: usize,
+    ) -> Result<(), String> {
         let body = seen[current].head.body;
         seen[current].content = Content::read(body, &self.received, false);
-        let number = number(seen, current);
-        let answer = script.answer(number);
+        let answer = answer_to(number(seen, current));
         let is_whole = match &seen[current].content.end {
             Reading::Whole((_, len)) => {
                 self.received.drain(..*len);

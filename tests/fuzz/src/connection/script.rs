@@ -18,6 +18,10 @@ const STEPS_MAX: usize = 64;
 /// More seconds than this in all may be a timeout of the product's.
 const SECONDS_UNSEEN: usize = 5;
 
+pub const PLAIN_BODY: &[u8] = b"plain";
+/// Of the answer to a request that is not in the script.
+pub const PROBE_TAG: &str = "probe";
+
 pub enum Step {
     Send(Vec<u8>),
     Settle,
@@ -62,7 +66,7 @@ impl Script {
                 Some(b'A') => {
                     let number = script.answers.len();
                     rest = script.read_answer(&tail[1..]);
-                    script.answers[number].tag(number);
+                    script.answers[number].tag(&number.to_string());
                     continue;
                 }
                 _ => {
@@ -110,19 +114,23 @@ impl Script {
 
     /// The answer to a request.
     pub fn answer(&self, number: usize) -> Answer {
-        self.answers.get(number).cloned().unwrap_or_else(|| {
-            let text = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nplain";
-            let mut answer = Answer { bytes: text.into(), ..Answer::default() };
-            answer.tag(number);
-            answer
-        })
+        self.answers.get(number).cloned().unwrap_or_else(|| Answer::plain(&number.to_string()))
     }
 }
 
 impl Answer {
+    /// What an origin says that was not told anything else.
+    pub fn plain(tag: &str) -> Answer {
+        let mut bytes = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n".to_vec();
+        bytes.extend_from_slice(PLAIN_BODY);
+        let mut answer = Answer { bytes, ..Answer::default() };
+        answer.tag(tag);
+        answer
+    }
+
     /// Says in every head which request it was for.
-    fn tag(&mut self, number: usize) {
-        let field = format!("X-Tag: {number}\r\n");
+    fn tag(&mut self, tag: &str) {
+        let field = format!("X-Tag: {tag}\r\n");
         let mut at = 0;
         while let Some(end) = self.bytes[at..].windows(2).position(|pair| pair == b"\r\n") {
             let is_first = self.bytes[at..].starts_with(b"HTTP/1.");

@@ -34,6 +34,10 @@ const LONG: Duration = Duration::from_secs(100);
 /// What may time out one after the other in one connection.
 const TIMEOUTS: usize = 12;
 
+/// A request that is not in the script: it finds what the script has left.
+const PROBE: &[u8] = b"GET /probe HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+pub const PROBE_PATH: &[u8] = b"/probe";
+
 enum EventLoop {
     Ring(Runtime<IoUringDriver>),
     Epoll(Runtime<LegacyDriver>),
@@ -48,10 +52,15 @@ pub struct Stage {
 }
 
 /// What came of a script.
+#[derive(Default)]
 pub struct Played {
     pub sent: Vec<u8>,
     pub received: Vec<u8>,
     pub origin: Origin,
+    /// How many requests the origin saw before the one that is not in the script, and what that
+    /// one was answered.
+    pub probe: usize,
+    pub probed: Vec<u8>,
     /// The access log's lines.
     pub log: Vec<u8>,
     pub exchanges: u64,
@@ -96,16 +105,16 @@ impl Stage {
         let Stage { event_loop, core, lines, listener, clock } = self;
         let act = Act { core, listener, clock, script };
         let exchanges = core.counters.exchanges.value();
-        let (client, origin) = match event_loop {
+        let mut played = match event_loop {
             EventLoop::Ring(runtime) => runtime.block_on(act.play()),
             EventLoop::Epoll(runtime) => runtime.block_on(act.play()),
         };
         if let Some(log) = &core.log {
             log.flush(&core.counters);
         }
-        let log = lines.try_iter().flatten().collect();
-        let exchanges = core.counters.exchanges.value() - exchanges;
-        Played { sent: client.sent, received: client.received, origin, log, exchanges }
+        played.log = lines.try_iter().flatten().collect();
+        played.exchanges = core.counters.exchanges.value() - exchanges;
+        played
     }
 }
 
@@ -129,7 +138,7 @@ fn core(socket: PathBuf) -> (Rc<Core>, Receiver<Vec<u8>>) {
     );
     let file = Some(File { path: "stage.toml".into(), text });
     let loaded = warpdrive::plan::load(&Sources { file, environment: Vec::new() });
-    let plan = Arc::new(loaded.ok().expect("the stage's configuration is right").plan);
+    let plan = Arc::new(loaded.expect("the stage's configuration is right").plan);
     let (full, lines) = crossbeam_channel::unbounded();
     let log = AccessLog::new(plan.log.format, full);
     let core = Core::new(0, plan, Arc::new(Counters::default()), Arc::new(Admission::default()), Some(log));
@@ -147,16 +156,9 @@ struct Act<'a> {
 }
 
 impl Act<'_> {
-    async fn play(mut self) -> (Client, Origin) {
-        let (ours, theirs) = UnixStream::pair().expect("a pair of sockets");
-        theirs.set_nonblocking(true).expect("a socket need not block");
-        ours.set_nonblocking(monoio::utils::is_legacy()).expect("a socket need not block");
-        let ours = monoio::net::UnixStream::from_std(ours).expect("a socket on the loop");
-        let stream = Stream::unix(ours, &self.core.wheel, Ended::Read);
-        connection::start(self.core, stream, IpAddr::V4(Ipv4Addr::LOCALHOST), 80);
-        let mut client =
-            Client { stream: Some(theirs), sent: Vec::new(), received: Vec::new(), is_ended: false };
+    async fn play(mut self) -> Played {
         let mut origin = Origin::default();
+        let mut client = self.connect();
         for step in &self.script.steps {
             match step {
                 Step::Send(bytes) => client.send(bytes),
@@ -170,13 +172,35 @@ impl Act<'_> {
             }
         }
         self.settle(&mut client, &mut origin).await;
-        client.finish();
         self.end(&mut client, &mut origin).await;
-        (client, origin)
+        let probe = origin.seen.len();
+        origin.is_probed = true;
+        let mut other = self.connect();
+        other.send(PROBE);
+        self.end(&mut other, &mut origin).await;
+        self.core.upstreams.pools.clear();
+        self.settle(&mut other, &mut origin).await;
+        if origin.open() > 0 {
+            origin.faults.push("a connection to the origin is left open".to_owned());
+        }
+        let Client { sent, received, .. } = client;
+        Played { sent, received, origin, probe, probed: other.received, ..Played::default() }
     }
 
-    /// Everything ends, by itself or by a timeout, and nothing is left of it.
+    /// A new connection to the product.
+    fn connect(&self) -> Client {
+        let (ours, theirs) = UnixStream::pair().expect("a pair of sockets");
+        theirs.set_nonblocking(true).expect("a socket need not block");
+        ours.set_nonblocking(monoio::utils::is_legacy()).expect("a socket need not block");
+        let ours = monoio::net::UnixStream::from_std(ours).expect("a socket on the loop");
+        let stream = Stream::unix(ours, &self.core.wheel, Ended::Read);
+        connection::start(self.core, stream, IpAddr::V4(Ipv4Addr::LOCALHOST), 80);
+        Client { stream: Some(theirs), sent: Vec::new(), received: Vec::new(), is_ended: false }
+    }
+
+    /// The client sends nothing more; the connection ends, by itself or by a timeout.
     async fn end(&mut self, client: &mut Client, origin: &mut Origin) {
+        client.finish();
         self.settle(client, origin).await;
         for _ in 0..TIMEOUTS {
             if self.core.open() == 0 {
@@ -185,24 +209,14 @@ impl Act<'_> {
             self.pass(LONG);
             self.settle(client, origin).await;
         }
-        let fault = |what: &str| what.to_owned();
-        if self.core.open() > 0 {
-            origin.faults.push(fault("the connection hangs"));
-        }
-        if self.core.admission.open() != self.core.open() {
-            origin.faults.push(fault("the connection is still counted"));
-        }
-        self.core.upstreams.pools.clear();
-        self.settle(client, origin).await;
-        if origin.open() > 0 {
-            origin.faults.push(fault("a connection to the origin is left open"));
-        }
-        if client.stream.is_some() && !client.is_ended {
-            origin.faults.push(fault("the client's connection is left open"));
-        }
-        if self.core.counters.panics.value() > 0 {
-            origin.faults.push(fault("a panic"));
-        }
+        let faults = [
+            (self.core.open() > 0, "the connection hangs"),
+            (self.core.admission.open() != self.core.open(), "the connection is still counted"),
+            (client.stream.is_some() && !client.is_ended, "the client's connection is left open"),
+            (self.core.counters.panics.value() > 0, "a panic"),
+        ];
+        let found = faults.iter().filter(|(is_so, _)| *is_so);
+        origin.faults.extend(found.map(|(_, what)| (*what).to_owned()));
     }
 
     fn pass(&mut self, time: Duration) {
