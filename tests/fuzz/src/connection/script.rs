@@ -7,11 +7,15 @@
 //! | `^.` | the end of a piece: nothing more comes until all is quiet |
 //! | `^+`, `^~` | a second passes, a hundred seconds pass |
 //! | `^F`, `^R` | the client ends its sending direction, closes its socket |
+//! | `^L` | 20,000 bytes, more than one buffer holds |
 //! | `^A` … `^;` | what the origin answers to the next request |
 //! | `^!`, `^X` in an answer | it begins with the head of the request; the origin closes after it |
 //! | `^^` | a `^` |
 
 use std::time::Duration;
+
+/// For `^L`.
+const LARGE: [u8; 20_000] = [b'l'; 20_000];
 
 const STEPS_MAX: usize = 64;
 
@@ -63,6 +67,11 @@ impl Script {
                 Some(b'~') => Step::Pass(Duration::from_secs(100)),
                 Some(b'F') => Step::Finish,
                 Some(b'R') => Step::Close,
+                Some(b'L') => {
+                    sent.extend_from_slice(&LARGE);
+                    rest = &tail[1..];
+                    continue;
+                }
                 Some(b'A') => {
                     let number = script.answers.len();
                     rest = script.read_answer(&tail[1..]);
@@ -93,6 +102,7 @@ impl Script {
             rest = tail;
             match if *first == b'^' { tail.first() } else { None } {
                 Some(b'.') => answer.cuts.push(answer.bytes.len()),
+                Some(b'L') => answer.bytes.extend_from_slice(&LARGE),
                 Some(b'!') => answer.is_early = true,
                 Some(b'X') => answer.closes = true,
                 Some(b';') => {

@@ -7,7 +7,7 @@ use crate::reference::{Body, Bounds, Reading, chunked};
 
 /// The limits of the stage's configuration.
 pub const BOUNDS: Bounds = Bounds { head: 1024, fields: 12, uri: 128 };
-pub const REQUEST_BODY_MAX: usize = 512;
+pub const REQUEST_BODY_MAX: usize = 40_000;
 
 /// What is sent by the product may be larger than what it took.
 pub const WIDE: Bounds = Bounds { head: 64 * 1024, fields: 256, uri: 64 * 1024 };
