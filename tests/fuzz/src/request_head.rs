@@ -2,7 +2,7 @@
 //! as it goes to an upstream.
 
 use warpdrive::http::fields::Span;
-use warpdrive::http::forwarding::{Peer, Settings, Stamp};
+use warpdrive::http::forwarding::{Network, Peer, Settings, Stamp};
 use warpdrive::http::framing::BodyLength;
 use warpdrive::http::h1::{self, Parsed, encode, parse};
 use warpdrive::http::head::{RequestHead, Version};
@@ -125,21 +125,31 @@ fn check_forwarded(input: &[u8], request: &Request) {
     let bounds = h1::Bounds { head: BOUNDS.head, fields: BOUNDS.fields, uri: BOUNDS.uri };
     let parsed = parse::request(input, bounds, &mut head);
     assert!(matches!(parsed, Ok(Parsed::Head(_))), "the same input is parsed alike");
-    let peer = Peer::new(&Settings::default(), [192, 0, 2, 1].into(), 80);
-    let stamp = Stamp { request_id: [b'5'; 32], start_ms: 7 };
-    let mut out = Vec::new();
-    encode::request(&mut out, &head, head.text(head.target.path), &peer, &stamp);
-    match head::request(&out, WIDE, Sender::Proxy) {
-        Reading::Whole((sent, len)) => {
-            assert_eq!(len, out.len(), "{}", shown(&out));
-            expect_same(request, &sent, b"192.0.2.1");
+    let network = Network { address: [192, 0, 2, 0].into(), bits: 24 };
+    for keep_received in [false, true] {
+        let settings = Settings { trusted: vec![network], keep_received };
+        let peer = Peer::new(&settings, [192, 0, 2, 1].into(), 80);
+        let stamp = Stamp { request_id: [b'5'; 32], start_ms: 7 };
+        let mut out = Vec::new();
+        encode::request(&mut out, &head, head.text(head.target.path), &peer, &stamp);
+        let Reading::Whole((sent, len)) = head::request(&out, WIDE, Sender::Proxy) else {
+            panic!("{} is sent as {}", shown(input), shown(&out));
+        };
+        assert_eq!(len, out.len(), "{}", shown(&out));
+        expect_same_message(request, &sent);
+        if !keep_received {
+            expect_own(request, &sent, b"192.0.2.1");
         }
-        other => panic!("{} is sent as {}: {other:?}", shown(input), shown(&out)),
     }
 }
 
 /// That `sent` is what a proxy makes of `received` for an upstream.
 pub fn expect_same(received: &Request, sent: &Request, client: &[u8]) {
+    expect_same_message(received, sent);
+    expect_own(received, sent, client);
+}
+
+fn expect_same_message(received: &Request, sent: &Request) {
     assert_eq!(
         (&sent.method, &sent.path, &sent.query, &sent.authority, &sent.host),
         (&received.method, &received.path, &received.query, &received.authority, &received.host),
@@ -147,6 +157,17 @@ pub fn expect_same(received: &Request, sent: &Request, client: &[u8]) {
     let said = (sent.body, sent.is_http10, sent.keep_alive, sent.expects_continue, &sent.upgrade);
     assert_eq!(said, (received.body, false, true, received.expects_continue, &received.upgrade));
     assert_eq!(fields::forwarded(&sent.fields), fields::forwarded(&received.fields));
+    for (name, _) in &sent.fields {
+        let times = fields::values(&sent.fields, &String::from_utf8_lossy(name)).len();
+        assert!(times == 1 || !fields::is_owned(name), "{} is there {times} times", shown(name));
+    }
+    for name in ["forwarded", "x-accel-redirect", "x-sendfile", "x-sendfile-type", "x_real_ip"] {
+        assert_eq!(fields::values(&sent.fields, name), [b""; 0], "{name}");
+    }
+}
+
+/// The fields that tell of a client whose word does not count.
+fn expect_own(received: &Request, sent: &Request, client: &[u8]) {
     let ours: [(&str, &[u8]); 5] = [
         ("x-forwarded-for", client),
         ("x-real-ip", client),
@@ -159,8 +180,5 @@ pub fn expect_same(received: &Request, sent: &Request, client: &[u8]) {
     }
     for name in ["x-request-id", "x-request-start", "via"] {
         assert_eq!(fields::values(&sent.fields, name).len(), 1, "{name}");
-    }
-    for name in ["forwarded", "x-accel-redirect", "x-sendfile", "x-sendfile-type", "x_real_ip"] {
-        assert_eq!(fields::values(&sent.fields, name), [b""; 0], "{name}");
     }
 }

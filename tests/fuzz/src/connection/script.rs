@@ -15,7 +15,7 @@
 use std::time::Duration;
 
 /// For `^L`.
-const LARGE: [u8; 20_000] = [b'l'; 20_000];
+static LARGE: [u8; 20_000] = [b'l'; 20_000];
 
 const STEPS_MAX: usize = 64;
 

@@ -102,7 +102,8 @@ const HOP_BY_HOP: [&str; 8] = [
 ];
 
 /// Of a request: what WarpDrive answers for, whether written with `-` or with `_`.
-fn is_owned(name: &str) -> bool {
+pub fn is_owned(name: &[u8]) -> bool {
+    let name = &lower(name)[..];
     let exact = ["forwarded", "via"];
     let dashed = name.replace('_', "-");
     let owned = [
@@ -141,7 +142,7 @@ pub fn forwarded(fields: &[Field]) -> Vec<Field> {
     let mut passed = end_to_end(fields);
     passed.retain(|(name, _)| {
         let name = lower(name);
-        !is_owned(&name) && name != "host" && name != "expect"
+        !is_owned(name.as_bytes()) && name != "host" && name != "expect"
     });
     passed
 }
@@ -152,7 +153,7 @@ pub fn trailers(fields: &[Field]) -> Vec<Field> {
     const HEAD_ONLY: [&str; 6] = ["date", "expect", "host", "referer", "trailer", "user-agent"];
     let stays = |(name, _): &&Field| {
         let name = lower(name);
-        !HOP_BY_HOP.contains(&&name[..]) && !HEAD_ONLY.contains(&&name[..]) && !is_owned(&name)
+        !HOP_BY_HOP.contains(&&name[..]) && !HEAD_ONLY.contains(&&name[..]) && !is_owned(name.as_bytes())
     };
     fields.iter().filter(stays).cloned().collect()
 }
