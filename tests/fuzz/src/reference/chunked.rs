@@ -5,6 +5,8 @@ use super::fields::{self, Field};
 
 /// A size line with its end, and a trailer section, in bytes; and its fields.
 const LINE_MAX: usize = 4096;
+/// What all size lines may have beyond 16 bytes each and twice the data of their chunks.
+const EXCESS_MAX: u64 = 16 * 1024;
 const TRAILERS_MAX: usize = 16 * 1024;
 const TRAILER_FIELDS_MAX: usize = 64;
 
@@ -24,7 +26,7 @@ pub fn body(text: &[u8]) -> Reading<Chunked> {
 
 /// The data as far as it is here, and the trailers with the length of it all.
 pub fn data_and_end(text: &[u8]) -> (Vec<u8>, Reading<(Vec<Field>, usize)>) {
-    let (mut data, mut at) = (Vec::new(), 0);
+    let (mut data, mut at, mut excess) = (Vec::new(), 0, 0_u64);
     let end = loop {
         let (size, line) = match size_line(&text[at..]) {
             Reading::Whole(whole) => whole,
@@ -34,6 +36,10 @@ pub fn data_and_end(text: &[u8]) -> (Vec<u8>, Reading<(Vec<Field>, usize)>) {
         at += line;
         if size == 0 {
             break trailer_section(&text[at..]).map(|(trailers, len)| (trailers, at + len));
+        }
+        excess = (excess + line as u64).saturating_sub(size.saturating_mul(2).saturating_add(16));
+        if excess > EXCESS_MAX {
+            break Reading::Refused("extensions that outweigh the data");
         }
         let size = usize::try_from(size).unwrap_or(usize::MAX);
         let (chunk, after) = text[at..].split_at(size.min(text.len() - at));

@@ -125,13 +125,23 @@ fn lower(name: &[u8]) -> String {
     String::from_utf8_lossy(name).to_ascii_lowercase()
 }
 
+/// As many fields may be named as those of one connection.
+pub const NAMED_MAX: usize = 32;
+
+/// The options of a connection that are names of fields.
+pub fn named_by_connection(fields: &[Field]) -> Vec<Vec<u8>> {
+    let options: [&[u8]; 3] = [b"close", b"keep-alive", b"upgrade"];
+    let mut named = elements(fields, "connection");
+    named.retain(|one| !options.contains(&&one[..]));
+    named
+}
+
 /// Without the fields of this connection: those that it names, but for `Host`, and the known.
 pub fn end_to_end(fields: &[Field]) -> Vec<Field> {
-    let named = elements(fields, "connection");
-    let options: [&[u8]; 3] = [b"close", b"keep-alive", b"upgrade"];
+    let named = named_by_connection(fields);
     let stays = |(name, _): &&Field| {
         let name = lower(name);
-        let is_named = named.iter().any(|one| one == name.as_bytes() && !options.contains(&&one[..]));
+        let is_named = named.iter().any(|one| one == name.as_bytes());
         !HOP_BY_HOP.contains(&&name[..]) && (!is_named || name == "host")
     };
     fields.iter().filter(stays).cloned().collect()

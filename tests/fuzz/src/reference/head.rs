@@ -166,5 +166,12 @@ fn read_fields(lines: &[&[u8]], most: usize) -> Result<Vec<Field>, &'static str>
     if lines.len() > most {
         return Err("too many fields");
     }
-    lines.iter().map(|line| fields::field(line).ok_or("no field")).collect()
+    let read: Result<Vec<Field>, &str> =
+        lines.iter().map(|line| fields::field(line).ok_or("no field")).collect();
+    match read {
+        Ok(fields) if fields::named_by_connection(&fields).len() > fields::NAMED_MAX => {
+            Err("too many options")
+        }
+        read => read,
+    }
 }
