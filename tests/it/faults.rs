@@ -130,6 +130,24 @@ fn an_upstream_that_falls_silent_within_a_body_is_cut() {
     assert!(!proxy.log_line(200).text("reason").is_empty());
 }
 
+/// The client sends its body only when a part of the response is here.
+#[test]
+fn an_upstream_that_falls_silent_within_a_body_is_cut_whatever_the_client_goes_on_to_send() {
+    let origin = Origin::scripted(|c| {
+        c.expect_head()?;
+        c.send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello")?;
+        c.read_body(3)?;
+        c.expect_close()
+    });
+    let proxy = Proxy::with_upstream(&origin, "read_timeout = \"300ms\"").start();
+    let mut client = proxy.client();
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n");
+    client.until("hello");
+    client.send("abc").expect_end();
+    assert_eq!(origin.wait_end(0), "done");
+    assert_eq!(proxy.log_line(200).text("reason"), "upstream timeout");
+}
+
 #[test]
 fn a_slow_upstream_that_keeps_talking_is_not_cut() {
     let origin = Origin::scripted(|c| {

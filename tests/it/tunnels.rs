@@ -3,13 +3,14 @@
 use std::io::{Read, Write};
 use std::time::Duration;
 
+use rustix::process::Signal;
 use tungstenite::protocol::Role;
 use tungstenite::{Message, WebSocket};
 
 use crate::harness::client::End;
 use crate::harness::origin::{Connection, ok};
 use crate::harness::wire::Stream;
-use crate::harness::{Client, Origin, Proxy};
+use crate::harness::{Client, Latch, Origin, Proxy};
 
 const ASK: &str = "GET /t HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n";
 const AGREE: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n";
@@ -93,6 +94,30 @@ fn a_half_close_of_the_client_leaves_the_other_direction_open() {
     client.half_close();
     let (rest, end) = client.rest();
     assert_eq!((rest.as_slice(), end), (b"said after the client was done".as_slice(), End::Closed));
+}
+
+/// The origin says something and is gone; the proxy learns of that while it still has something
+/// for it.
+#[test]
+fn what_an_origin_said_before_it_was_gone_arrives() {
+    let said = "goodbye ".repeat(10_000);
+    let (go, text) = (Latch::default(), said.clone());
+    let theirs = go.clone();
+    let origin = Origin::scripted_unix(move |c| {
+        agree(c, "")?;
+        theirs.wait()?;
+        c.send(&text)
+    });
+    let proxy = Proxy::to(&origin);
+    let mut client = tunnel(&proxy, "");
+    proxy.signal_data_process(Signal::STOP);
+    go.open();
+    assert_eq!(origin.wait_end(0), "done");
+    client.send("never read");
+    proxy.signal_data_process(Signal::CONT);
+    let (rest, _) = client.rest();
+    assert_eq!(rest.len(), said.len());
+    assert_eq!(proxy.log_line(101).text("reason"), "upstream closed the connection within a tunnel");
 }
 
 #[test]

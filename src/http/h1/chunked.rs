@@ -137,11 +137,7 @@ impl Decoder {
             (State::Size { digits: 1.. } | State::Extension, b'\r') => Ok(State::SizeLineFeed),
             (State::Size { .. }, _) => Err(Fault::Size),
             (State::Extension, b'\t' | b' '..=b'~' | 0x80..) => Ok(State::Extension),
-            (State::SizeLineFeed, b'\n') if self.left == 0 => {
-                self.line = 0;
-                Ok(State::LastLine)
-            }
-            (State::SizeLineFeed, b'\n') => self.weigh_line(),
+            (State::SizeLineFeed, b'\n') => self.end_size_line(),
             (State::Extension | State::SizeLineFeed, _) => Err(Fault::LineEnd),
             (State::DataReturn, b'\r') => Ok(State::DataLineFeed),
             (State::DataLineFeed, b'\n') => {
@@ -156,10 +152,13 @@ impl Decoder {
         }
     }
 
-    /// A chunk-size line is whole, and its data follows.
-    fn weigh_line(&mut self) -> Result<State, Fault> {
+    fn end_size_line(&mut self) -> Result<State, Fault> {
+        let line = std::mem::take(&mut self.line) as u64;
+        if self.left == 0 {
+            return Ok(State::LastLine);
+        }
         let allowed = self.left.saturating_mul(2).saturating_add(LINE_FREE);
-        self.excess = (self.excess + self.line as u64).saturating_sub(allowed);
+        self.excess = (self.excess + line).saturating_sub(allowed);
         if self.excess > EXCESS_MAX { Err(Fault::TooManyExtensions) } else { Ok(State::Data) }
     }
 
@@ -280,6 +279,8 @@ mod tests {
         for (input, expected) in table {
             assert_eq!(decode(input.as_bytes(), 3), Err(expected), "{input:?}");
         }
+        let longest = format!("5;{}\r\nhello\r\n0\r\n\r\n", "x".repeat(LINE_MAX - 4));
+        assert_eq!(decode(longest.as_bytes(), 100).map(|(data, ..)| data), Ok(b"hello".into()));
         let long = format!("5;{}\r\n", "x".repeat(LINE_MAX));
         assert_eq!(decode(long.as_bytes(), 100), Err(Fault::LineTooLong));
         let trailers = format!("0\r\nX: {}", "x".repeat(TRAILERS_MAX));
