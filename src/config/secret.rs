@@ -33,8 +33,8 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// The text of a file with a star for every byte of a secret, so that diagnostics can show its
-/// lines; every place stays. It goes by lines, for broken syntax and misspelt keys, and by what
+/// The text of a file with a star for every character of a secret, so that diagnostics can show
+/// its lines. Each has as many bytes as what it hides, so every place stays. It goes by lines, for broken syntax and misspelt keys, and by what
 /// was parsed, for strings of several lines.
 pub fn hide(text: &str, root: &DeTable<'_>) -> String {
     let mut spans = Vec::new();
@@ -43,14 +43,18 @@ pub fn hide(text: &str, root: &DeTable<'_>) -> String {
     }
     find_in_table(root, false, &mut spans);
     find_in_lines(text, &mut spans);
-    let mut bytes = text.as_bytes().to_vec();
-    for byte in spans.into_iter().flat_map(|span: Range<usize>| span) {
-        if !bytes[byte].is_ascii_whitespace() {
-            bytes[byte] = b'*';
-        }
+    let mut is_hidden = vec![false; text.len()];
+    for span in spans {
+        is_hidden[span].fill(true);
     }
-    // Spans end where characters end, so nothing is lost.
-    String::from_utf8_lossy(&bytes).into_owned()
+    let star = |(at, character): (usize, char)| match character.len_utf8() {
+        _ if !is_hidden[at] || character.is_ascii_whitespace() => character,
+        1 => '*',
+        2 => '·',
+        3 => '•',
+        _ => '🞄',
+    };
+    text.char_indices().map(star).collect()
 }
 
 fn find_in_table(table: &DeTable<'_>, is_secret: bool, spans: &mut Vec<Range<usize>>) {
@@ -109,8 +113,8 @@ mod tests {
         let cases = [
             ("[auth]\nadmin_token = \"abc d\"\n", "[auth]\nadmin_token = **** **\n"),
             ("[auth]\nadmin_tokn = 'a' # b\n", "[auth]\nadmin_tokn = *** * *\n"),
-            ("auth = { admin_token = \"é\" }", "auth = * *********** * **** *"),
-            ("x = { admin_token = 'é' }", "x = { admin_token = **** }"),
+            ("auth = { admin_token = \"é\" }", "auth = * *********** * *·* *"),
+            ("x = { admin_token = 'é' }", "x = { admin_token = *·* }"),
             ("auth.admin_token = \"\"\"\na\nb\"\"\"\n", "auth.admin_token = ***\n*\n****\n"),
             ("[auth]\nadmin_token = abc def\n", "[auth]\nadmin_token = *** ***\n"),
             ("[auth]\nadmin_token_file = \"/t\"\n", "[auth]\nadmin_token_file = \"/t\"\n"),
