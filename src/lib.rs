@@ -4,6 +4,7 @@
 //!
 //! 1. [`config`]: what was written. [`plan`]: what runs, compiled from it.
 //! 2. [`route`]: the decision tree. [`http`]: bytes to messages and back, no I/O.
+//!    [`middleware`]: the built-in steps of a route.
 //! 3. [`proxy`]: the life of a request; `proxy::exchange` is its straight line.
 //! 4. [`upstream`]: endpoints, balance, connection pools. [`net`]: streams, buffers, deadlines.
 //! 5. [`worker`]: one core. [`telemetry`]: one record per exchange.
@@ -18,6 +19,7 @@ pub mod cli;
 pub mod config;
 pub mod http;
 pub mod master;
+pub mod middleware;
 pub mod net;
 pub mod plan;
 pub mod process;

@@ -5,13 +5,14 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use lexopt::{Arg, Parser};
+use lexopt::{Arg, Parser, ValueExt};
 
 use self::check::{Colour, Format};
-use crate::config::{Diagnostic, Place, Sources, nearest};
+use crate::config::{self, Diagnostic, Place, Sources, nearest};
 use crate::{master, plan, server};
 
 mod check;
+mod env;
 mod json;
 
 const HELP: &str = "\
@@ -20,31 +21,40 @@ WarpDrive, a reverse proxy
 Usage: warpdrive [run] [-c FILE]    run
        warpdrive check [-c FILE]    report everything that is wrong with a configuration
        warpdrive -t [-c FILE]       the same
+       warpdrive env [-c FILE]      every setting, and where it comes from
+       warpdrive schema             the JSON Schema of a configuration, for editors
        warpdrive version
        warpdrive help
 
-check --format json    the report as JSON, on standard output
+run, check and env also take --set KEY=VALUE, as in --set server.http_port=8081, any number of
+times; it beats the environment, which beats the file.
+
+check --format json    the report as JSON, on standard output; env has it, too
 --color auto|always|never
 
 Without -c the file is $WARPDRIVE_CONFIG, ./warpdrive.toml or /etc/warpdrive/warpdrive.toml.
 Without any of them everything goes to WARPDRIVE_TARGET_HOST (127.0.0.1) and
 WARPDRIVE_TARGET_PORT (3000), from WARPDRIVE_HTTP_PORT (8080).";
 
-const COMMANDS: [&str; 4] = ["run", "check", "version", "help"];
-const OPTIONS: [&str; 5] = ["config", "format", "color", "help", "version"];
+const COMMANDS: [&str; 6] = ["run", "check", "env", "schema", "version", "help"];
+const OPTIONS: [&str; 6] = ["config", "set", "format", "color", "help", "version"];
 
 #[derive(Debug, PartialEq, Eq)]
 enum Command {
     Run(Options),
     Check(Options, Format),
+    Env(Options, Format),
+    Schema,
     Version,
     Help,
 }
 
-/// What `run` and `check` have in common.
+/// What `run`, `check` and `env` have in common.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Options {
     file: Option<PathBuf>,
+    /// `KEY=VALUE`, each from a `--set`.
+    set: Vec<String>,
     colour: Colour,
 }
 
@@ -56,8 +66,12 @@ pub fn main() -> ExitCode {
     match parse(Parser::from_env()) {
         Ok(Command::Run(options)) => run(&options),
         Ok(Command::Check(options, format)) => {
-            check::check(options.file.as_deref(), format, options.colour.choose())
+            check::check(options.file.as_deref(), &options.set, format, options.colour.choose())
         }
+        Ok(Command::Env(options, format)) => {
+            env::show(options.file.as_deref(), &options.set, format, options.colour.choose())
+        }
+        Ok(Command::Schema) => env::print(&config::schema()),
         Ok(Command::Version) => {
             println!("warpdrive {}", env!("CARGO_PKG_VERSION"));
             ExitCode::SUCCESS
@@ -77,7 +91,7 @@ pub fn main() -> ExitCode {
 /// Checks the configuration as `check` does, then runs it.
 fn run(options: &Options) -> ExitCode {
     let colours = options.colour.choose();
-    let sources = match Sources::load(options.file.as_deref()) {
+    let sources = match Sources::load(options.file.as_deref(), &options.set) {
         Ok(sources) => sources,
         Err(unreadable) => return check::refuse(&[unreadable], colours),
     };
@@ -99,6 +113,7 @@ fn run(options: &Options) -> ExitCode {
 
 fn parse(mut arguments: Parser) -> Result<Command, Diagnostic> {
     let (mut verb, mut file, mut format, mut colour) = (None, None, None, None);
+    let mut set = Vec::new();
     while let Some(argument) = arguments.next().map_err(misused)? {
         match argument {
             Arg::Short('c') | Arg::Long("config") if file.is_none() => {
@@ -107,6 +122,9 @@ fn parse(mut arguments: Parser) -> Result<Command, Diagnostic> {
             Arg::Short('c') | Arg::Long("config") => return Err(mistake("-c is there twice")),
             Arg::Short('t') if verb.is_none() => verb = Some("check"),
             Arg::Short('t') => return Err(mistake("-t is the command `check`: leave out the other one")),
+            Arg::Long("set") => {
+                set.push(arguments.value().and_then(ValueExt::string).map_err(misused)?);
+            }
             Arg::Long("format") => {
                 let formats = [("human", Format::Human), ("json", Format::Json)];
                 format = Some(choice("--format", &mut arguments, &formats)?);
@@ -129,12 +147,16 @@ fn parse(mut arguments: Parser) -> Result<Command, Diagnostic> {
             Arg::Short(option) => return Err(mistake(format!("unknown option `-{option}`"))),
         }
     }
-    let has_options = file.is_some() || colour.is_some();
-    let options = Options { file, colour: colour.unwrap_or_default() };
+    let has_options = file.is_some() || colour.is_some() || !set.is_empty();
+    let options = Options { file, set, colour: colour.unwrap_or_default() };
     match verb {
         Some("check") => Ok(Command::Check(options, format.unwrap_or_default())),
-        _ if format.is_some() => Err(mistake("--format belongs to check")),
-        Some("version" | "help") if has_options => Err(mistake("-c and --color belong to run and check")),
+        Some("env") => Ok(Command::Env(options, format.unwrap_or_default())),
+        _ if format.is_some() => Err(mistake("--format belongs to check and env")),
+        Some("schema" | "version" | "help") if has_options => {
+            Err(mistake("-c, --set and --color belong to run, check and env"))
+        }
+        Some("schema") => Ok(Command::Schema),
         Some("version") => Ok(Command::Version),
         Some("help") => Ok(Command::Help),
         _ => Ok(Command::Run(options)),
@@ -179,8 +201,9 @@ mod tests {
 
     #[test]
     fn arguments_become_commands() {
-        let colour = Colour::Auto;
-        let options = || Options { file: Some(PathBuf::from("x.toml")), colour };
+        let options = || Options { file: Some(PathBuf::from("x.toml")), ..Options::default() };
+        let set =
+            |set: &[&str]| Options { set: set.iter().map(|&one| one.to_owned()).collect(), ..options() };
         let check = |format| Some(Command::Check(options(), format));
         let cases = [
             ("", Some(Command::Run(Options::default()))),
@@ -192,7 +215,11 @@ mod tests {
             ("-tc x.toml", check(Format::Human)),
             ("check --format json -c x.toml", check(Format::Json)),
             ("-t --format=human -cx.toml", check(Format::Human)),
-            ("--color never", Some(Command::Run(Options { file: None, colour: Colour::Never }))),
+            ("--color never", Some(Command::Run(Options { colour: Colour::Never, ..Options::default() }))),
+            ("run --set a.b=1 -c x.toml --set=c=d", Some(Command::Run(set(&["a.b=1", "c=d"])))),
+            ("env -cx.toml", Some(Command::Env(options(), Format::Human))),
+            ("--format json env -cx.toml", Some(Command::Env(options(), Format::Json))),
+            ("schema", Some(Command::Schema)),
             ("version", Some(Command::Version)),
             ("--version", Some(Command::Version)),
             ("check --help", Some(Command::Help)),
@@ -212,11 +239,11 @@ mod tests {
             ("check check", "unexpected argument `check`"),
             ("run -t", "-t is the command `check`: leave out the other one"),
             ("run -c", "missing argument for option '-c'"),
-            ("version -c x.toml", "-c and --color belong to run and check"),
+            ("version -c x.toml", "-c, --set and --color belong to run, check and env"),
             ("-c x.toml -c y.toml", "-c is there twice"),
             ("--colour never", "unknown option `--colour` [did you mean `--color`?]"),
             ("-x", "unknown option `-x`"),
-            ("--format json", "--format belongs to check"),
+            ("--format json", "--format belongs to check and env"),
             (
                 "check --format jsn",
                 "--format must be one of `human`, `json`, not `jsn` [did you mean `json`?]",

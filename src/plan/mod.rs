@@ -4,9 +4,10 @@
 //! request's way nothing is looked up or parsed. Shared as `Arc<Plan>`; replaced whole.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{http, net, route, telemetry, upstream};
+use crate::{http, middleware, net, route, telemetry, upstream};
 
 pub use compile::{Loaded, compile, load};
 pub use upstream::UpstreamId;
@@ -37,7 +38,15 @@ pub struct RouteId(pub u32);
 pub struct Route {
     /// `file:line` of its `[[routes]]`, for logs and explanations.
     pub place: String,
+    /// Taken in this order before the action.
+    pub steps: Box<[Step]>,
     pub action: Action,
+}
+
+/// A built-in step of a route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    Auth(Arc<middleware::auth::Settings>),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,8 +92,10 @@ pub struct Limits {
     pub head_timeout: Duration,
     /// Silence between two requests.
     pub idle_timeout: Duration,
-    /// Silence while a request body is read, or while a client takes none of a response.
+    /// Silence while a request body is read.
     pub body_timeout: Duration,
+    /// Silence while a client takes none of a response.
+    pub write_timeout: Duration,
     /// Bytes a second that a request body must reach on average after `body_timeout`.
     pub min_rate: Option<u64>,
     /// Silence of a tunnel, both ways.

@@ -88,7 +88,7 @@ pub async fn run(
         Bounds { timeout: limits.body_timeout, bytes: limits.request_body, min_rate: limits.min_rate };
     let body = H1Source::new(reader, &core.buffers, input.take(), request.body, bounds);
     let mut source = Source::H1(body);
-    let mut downstream = Downstream::h1(writer, &core.buffers, out, request, limits.body_timeout);
+    let mut downstream = Downstream::h1(writer, &core.buffers, out, request, limits.write_timeout);
     let mut flight =
         Flight::load(&core.buffers, request, path, peer, &trace.stamp, &mut source).map_err(client_error)?;
     let upload = Upload::default();

@@ -53,6 +53,9 @@ const HOMES: &[(&str, &[&str])] = &[
     ("toml", &["config"]),
     ("annotate_snippets", &["config"]),
     ("serde", &["config"]),
+    ("glob", &["config"]),
+    ("indexmap", &["config"]),
+    ("constant_time_eq", &["middleware"]),
     ("libc", &["sys"]),
     ("rustix", &["sys", "net", "master", "process", "server", "worker"]),
     ("socket2", &["master", "server"]),
@@ -61,7 +64,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("crossbeam_channel", &["worker", "server", "telemetry"]),
     ("core_affinity", &["worker", "server"]),
     ("lexopt", &["cli"]),
-    ("serde_json", &["cli"]),
+    ("serde_json", &["cli", "config"]),
     ("tracing_subscriber", &["process"]),
 ];
 

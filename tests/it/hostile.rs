@@ -105,7 +105,7 @@ fn a_pipeline_without_end_leaves_room_for_others() {
 fn a_pipeline_that_nobody_reads_is_bounded() {
     for path in ["/none", "/app"] {
         let origin = Origin::answering(|_| ok(&"x".repeat(64 << 10)));
-        let proxy = routed(&origin).limit("body_timeout = \"600ms\"").start();
+        let proxy = routed(&origin).limit("write_timeout = \"600ms\"").start();
         assert_eq!(get(proxy.address(), "/app").status, 200);
         let before = proxy.resident_kib();
         let flood = Flood::begin(&proxy, b"", request(path).repeat(1000), false);

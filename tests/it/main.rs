@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may fail anywhere, and says where")]
 
 mod architecture;
+mod auth;
 mod diagnostics;
 mod faults;
 mod fields;
@@ -16,6 +17,8 @@ mod rehearsal;
 mod requests;
 mod responses;
 mod review;
+mod schema;
 mod servers;
 mod source;
 mod tunnels;
+mod values;

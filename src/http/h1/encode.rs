@@ -27,6 +27,9 @@ const HOP_BY_HOP: KnownSet = KnownSet::of(&[
 const NOT_FORWARDED: KnownSet =
     HOP_BY_HOP.and(forwarding::OWNED).and(KnownSet::of(&[Known::Host, Known::Expect]));
 
+/// What a 401 has to say (RFC 9110 11.6.1). The scheme is ours and named after its field.
+const CHALLENGE: &[u8] = b"WWW-Authenticate: X-Admin-Token realm=\"warpdrive\"\r\n";
+
 /// Writes the head of a request as it goes to an upstream.
 pub fn request(out: &mut Vec<u8>, head: &RequestHead, path: &[u8], peer: &forwarding::Peer, stamp: &Stamp) {
     out.extend_from_slice(head.text(head.method_text));
@@ -160,6 +163,9 @@ pub fn own_response(
     push_field(out, b"Date", date);
     if status == Status::UNAVAILABLE || status == Status::TOO_MANY_REQUESTS {
         out.extend_from_slice(b"Retry-After: 1\r\n");
+    }
+    if status == Status::UNAUTHORIZED {
+        out.extend_from_slice(CHALLENGE);
     }
     push_length(out, text.len() as u64 + 1);
     push_persistence(out, persistence);

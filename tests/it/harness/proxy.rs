@@ -18,6 +18,8 @@ pub const BINARY: &str = env!("CARGO_BIN_EXE_warpdrive");
 
 /// A configuration and a way to start it, line by line.
 pub struct Builder {
+    /// Before the first table.
+    top: String,
     server: String,
     limits: String,
     middleware: String,
@@ -26,6 +28,7 @@ pub struct Builder {
     workers: usize,
     port: u16,
     descriptors: Option<u32>,
+    variables: Vec<(String, String)>,
     directory: Directory,
 }
 
@@ -40,6 +43,7 @@ pub struct Run {
 impl Builder {
     pub fn new() -> Builder {
         Builder {
+            top: String::new(),
             server: String::new(),
             limits: String::new(),
             middleware: String::new(),
@@ -47,8 +51,15 @@ impl Builder {
             workers: 2,
             port: 0,
             descriptors: None,
+            variables: Vec::new(),
             directory: Directory::fresh(),
         }
+    }
+
+    /// A line before all tables.
+    pub fn before(mut self, line: &str) -> Builder {
+        writeln!(self.top, "{line}").expect("a String takes it");
+        self
     }
 
     /// A line of `[server]`.
@@ -102,6 +113,20 @@ impl Builder {
         self
     }
 
+    /// A variable of its environment.
+    pub fn variable(mut self, name: &str, value: &str) -> Builder {
+        self.variables.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// A file beside the configuration, where it runs.
+    pub fn file(self, name: &str, text: &str) -> Builder {
+        let path = self.directory.path().join(name);
+        std::fs::create_dir_all(path.parent().expect("a file in a folder")).expect("a folder for it");
+        std::fs::write(path, text).expect("the file written");
+        self
+    }
+
     fn log_file(&self) -> PathBuf {
         self.directory.path().join("access.log")
     }
@@ -109,10 +134,11 @@ impl Builder {
     /// The configuration file as text.
     pub fn text(&self) -> String {
         format!(
-            "[server]\nhttp_port = {}\nbind = [\"127.0.0.1\"]\nworker_threads = {}\n{}\n\
+            "{}[server]\nhttp_port = {}\nbind = [\"127.0.0.1\"]\nworker_threads = {}\n{}\n\
              [server.limits]\n{}\n\
              [middleware]\nlog_requests = true\n{}\n\
              [log]\nformat = \"json\"\nfile = \"{}\"\n\n{}",
+            self.top,
             self.port,
             self.workers,
             self.server,
@@ -123,27 +149,26 @@ impl Builder {
         )
     }
 
-    fn written(&self) -> PathBuf {
+    /// The configuration file.
+    pub fn written(&self) -> PathBuf {
         let path = self.directory.path().join("warpdrive.toml");
         std::fs::write(&path, self.text()).expect("the configuration written");
         path
     }
 
     fn command(&self, file: &Path) -> Command {
-        match self.descriptors {
-            None => {
-                let mut command = Command::new(BINARY);
-                command.arg("run").arg("-c").arg(file);
-                command
-            }
+        let mut command = match self.descriptors {
+            None => Command::new(BINARY),
             Some(count) => {
                 let mut command = Command::new("sh");
                 let script = format!("ulimit -n {count}; exec \"$0\" \"$@\"");
-                command.arg("-c").arg(script);
-                command.arg(BINARY).arg("run").arg("-c").arg(file);
+                command.arg("-c").arg(script).arg(BINARY);
                 command
             }
-        }
+        };
+        command.arg("run").arg("-c").arg(file);
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
+        command
     }
 
     /// Starts it and waits until it listens.
@@ -276,7 +301,7 @@ pub struct Proxy {
     log: PathBuf,
     /// Data processes that a test asked for: one may outlive a master that the test killed.
     seen: Mutex<Vec<u32>>,
-    _directory: Directory,
+    directory: Directory,
 }
 
 impl Proxy {
@@ -322,7 +347,7 @@ impl Proxy {
             stdout,
             log,
             seen: Mutex::default(),
-            _directory: directory,
+            directory,
         };
         proxy.address = eventually("the proxy to listen", || {
             let lines = proxy.stderr();
@@ -332,6 +357,11 @@ impl Proxy {
             lines.iter().find_map(|line| address_in(line)).ok_or(lines)
         });
         proxy
+    }
+
+    /// Where it runs.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -372,13 +402,18 @@ impl Proxy {
 
     /// What is in the access log now.
     pub fn log(&self) -> Vec<LogLine> {
-        let text = std::fs::read_to_string(&self.log).unwrap_or_default();
+        let text = self.log_text();
         let whole = text.rfind('\n').map_or("", |end| &text[..end]);
         let parse = |line: &str| match serde_json::from_str(line) {
             Ok(value) => LogLine(value),
             Err(error) => panic!("a log line that is no JSON: {line}: {error}"),
         };
         whole.lines().map(parse).collect()
+    }
+
+    /// The access log as it is.
+    pub fn log_text(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
     /// Waits until so many lines of the access log are wanted ones.
