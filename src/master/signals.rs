@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 
+use rustix::process;
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::backend::SignalDelivery;
 use signal_hook::iterator::exfiltrator::SignalOnly;
@@ -11,8 +12,8 @@ use signal_hook::iterator::exfiltrator::SignalOnly;
 /// What a signal means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
-    /// SIGTERM, SIGINT, SIGQUIT.
-    Stop,
+    /// SIGTERM, SIGINT or SIGQUIT: which one.
+    Stop(process::Signal),
     /// SIGCHLD.
     ChildEnded,
     /// SIGHUP.
@@ -55,7 +56,9 @@ impl AsFd for Signals {
 
 fn meaning(number: i32) -> Option<Signal> {
     match number {
-        SIGTERM | SIGINT | SIGQUIT => Some(Signal::Stop),
+        SIGTERM => Some(Signal::Stop(process::Signal::TERM)),
+        SIGINT => Some(Signal::Stop(process::Signal::INT)),
+        SIGQUIT => Some(Signal::Stop(process::Signal::QUIT)),
         SIGCHLD => Some(Signal::ChildEnded),
         SIGHUP => Some(Signal::Reload),
         SIGUSR1 => Some(Signal::ReopenLogs),

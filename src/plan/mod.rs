@@ -28,6 +28,19 @@ pub struct Plan {
     pub tree: route::Tree<RouteId>,
 }
 
+impl Plan {
+    /// Host and port of the only instance there is, as in the mode without a file.
+    pub fn only_target(&self) -> Option<(&str, u16)> {
+        let [upstream] = &*self.upstreams else {
+            return None;
+        };
+        match &*upstream.instances {
+            [upstream::Instance::Host { host, port }] => Some((host, *port)),
+            _ => None,
+        }
+    }
+}
+
 /// A route's index in [`Plan::routes`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RouteId(pub u32);

@@ -1,3 +1,4 @@
 //! The kernel's edge: everything that is `unsafe`, each with its reason.
 
+pub mod child;
 pub mod socket;

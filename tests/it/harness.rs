@@ -10,8 +10,9 @@ pub mod wire;
 
 use std::fmt::Debug;
 use std::io;
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -93,6 +94,25 @@ impl Drop for Directory {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
     }
+}
+
+/// A port that nobody listens on, for a program that cannot say which one it chose. It is below
+/// those that the kernel hands out, so that no connection takes it meanwhile.
+pub fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let start = (std::process::id() % 100) as u16 * 100;
+    let mut ports =
+        std::iter::repeat_with(|| 20_000 + (start + NEXT.fetch_add(1, Ordering::Relaxed)) % 10_000);
+    let is_free = |port: &u16| TcpListener::bind((Ipv4Addr::UNSPECIFIED, *port)).is_ok();
+    ports.find(is_free).expect("an endless row of ports")
+}
+
+/// Waits until a process has ended, reaped or not.
+pub fn ended(pid: u32) {
+    eventually(&format!("the end of process {pid}"), || {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
+        holds(stat.as_ref().map_or(true, |stat| stat.contains(") Z ")), stat.ok())
+    });
 }
 
 /// A small repeatable source of numbers (xorshift).

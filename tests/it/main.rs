@@ -16,3 +16,4 @@ mod review;
 mod servers;
 mod source;
 mod tunnels;
+mod wrapping;

@@ -276,7 +276,7 @@ pub struct Proxy {
     log: PathBuf,
     /// Data processes that a test asked for: one may outlive a master that the test killed.
     seen: Mutex<Vec<u32>>,
-    _directory: Directory,
+    directory: Directory,
 }
 
 impl Proxy {
@@ -306,24 +306,10 @@ impl Proxy {
         Proxy::spawn(command, directory.path().join("access.log"), directory)
     }
 
-    /// Any command that runs the proxy.
-    pub fn spawn(mut command: Command, log: PathBuf, directory: Directory) -> Proxy {
-        without_settings(&mut command);
-        command.current_dir(directory.path());
-        command.stdin(Stdio::null());
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut master = command.spawn().expect("the proxy starts");
-        let stderr = collect(master.stderr.take());
-        let stdout = collect(master.stdout.take());
-        let mut proxy = Proxy {
-            master,
-            address: SocketAddr::from(([127, 0, 0, 1], 0)),
-            stderr,
-            stdout,
-            log,
-            seen: Mutex::default(),
-            _directory: directory,
-        };
+    /// Any command that runs the proxy, once it listens.
+    pub fn spawn(command: Command, log: PathBuf, directory: Directory) -> Proxy {
+        let unknown = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut proxy = Proxy::launch(command, unknown, log, directory);
         proxy.address = eventually("the proxy to listen", || {
             let lines = proxy.stderr();
             if let Ok(Some(status)) = proxy.master.try_wait() {
@@ -332,6 +318,23 @@ impl Proxy {
             lines.iter().find_map(|line| address_in(line)).ok_or(lines)
         });
         proxy
+    }
+
+    /// The same, not waited for; `address` is where it will listen.
+    pub fn launch(mut command: Command, address: SocketAddr, log: PathBuf, directory: Directory) -> Proxy {
+        without_settings(&mut command);
+        command.current_dir(directory.path());
+        command.stdin(Stdio::null());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut master = command.spawn().expect("the proxy starts");
+        let stderr = collect(master.stderr.take());
+        let stdout = collect(master.stdout.take());
+        Proxy { master, address, stderr, stdout, log, seen: Mutex::default(), directory }
+    }
+
+    /// Where it runs.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -349,7 +352,14 @@ impl Proxy {
 
     /// The pid of the data process.
     pub fn data_pid(&self) -> u32 {
-        let pid = eventually("the data process", || children(self.pid()).first().copied().ok_or("no child"));
+        let pid = eventually("the data process", || {
+            let is_one = |pid: &u32| {
+                let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+                line.split(|byte| *byte == 0).nth(1) == Some(b"data-process")
+            };
+            let all = children(self.pid());
+            all.iter().copied().find(is_one).ok_or(all)
+        });
         self.seen.lock().unwrap().push(pid);
         pid
     }
