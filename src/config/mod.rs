@@ -187,6 +187,7 @@ pub enum Path {
 pub struct Middleware {
     pub log_requests: Option<bool>,
     pub forward_headers: Option<bool>,
+    pub server_timing: Option<bool>,
 }
 
 /// `[log]`.

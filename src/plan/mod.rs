@@ -20,6 +20,8 @@ pub struct Plan {
     pub server: Server,
     pub limits: Limits,
     pub forwarding: http::forwarding::Settings,
+    /// Every response tells the client who answered.
+    pub server_timing: bool,
     pub log: telemetry::access_log::Settings,
     /// Indexed by [`UpstreamId`].
     pub upstreams: Box<[upstream::Settings]>,
