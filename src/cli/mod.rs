@@ -10,9 +10,10 @@ use lexopt::{Arg, Parser};
 
 use crate::config::Sources;
 use crate::process::child;
-use crate::{master, plan, server};
+use crate::{demo as origins, master, plan, server};
 
 mod check;
+mod demo;
 mod wrap;
 
 const HELP: &str = "\
@@ -21,6 +22,7 @@ WarpDrive, a reverse proxy
 Usage: warpdrive [run] [-c FILE]    run
        warpdrive [run] -- COMMAND…  run in front of a command, which listens on $PORT
        warpdrive check [-c FILE]    report everything that is wrong with a configuration
+       warpdrive demo [--port N]    a running example, with a page that shows it
        warpdrive version
        warpdrive help
 
@@ -42,8 +44,12 @@ enum Command {
 
 /// Does what the arguments of this process say.
 pub fn main() -> ExitCode {
-    if std::env::args_os().nth(1).is_some_and(|word| word == master::ARGUMENT) {
-        return server::run();
+    let mut words = std::env::args_os().skip(1);
+    match words.next() {
+        Some(word) if word == master::ARGUMENT => return server::run(),
+        Some(word) if word == origins::ARGUMENT => return origin(words),
+        Some(word) if word == demo::VERB => return demo::main(Parser::from_args(words)),
+        _ => {}
     }
     match parse(Parser::from_env()) {
         Ok(Command::Run { file, command }) => run(file.as_deref(), command.as_deref()),
@@ -58,6 +64,17 @@ pub fn main() -> ExitCode {
         }
         Err(error) => {
             eprintln!("error: {error}\n\n{HELP}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// One of the servers of `warpdrive demo`.
+fn origin(mut words: impl Iterator<Item = OsString>) -> ExitCode {
+    match (words.next(), words.next()) {
+        (Some(name), Some(path)) => origins::run(name.to_string_lossy().into_owned(), Path::new(&path)),
+        _ => {
+            eprintln!("error: this server is started by `warpdrive demo` only");
             ExitCode::FAILURE
         }
     }

@@ -26,6 +26,7 @@ pub fn child(command: &[OsString], sources: &Sources, plan: &Plan) -> Result<chi
     }
     let (host, port) = plan.only_target().ok_or("there is no application to run the command for")?;
     Ok(child::Settings {
+        name: program.to_string_lossy().into_owned(),
         program: program.clone(),
         arguments: arguments.to_vec(),
         environment: vec![("PORT".into(), port.to_string().into())],

@@ -73,7 +73,7 @@ impl Children {
                 return Err(Refusal::Taken(format!(
                     "another process listens on {address}, where `{}` is to listen \
                      (stop it, or choose another port)",
-                    settings.name()
+                    settings.name
                 )));
             }
         }
@@ -84,7 +84,7 @@ impl Children {
         }
         for settings in all {
             let child = Child::start(settings).map_err(Refusal::Start)?;
-            let name = settings.name().to_string();
+            let name = settings.name.clone();
             let pid = child.pid().as_raw_nonzero();
             let probes: Vec<Probe> = settings.addresses.iter().cloned().map(Probe::new).collect();
             tracing::info!("started `{name}` as process {pid}");

@@ -24,6 +24,8 @@ const NOT_RUNNABLE: u8 = 126;
 /// What to start, and how to see that it has.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
+    /// What messages call it.
+    pub name: String,
     /// Found by `PATH` if it has no slash.
     pub program: OsString,
     pub arguments: Vec<OsString>,
@@ -31,13 +33,6 @@ pub struct Settings {
     pub environment: Vec<(OsString, OsString)>,
     /// It is ready when it accepts connections on one of these. Nobody else may.
     pub addresses: Vec<Address>,
-}
-
-impl Settings {
-    /// What messages call it.
-    pub fn name(&self) -> impl fmt::Display {
-        self.program.display()
-    }
 }
 
 /// A process that was started, and its group.
