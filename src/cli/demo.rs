@@ -143,7 +143,9 @@ fn private_directory() -> io::Result<PathBuf> {
     let parent = std::env::temp_dir();
     let mut last = io::ErrorKind::AlreadyExists.into();
     for number in 0..100 {
-        let path = parent.join(format!("warpdrive-demo-{}-{number}", std::process::id()));
+        // One with our number may be left from a process that had it before.
+        let suffix = if number == 0 { String::new() } else { format!("-{number}") };
+        let path = parent.join(format!("warpdrive-demo-{}{suffix}", std::process::id()));
         match std::fs::DirBuilder::new().mode(0o700).create(&path) {
             Ok(()) => return Ok(path),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => last = error,
@@ -160,7 +162,7 @@ fn announce(address: SocketAddr) {
         "
   WarpDrive is running at {at}/ – open it in a browser, or try:
 
-    curl {at}/hello              each request goes to the other of two servers
+    curl {at}/hello              two servers take turns
     curl -i {at}/hello           Server-Timing tells which worker, route and endpoint
     curl {at}/live/headers       a third one, its prefix stripped, and what it is told
     curl -N {at}/live/events     server-sent events, each as it happens

@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, reason = "a test may fail anywhere, and says where")]
 
 mod architecture;
+mod browser;
+mod demo;
 mod faults;
 mod fields;
 mod harness;

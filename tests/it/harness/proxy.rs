@@ -234,7 +234,7 @@ fn end(child: &mut Child) {
     }
 }
 
-fn children(pid: u32) -> Vec<u32> {
+pub fn children(pid: u32) -> Vec<u32> {
     let list = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
     let list = list.unwrap_or_default();
     list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
@@ -315,7 +315,9 @@ impl Proxy {
             if let Ok(Some(status)) = proxy.master.try_wait() {
                 panic!("the proxy ended with {status}; it said: {lines:#?}");
             }
-            lines.iter().find_map(|line| address_in(line)).ok_or(lines)
+            // The demo says it with other words, on its standard output.
+            let all = lines.iter().cloned().chain(proxy.stdout()).find_map(|line| address_in(&line));
+            all.ok_or(lines)
         });
         proxy
     }
@@ -482,7 +484,8 @@ impl Drop for Proxy {
 
 /// Where to connect, from the line that says where it listens.
 fn address_in(line: &str) -> Option<SocketAddr> {
-    let (_, address) = line.split_once("listening on http://")?;
+    let said = ["listening on http://", "running at http://"];
+    let (_, address) = said.iter().find_map(|said| line.split_once(said))?;
     let end = address.find(|c: char| c.is_whitespace() || c == '/');
     let mut address: SocketAddr = address[..end.unwrap_or(address.len())].parse().ok()?;
     if address.ip().is_unspecified() {
