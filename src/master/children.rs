@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal};
 
+use super::terminal;
 use crate::process::child::{Child, Settings, StartError};
 use crate::process::end::End;
 use crate::process::readiness::{self, Probe};
@@ -31,6 +32,14 @@ struct Member {
     probes: Vec<Probe>,
     /// When to say that it does not listen yet.
     remind: Option<Instant>,
+    is_stopped: bool,
+}
+
+impl Member {
+    fn resume(&mut self) {
+        self.is_stopped = false;
+        self.child.signal(Signal::CONT);
+    }
 }
 
 /// Why not all of them run.
@@ -88,7 +97,8 @@ impl Children {
             let pid = child.pid().as_raw_nonzero();
             let probes: Vec<Probe> = settings.addresses.iter().cloned().map(Probe::new).collect();
             tracing::info!("started `{name}` as process {pid}");
-            self.list.push(Member { name, child, probes, remind: Some(Instant::now() + PATIENCE) });
+            let remind = Some(Instant::now() + PATIENCE);
+            self.list.push(Member { name, child, probes, remind, is_stopped: false });
         }
         Ok(())
     }
@@ -136,6 +146,7 @@ impl Children {
             return false;
         };
         member.child.bury(end);
+        terminal::take_back(pid);
         if self.code == 0 {
             self.code = end.code();
         }
@@ -145,6 +156,34 @@ impl Children {
             false => tracing::warn!("`{name}` ended ({end}); stopping"),
         }
         true
+    }
+
+    /// A process was stopped by this signal: what is to be done if it is one of these.
+    pub fn mind_stopped(&mut self, pid: Pid, signal: i32) {
+        let found = self.list.iter_mut().find(|one| one.child.end().is_none() && one.child.pid() == pid);
+        let Some(member) = found else {
+            return;
+        };
+        member.is_stopped = true;
+        let signal = Signal::from_named_raw(signal);
+        if signal == Some(Signal::TTIN) || signal == Some(Signal::TTOU) {
+            match terminal::lend(pid) {
+                true => member.resume(),
+                false => {
+                    let name = &member.name;
+                    tracing::warn!("`{name}` waits for the terminal, which we do not have");
+                }
+            }
+        } else if signal == Some(Signal::TSTP) && terminal::take_back(pid) {
+            terminal::stop_ourselves();
+            // We go on now, or there was no shell to stop for.
+            member.resume();
+        }
+    }
+
+    /// Lets those that are stopped go on.
+    pub fn resume(&mut self) {
+        self.list.iter_mut().filter(|member| member.is_stopped).for_each(Member::resume);
     }
 
     /// Signals every process of every group.

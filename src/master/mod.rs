@@ -15,6 +15,7 @@ mod data_process;
 mod listeners;
 mod signals;
 mod supervise;
+mod terminal;
 
 pub use data_process::ARGUMENT;
 

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 
 use rustix::process;
-use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
+use signal_hook::consts::{SIGCHLD, SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::backend::SignalDelivery;
 use signal_hook::iterator::exfiltrator::SignalOnly;
 
@@ -22,6 +22,8 @@ pub enum Signal {
     ReopenLogs,
     /// SIGUSR2.
     ReplaceBinary,
+    /// SIGCONT: we were stopped, perhaps, and are in the foreground, perhaps.
+    Continue,
 }
 
 /// The signals that came and were not taken yet.
@@ -36,7 +38,7 @@ impl Signals {
     /// Too many open files.
     pub fn catch() -> io::Result<Signals> {
         let (read, write) = UnixStream::pair()?;
-        let numbers = [SIGTERM, SIGINT, SIGQUIT, SIGCHLD, SIGHUP, SIGUSR1, SIGUSR2];
+        let numbers = [SIGTERM, SIGINT, SIGQUIT, SIGCHLD, SIGCONT, SIGHUP, SIGUSR1, SIGUSR2];
         let delivery = SignalDelivery::with_pipe(read, write, SignalOnly, numbers)?;
         Ok(Signals { delivery })
     }
@@ -63,6 +65,7 @@ fn meaning(number: i32) -> Option<Signal> {
         SIGHUP => Some(Signal::Reload),
         SIGUSR1 => Some(Signal::ReopenLogs),
         SIGUSR2 => Some(Signal::ReplaceBinary),
+        SIGCONT => Some(Signal::Continue),
         _ => None,
     }
 }

@@ -234,6 +234,7 @@ impl Supervisor {
             Signal::ReplaceBinary => {
                 tracing::warn!("SIGUSR2 does nothing yet: this binary runs on");
             }
+            Signal::Continue => self.children.resume(),
             // The dead are looked for on every turn.
             Signal::ChildEnded => {}
         }
@@ -263,6 +264,8 @@ impl Supervisor {
     fn stop_children(&mut self, code: Option<u8>) {
         self.listeners.clear();
         self.children.signal(self.told.unwrap_or(rustix::process::Signal::TERM));
+        // Who is stopped would not hear of it.
+        self.children.resume();
         let until = Instant::now() + self.shutdown_timeout.min(DRAIN_MAX);
         self.phase = Phase::Stopping { until, code };
     }
@@ -304,14 +307,18 @@ impl Supervisor {
         }
     }
 
-    /// Buries the dead: ours, and the orphans of others that we inherit.
+    /// Buries the dead, ours and the orphans of others that we inherit, and sees to the stopped.
     fn reap(&mut self) {
         loop {
-            let (pid, status) = match rustix::process::wait(WaitOptions::NOHANG) {
+            let (pid, status) = match rustix::process::wait(WaitOptions::NOHANG | WaitOptions::UNTRACED) {
                 Ok(Some(dead)) => dead,
                 Err(rustix::io::Errno::INTR) => continue,
                 Ok(None) | Err(_) => return,
             };
+            if let Some(signal) = status.stopping_signal() {
+                self.children.mind_stopped(pid, signal);
+                continue;
+            }
             let end = End(status);
             if self.children.bury(pid, end, self.told.is_some()) {
                 self.drain();

@@ -17,5 +17,6 @@ mod responses;
 mod review;
 mod servers;
 mod source;
+mod terminal;
 mod tunnels;
 mod wrapping;

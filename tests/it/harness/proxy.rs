@@ -184,10 +184,10 @@ pub fn run(command: &mut Command) -> Run {
     Run { code: status.and_then(|status| status.code()), stdout: read(&stdout), stderr: read(&stderr) }
 }
 
-type Lines = Arc<Mutex<VecDeque<String>>>;
+pub type Lines = Arc<Mutex<VecDeque<String>>>;
 
 /// Lines of output as they come, the last thousand. The reader lets go of them at the end.
-fn collect(output: Option<impl Read + Send + 'static>) -> Lines {
+pub fn collect(output: Option<impl Read + Send + 'static>) -> Lines {
     let lines = Lines::default();
     let theirs = Arc::clone(&lines);
     let output = output.expect("a pipe was asked for");
