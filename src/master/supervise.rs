@@ -187,7 +187,7 @@ impl Supervisor {
                 self.stop_children(Some(FORCED));
             }
             Phase::Stopping { .. } if is_due && !self.children.are_gone() => {
-                tracing::error!("what was started did not end in time");
+                tracing::error!("a child did not end in time: killing what is left of it");
                 self.force();
             }
             _ => {}

@@ -11,6 +11,7 @@ pub mod wire;
 use std::fmt::Debug;
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
@@ -113,6 +114,20 @@ pub fn ended(pid: u32) {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
         holds(stat.as_ref().map_or(true, |stat| stat.contains(") Z ")), stat.ok())
     });
+}
+
+/// Makes a named pipe: who reads from it waits until somebody has written, or opened and closed.
+pub fn make_pipe(path: &Path) {
+    use rustix::fs::{CWD, FileType, Mode};
+    rustix::fs::mknodat(CWD, path, FileType::Fifo, Mode::RWXU, 0).expect("a named pipe");
+}
+
+/// The writing end of a named pipe, once somebody reads from it.
+pub fn reach_reader(path: &Path) -> OwnedFd {
+    use rustix::fs::{Mode, OFlags};
+    eventually("somebody to read from the pipe", || {
+        rustix::fs::open(path, OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())
+    })
 }
 
 /// A small repeatable source of numbers (xorshift).

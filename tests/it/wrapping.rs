@@ -1,6 +1,5 @@
 //! `warpdrive -- COMMAND`: the command as a child, from its start to the last of its group.
 
-use std::fs::OpenOptions;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::Command;
@@ -9,7 +8,9 @@ use rustix::process::Signal;
 
 use crate::harness::client::{get, request};
 use crate::harness::proxy::{BINARY, Run, run};
-use crate::harness::{Client, Directory, Proxy, QUIET, ended, eventually, free_port, holds};
+use crate::harness::{
+    Client, Directory, Proxy, QUIET, ended, eventually, free_port, holds, make_pipe, reach_reader,
+};
 
 /// An application: says its pid; answers `/wait` when somebody writes to the pipe `go`; writes
 /// the signals that it gets to `signals`, and ends in a way that its arguments say.
@@ -65,15 +66,13 @@ fn launch(mut command: Command) -> Proxy {
 
 fn with_pipe() -> Directory {
     let directory = Directory::fresh();
-    let made = Command::new("mkfifo").arg(directory.path().join("go")).status();
-    assert!(made.expect("mkfifo runs").success());
+    make_pipe(&directory.path().join("go"));
     directory
 }
 
 /// Lets the application go on.
 fn go(proxy: &Proxy) {
-    let pipe = OpenOptions::new().write(true).open(proxy.directory().join("go"));
-    drop(pipe.expect("the application reads it"));
+    drop(reach_reader(&proxy.directory().join("go")));
 }
 
 fn signals(directory: &Path) -> String {
