@@ -11,7 +11,7 @@ use crate::process::readiness::Address;
 /// The child that `command` is, for the one application of the mode without a file.
 ///
 /// # Errors
-/// There is a file, or the application is on another host.
+/// There is a file, the application is on another host, or its port is ours.
 pub fn child(command: &[OsString], sources: &Sources, plan: &Plan) -> Result<child::Settings, String> {
     let [program, arguments @ ..] = command else {
         return Err("a command is missing after `--`".to_owned());
@@ -25,6 +25,9 @@ pub fn child(command: &[OsString], sources: &Sources, plan: &Plan) -> Result<chi
         ));
     }
     let (host, port) = plan.only_target().ok_or("there is no application to run the command for")?;
+    if plan.server.listen.iter().any(|address| address.port() == port) {
+        return Err(format!("port {port} cannot be both that of the command and that of WarpDrive"));
+    }
     Ok(child::Settings {
         name: program.to_string_lossy().into_owned(),
         program: program.clone(),

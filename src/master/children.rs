@@ -96,7 +96,10 @@ impl Children {
             let name = settings.name.clone();
             let pid = child.pid().as_raw_nonzero();
             let probes: Vec<Probe> = settings.addresses.iter().cloned().map(Probe::new).collect();
-            tracing::info!("started `{name}` as process {pid}");
+            match settings.addresses.first() {
+                Some(at) => tracing::info!("started `{name}` as process {pid}; it is to listen on {at}"),
+                None => tracing::info!("started `{name}` as process {pid}"),
+            }
             let remind = Some(Instant::now() + PATIENCE);
             self.list.push(Member { name, child, probes, remind, is_stopped: false });
         }
@@ -141,27 +144,25 @@ impl Children {
 
     /// Takes note of a process that was reaped; whether it was one of these.
     pub fn bury(&mut self, pid: Pid, end: End, was_told: bool) -> bool {
-        let found = self.list.iter_mut().find(|one| one.child.end().is_none() && one.child.pid() == pid);
-        let Some(member) = found else {
+        let Some(member) = self.running(pid) else {
             return false;
         };
         member.child.bury(end);
         terminal::take_back(pid);
-        if self.code == 0 {
-            self.code = end.code();
-        }
         let name = &member.name;
         match was_told {
             true => tracing::info!("`{name}` ended ({end})"),
             false => tracing::warn!("`{name}` ended ({end}); stopping"),
+        }
+        if self.code == 0 {
+            self.code = end.code();
         }
         true
     }
 
     /// A process was stopped by this signal: what is to be done if it is one of these.
     pub fn mind_stopped(&mut self, pid: Pid, signal: i32) {
-        let found = self.list.iter_mut().find(|one| one.child.end().is_none() && one.child.pid() == pid);
-        let Some(member) = found else {
+        let Some(member) = self.running(pid) else {
             return;
         };
         member.is_stopped = true;
@@ -179,6 +180,11 @@ impl Children {
             // We go on now, or there was no shell to stop for.
             member.resume();
         }
+    }
+
+    /// The one with this pid that was not reaped yet.
+    fn running(&mut self, pid: Pid) -> Option<&mut Member> {
+        self.list.iter_mut().find(|one| one.child.end().is_none() && one.child.pid() == pid)
     }
 
     /// Lets those that are stopped go on.

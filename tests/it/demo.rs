@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::browser::Browser;
@@ -93,6 +93,19 @@ fn nothing_is_left_of_the_demo() {
         let left = left_in(proxy.directory());
         assert!(left.is_empty(), "{signal:?}: {left:?}");
     }
+}
+
+#[test]
+fn a_server_that_dies_takes_the_others_along() {
+    let mut proxy = start();
+    let below = children(proxy.pid());
+    let answer: Value = serde_json::from_slice(&get(proxy.address(), "/hello").body).unwrap();
+    let pid = answer["pid"].as_i64().and_then(|pid| Pid::from_raw(pid as i32)).expect("a pid");
+    kill_process(pid, Signal::KILL).unwrap();
+    assert_eq!(proxy.wait_end(), 128 + 9);
+    below.into_iter().for_each(ended);
+    let left = left_in(proxy.directory());
+    assert!(left.is_empty(), "{left:?}");
 }
 
 #[test]

@@ -140,6 +140,17 @@ fn a_command_and_a_file_are_refused_together() {
 }
 
 #[test]
+fn a_command_cannot_have_our_own_port() {
+    let directory = Directory::fresh();
+    let mut command = wrap(&["touch", "started"]);
+    command.env("WARPDRIVE_TARGET_PORT", "4321").env("WARPDRIVE_HTTP_PORT", "4321");
+    let refused = run(command.current_dir(directory.path()));
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(refused.stderr.contains("port 4321 cannot be both"), "{refused:?}");
+    assert!(!directory.path().join("started").exists());
+}
+
+#[test]
 fn a_command_gets_its_port_and_nothing_of_ours() {
     let mut command = wrap(&["sh", "-c", "echo port $PORT; readlink /proc/$$/fd/*; cat /proc/$$/status"]);
     command.env("WARPDRIVE_TARGET_PORT", "4321").env("GREETING", "hello");
