@@ -13,12 +13,12 @@ use crate::sys;
 
 /// Lets `group` have the terminal if it is ours; whether it was.
 pub fn lend(group: Pid) -> bool {
-    give(rustix::process::getpgrp(), group)
+    sys::process::group().is_some_and(|own| give(own, group))
 }
 
 /// Takes it back if `group` has it; whether it had.
 pub fn take_back(group: Pid) -> bool {
-    give(group, rustix::process::getpgrp())
+    sys::process::group().is_some_and(|own| give(group, own))
 }
 
 /// Stops us as Ctrl-Z would have, so that the shell that waits for us goes on.
@@ -37,7 +37,7 @@ fn give(from: Pid, to: Pid) -> bool {
         return false;
     }
     // Who does this from the background is stopped, unless it does not hear of it.
-    match sys::signal::blocking(Signal::TTOU, || rustix::termios::tcsetpgrp(&terminal, to)) {
+    match sys::process::blocking(Signal::TTOU, || rustix::termios::tcsetpgrp(&terminal, to)) {
         Ok(()) => true,
         Err(error) => {
             tracing::error!("cannot hand the terminal on: {error}");

@@ -295,3 +295,23 @@ fn a_port_where_another_listens_is_not_proxied_to() {
     assert!(refused.stderr.contains(&told), "{refused:?}");
     assert!(!directory.path().join("started").exists());
 }
+
+#[test]
+fn process_1_reaps_orphans_and_passes_a_signal_on() {
+    let namespace = ["--user", "--map-root-user", "--pid", "--fork", "--mount-proc"];
+    let works = Command::new("unshare").args(namespace).arg("true").output();
+    // Without namespaces on this machine there is nothing to see.
+    if !works.is_ok_and(|output| output.status.success()) {
+        return;
+    }
+    // Orphans that nobody reaps stay in the list of processes.
+    let script = "trap 'exit 4' TERM; (sleep 0.02 &); (setsid sleep 0.03 &); \
+                  while grep -qs '(sleep)' /proc/[0-9]*/stat; do :; done; \
+                  kill -TERM 1; while :; do sleep 0.01; done";
+    let directory = Directory::fresh();
+    let mut command = Command::new("unshare");
+    command.args(namespace).args([BINARY, "--", "sh", "-c", script]).current_dir(directory.path());
+    command.env("WARPDRIVE_TARGET_PORT", free_port().to_string()).env("WARPDRIVE_HTTP_PORT", "0");
+    let ended = run(&mut command);
+    assert_eq!(ended.code, Some(4), "{ended:?}");
+}

@@ -1,10 +1,17 @@
-//! The signal mask of a thread.
+//! Calls about this process and this thread that rustix has not, or not so.
 
 #![allow(unsafe_code)]
 
 use std::mem::MaybeUninit;
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal};
+
+/// The process group that we are in. `None` if it is none that we could name: that of a parent in
+/// another PID namespace, where rustix panics.
+pub fn group() -> Option<Pid> {
+    // SAFETY: it takes nothing and cannot fail.
+    Pid::from_raw(unsafe { libc::getpgrp() })
+}
 
 /// Does something while `signal` is blocked on this thread.
 pub fn blocking<T>(signal: Signal, action: impl FnOnce() -> T) -> T {
