@@ -17,6 +17,7 @@ use super::children::Children;
 use super::data_process::DataProcess;
 use super::listeners::Listener;
 use super::signals::{Signal, Signals};
+use super::terminal;
 use crate::process::child;
 use crate::process::end::End;
 use crate::process::orders::{Order, Report};
@@ -225,6 +226,8 @@ impl Supervisor {
                 self.told = Some(signal);
                 self.drain();
             }
+            // Not a wish to reload: there is nobody left.
+            Signal::Reload if terminal::is_gone() => self.obey(Signal::Stop(rustix::process::Signal::TERM)),
             Signal::Reload => {
                 tracing::warn!("SIGHUP does nothing yet: the configuration stays as it is");
             }

@@ -7,6 +7,7 @@
 
 use std::fs::{File, OpenOptions};
 
+use rustix::io::Errno;
 use rustix::process::{Pid, Signal};
 
 use crate::sys;
@@ -19,6 +20,11 @@ pub fn lend(group: Pid) -> bool {
 /// Takes it back if `group` has it; whether it had.
 pub fn take_back(group: Pid) -> bool {
     sys::process::group().is_some_and(|own| give(group, own))
+}
+
+/// Whether our standard input was a terminal that is gone: its window was closed.
+pub fn is_gone() -> bool {
+    rustix::termios::tcgetattr(rustix::stdio::stdin()).err() == Some(Errno::IO)
 }
 
 /// Stops us as Ctrl-Z would have, so that the shell that waits for us goes on.

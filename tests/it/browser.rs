@@ -11,7 +11,7 @@ use crate::harness::Directory;
 use crate::servers::Server;
 
 /// A browser's start is slow where others are at work.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// One window of a browser; closed when dropped.
 pub struct Browser {

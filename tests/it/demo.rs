@@ -7,10 +7,10 @@ use std::process::Command;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::browser::Browser;
+use crate::browser::{Browser, PATIENCE};
 use crate::harness::client::get;
 use crate::harness::proxy::{BINARY, children, run};
-use crate::harness::{Directory, Proxy, ended, eventually, holds};
+use crate::harness::{Directory, Proxy, ended, eventually, eventually_within, holds};
 
 /// The demo on a free port, its directory in one of ours.
 fn start() -> Proxy {
@@ -149,7 +149,7 @@ fn a_browser_shows_who_answers_and_goes_on() {
     let browser = Browser::start();
     browser.open(&format!("http://{}/", proxy.address()));
     let number = |seen: &Value, name: &str| seen[name].as_u64().unwrap_or_default();
-    let first = eventually("both servers on the page", || {
+    let first = eventually_within(PATIENCE, "both servers on the page", || {
         let seen = browser.run(LOOK);
         let is_there = number(&seen, "amber") > 0 && number(&seen, "violet") > 0;
         let has_events = seen["seconds"].is_u64();
@@ -163,7 +163,7 @@ fn a_browser_shows_who_answers_and_goes_on() {
     assert_eq!((text("path"), text("state")), ("/events", "live"), "{first}");
     assert!(number(&first, "amber").abs_diff(number(&first, "violet")) <= 1, "{first}");
 
-    eventually("the page to go on by itself", || {
+    eventually_within(PATIENCE, "the page to go on by itself", || {
         let seen = browser.run(LOOK);
         let more = |name| number(&seen, name) > number(&first, name);
         holds(more("answers") && more("amber") && more("violet") && more("seconds"), seen)
@@ -171,14 +171,14 @@ fn a_browser_shows_who_answers_and_goes_on() {
 
     let before = number(&browser.run(LOOK), "answers");
     browser.run("document.getElementById('burst').click()");
-    eventually("a hundred more answers", || {
+    eventually_within(PATIENCE, "a hundred more answers", || {
         let seen = browser.run(LOOK);
         holds(number(&seen, "answers") >= before + 100, seen)
     });
 
     proxy.signal_data_process(Signal::KILL);
     let before = number(&browser.run(LOOK), "answers");
-    eventually("answers of another data process", || {
+    eventually_within(PATIENCE, "answers of another data process", || {
         let seen = browser.run(LOOK);
         holds(number(&seen, "answers") > before + 2 && seen["state"] == "live", seen)
     });

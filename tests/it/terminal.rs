@@ -4,7 +4,7 @@ use std::io::Write;
 use std::process::{Child, ChildStdin, Command, Stdio};
 
 use crate::harness::proxy::{BINARY, Lines, collect};
-use crate::harness::{Directory, eventually, free_port, holds};
+use crate::harness::{Directory, ended, eventually, free_port, holds};
 
 /// A program on a terminal of its own, by `script`.
 struct Terminal {
@@ -93,6 +93,19 @@ fn ctrl_c_reaches_the_command_once() {
         assert_eq!(terminal.end(), 4);
         terminal.file("signals", "INT\n");
     }
+}
+
+#[test]
+fn a_terminal_that_is_closed_ends_everything() {
+    let line = "exec $WARPDRIVE -- sh -c 'echo $$ >pid; while :; do sleep 0.01; done'";
+    let mut terminal = Terminal::start(line);
+    let path = terminal.directory.path().join("pid");
+    let pid = eventually("the pid of the command", || {
+        let text = std::fs::read_to_string(&path).unwrap_or_default();
+        text.strip_suffix('\n').and_then(|digits| digits.parse().ok()).ok_or(text)
+    });
+    terminal.child.kill().expect("script runs");
+    ended(pid);
 }
 
 #[test]
