@@ -1,5 +1,6 @@
 //! `warpdrive demo`: a whole running example. Its configuration is run as any other.
 
+use std::ffi::OsString;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::DirBuilderExt;
@@ -16,6 +17,9 @@ use crate::{demo, master, plan};
 
 /// The word that leads here.
 pub const VERB: &str = "demo";
+
+/// The word that makes this process one of the servers.
+pub const ORIGIN: &str = demo::ARGUMENT;
 
 const HELP: &str = "\
 A running example: three small servers behind one port, and a page that shows them at work
@@ -47,6 +51,17 @@ pub fn main(arguments: Parser) -> ExitCode {
         }
         Err(error) => {
             eprintln!("error: {error}\n\n{HELP}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// One of the servers of `warpdrive demo`.
+pub fn origin(mut words: impl Iterator<Item = OsString>) -> ExitCode {
+    match (words.next(), words.next()) {
+        (Some(name), Some(path)) => demo::run(name.to_string_lossy().into_owned(), Path::new(&path)),
+        _ => {
+            eprintln!("error: this server is started by `warpdrive demo` only");
             ExitCode::FAILURE
         }
     }
@@ -105,7 +120,7 @@ fn run_in(directory: &Path, port: Option<String>) -> ExitCode {
         );
         return ExitCode::FAILURE;
     }
-    let children = demo::ORIGINS.map(|name| origin(name, directory)).into();
+    let children = demo::ORIGINS.map(|name| child(name, directory)).into();
     master::run(master::Settings { announce: Some(announce), ..settings(&sources, &loaded, children) })
 }
 
@@ -123,7 +138,7 @@ fn toml_text(path: &Path) -> String {
     path.display().to_string().replace('\\', "\\\\").replace('"', "\\\"")
 }
 
-fn origin(name: &str, directory: &Path) -> child::Settings {
+fn child(name: &str, directory: &Path) -> child::Settings {
     let socket = directory.join(format!("{name}.sock"));
     child::Settings {
         name: format!("demo server {name}"),

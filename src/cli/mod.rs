@@ -10,7 +10,7 @@ use lexopt::{Arg, Parser};
 
 use crate::config::Sources;
 use crate::process::child;
-use crate::{demo as origins, master, plan, server};
+use crate::{master, plan, server};
 
 mod check;
 mod demo;
@@ -47,7 +47,7 @@ pub fn main() -> ExitCode {
     let mut words = std::env::args_os().skip(1);
     match words.next() {
         Some(word) if word == master::ARGUMENT => return server::run(),
-        Some(word) if word == origins::ARGUMENT => return origin(words),
+        Some(word) if word == demo::ORIGIN => return demo::origin(words),
         Some(word) if word == demo::VERB => return demo::main(Parser::from_args(words)),
         _ => {}
     }
@@ -64,17 +64,6 @@ pub fn main() -> ExitCode {
         }
         Err(error) => {
             eprintln!("error: {error}\n\n{HELP}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-/// One of the servers of `warpdrive demo`.
-fn origin(mut words: impl Iterator<Item = OsString>) -> ExitCode {
-    match (words.next(), words.next()) {
-        (Some(name), Some(path)) => origins::run(name.to_string_lossy().into_owned(), Path::new(&path)),
-        _ => {
-            eprintln!("error: this server is started by `warpdrive demo` only");
             ExitCode::FAILURE
         }
     }
