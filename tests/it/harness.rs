@@ -108,11 +108,14 @@ pub fn free_port() -> u16 {
     ports.find(is_free).expect("an endless row of ports")
 }
 
-/// Waits until a process has ended, reaped or not.
+/// Waits until a process has ended, reaped or not. Its first thread is listed until it is reaped;
+/// while another lives, its ring still accepts.
 pub fn ended(pid: u32) {
     eventually(&format!("the end of process {pid}"), || {
+        let threads = std::fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
-        holds(stat.as_ref().map_or(true, |stat| stat.contains(") Z ")), stat.ok())
+        let is_dead = stat.is_err() || threads <= 1 && stat.as_ref().is_ok_and(|stat| stat.contains(") Z "));
+        holds(is_dead, (threads, stat.ok()))
     });
 }
 

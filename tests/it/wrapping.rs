@@ -152,7 +152,8 @@ fn a_command_cannot_have_our_own_port() {
 
 #[test]
 fn a_command_gets_its_port_and_nothing_of_ours() {
-    let mut command = wrap(&["sh", "-c", "echo port $PORT; readlink /proc/$$/fd/*; cat /proc/$$/status"]);
+    let mut command =
+        wrap(&["sh", "-c", "echo port $PORT; readlink /proc/$$/fd/*; exec cat /proc/self/status"]);
     command.env("WARPDRIVE_TARGET_PORT", "4321").env("GREETING", "hello");
     let directory = Directory::fresh();
     let ended = run(command.current_dir(directory.path()));

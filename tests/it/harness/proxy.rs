@@ -310,7 +310,8 @@ impl Proxy {
     pub fn spawn(command: Command, log: PathBuf, directory: Directory) -> Proxy {
         let unknown = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut proxy = Proxy::launch(command, unknown, log, directory);
-        proxy.address = eventually("the proxy to listen", || {
+        // Behind it an application may have to start, on a machine that does much else.
+        proxy.address = eventually_within(BOUND * 3, "the proxy to listen", || {
             let lines = proxy.stderr();
             if let Ok(Some(status)) = proxy.master.try_wait() {
                 panic!("the proxy ended with {status}; it said: {lines:#?}");
