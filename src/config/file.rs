@@ -120,6 +120,7 @@ fn read_middleware(mut table: Table<'_>) -> Middleware {
     let middleware = Middleware {
         log_requests: table.boolean("log_requests").map(|written| written.value),
         forward_headers: table.boolean("forward_headers"),
+        server_timing: table.boolean("server_timing").map(|written| written.value),
     };
     table.finish(&MIDDLEWARE_LATER);
     middleware

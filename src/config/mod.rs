@@ -211,6 +211,7 @@ pub enum Path {
 pub struct Middleware {
     pub log_requests: Option<bool>,
     pub forward_headers: Option<Written<bool>>,
+    pub server_timing: Option<bool>,
 }
 
 /// `[auth]`.

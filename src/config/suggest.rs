@@ -58,7 +58,7 @@ const KEYS: [(&str, &[&str]); 9] = [
     ),
     ("[[upstreams.NAME.instances]]", &["host", "port", "socket"]),
     ("[[routes]]", &["host", "path_exact", "path_prefix", "strip_prefix", "require_auth", "upstream"]),
-    ("[middleware]", &["log_requests", "forward_headers"]),
+    ("[middleware]", &["log_requests", "forward_headers", "server_timing"]),
     ("[log]", &["format", "file", "level"]),
     ("[auth]", &["admin_token", "admin_token_file"]),
     ("[tls]", &["enabled"]),

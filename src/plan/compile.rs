@@ -100,6 +100,7 @@ pub fn compile(config: &Config) -> Result<(Plan, Vec<Diagnostic>), Vec<Diagnosti
         server: server(&config.server),
         limits: limits(config),
         forwarding: forwarding(config),
+        server_timing: config.middleware.server_timing.unwrap_or(false),
         log: log(config),
         upstreams: config.upstreams.iter().map(settings).collect(),
         routes: routes.into(),

@@ -21,12 +21,27 @@ pub struct Plan {
     pub server: Server,
     pub limits: Limits,
     pub forwarding: http::forwarding::Settings,
+    /// Every response tells the client who answered.
+    pub server_timing: bool,
     pub log: telemetry::access_log::Settings,
     /// Indexed by [`UpstreamId`].
     pub upstreams: Box<[upstream::Settings]>,
     /// Indexed by [`RouteId`], in document order.
     pub routes: Box<[Route]>,
     pub tree: route::Tree<RouteId>,
+}
+
+impl Plan {
+    /// Host and port of the only instance there is, as in the mode without a file.
+    pub fn only_target(&self) -> Option<(&str, u16)> {
+        let [upstream] = &*self.upstreams else {
+            return None;
+        };
+        match &*upstream.instances {
+            [upstream::Instance::Host { host, port }] => Some((host, *port)),
+            _ => None,
+        }
+    }
 }
 
 /// A route's index in [`Plan::routes`].

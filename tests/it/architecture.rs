@@ -6,7 +6,8 @@ use crate::source::{Source, all};
 /// Which modules of ours a module may use; `main` and the tests of a module are no exception.
 const MAY_USE: &[(&str, &[&str])] = &[
     ("main", &["cli"]),
-    ("cli", &["server", "master", "plan", "config", "route"]),
+    ("cli", &["server", "master", "plan", "config", "route", "process", "demo"]),
+    ("demo", &["http"]),
     ("master", &["process", "sys"]),
     (
         "server",
@@ -59,7 +60,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("libc", &["sys"]),
     ("rustix", &["sys", "net", "master", "process", "server", "worker"]),
     ("socket2", &["master", "server"]),
-    ("signal_hook", &["master", "server"]),
+    ("signal_hook", &["demo", "master", "process", "server"]),
     ("httparse", &["http"]),
     ("crossbeam_channel", &["worker", "server", "telemetry"]),
     ("core_affinity", &["worker", "server"]),

@@ -3,8 +3,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may fail anywhere, and says where")]
 
+mod applications;
 mod architecture;
 mod auth;
+mod browser;
+mod demo;
 mod diagnostics;
 mod faults;
 mod fields;
@@ -20,5 +23,7 @@ mod review;
 mod schema;
 mod servers;
 mod source;
+mod terminal;
 mod tunnels;
 mod values;
+mod wrapping;

@@ -8,6 +8,7 @@ use crate::http::forwarding::{self, Stamp};
 use crate::http::framing::BodyLength;
 use crate::http::head::{RequestHead, ResponseHead, Version};
 use crate::http::push_decimal;
+use crate::http::server_timing::Timing;
 use crate::http::status::Status;
 
 /// Fields of one connection (RFC 9110 7.6.1), and those that framing rewrites.
@@ -116,6 +117,7 @@ pub fn response(
     framing: Framing,
     persistence: Persistence,
     date: &[u8; 29],
+    timing: Option<Timing<'_>>,
 ) {
     push_status(out, head.status);
     out.extend_from_slice(head.fields.bytes(head.phrase));
@@ -145,6 +147,9 @@ pub fn response(
     {
         push_field(out, b"Upgrade", head.fields.bytes(upgrade));
     }
+    if let Some(timing) = timing {
+        timing.write(out);
+    }
     out.extend_from_slice(b"\r\n");
 }
 
@@ -156,6 +161,7 @@ pub fn own_response(
     with_body: bool,
     persistence: Persistence,
     date: &[u8; 29],
+    timing: Option<Timing<'_>>,
 ) {
     push_status(out, status);
     out.extend_from_slice(status.phrase().as_bytes());
@@ -169,6 +175,9 @@ pub fn own_response(
     }
     push_length(out, text.len() as u64 + 1);
     push_persistence(out, persistence);
+    if let Some(timing) = timing {
+        timing.write(out);
+    }
     out.extend_from_slice(b"\r\n");
     if with_body {
         out.extend_from_slice(text.as_bytes());

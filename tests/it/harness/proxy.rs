@@ -209,10 +209,10 @@ pub fn run(command: &mut Command) -> Run {
     Run { code: status.and_then(|status| status.code()), stdout: read(&stdout), stderr: read(&stderr) }
 }
 
-type Lines = Arc<Mutex<VecDeque<String>>>;
+pub type Lines = Arc<Mutex<VecDeque<String>>>;
 
 /// Lines of output as they come, the last thousand. The reader lets go of them at the end.
-fn collect(output: Option<impl Read + Send + 'static>) -> Lines {
+pub fn collect(output: Option<impl Read + Send + 'static>) -> Lines {
     let lines = Lines::default();
     let theirs = Arc::clone(&lines);
     let output = output.expect("a pipe was asked for");
@@ -259,7 +259,7 @@ fn end(child: &mut Child) {
     }
 }
 
-fn children(pid: u32) -> Vec<u32> {
+pub fn children(pid: u32) -> Vec<u32> {
     let list = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
     let list = list.unwrap_or_default();
     list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
@@ -331,8 +331,25 @@ impl Proxy {
         Proxy::spawn(command, directory.path().join("access.log"), directory)
     }
 
-    /// Any command that runs the proxy.
-    pub fn spawn(mut command: Command, log: PathBuf, directory: Directory) -> Proxy {
+    /// Any command that runs the proxy, once it listens.
+    pub fn spawn(command: Command, log: PathBuf, directory: Directory) -> Proxy {
+        let unknown = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut proxy = Proxy::launch(command, unknown, log, directory);
+        // Behind it an application may have to start, on a machine that does much else.
+        proxy.address = eventually_within(BOUND * 3, "the proxy to listen", || {
+            let lines = proxy.stderr();
+            if let Ok(Some(status)) = proxy.master.try_wait() {
+                panic!("the proxy ended with {status}; it said: {lines:#?}");
+            }
+            // The demo says it with other words, on its standard output.
+            let all = lines.iter().cloned().chain(proxy.stdout()).find_map(|line| address_in(&line));
+            all.ok_or(lines)
+        });
+        proxy
+    }
+
+    /// The same, not waited for; `address` is where it will listen.
+    pub fn launch(mut command: Command, address: SocketAddr, log: PathBuf, directory: Directory) -> Proxy {
         without_settings(&mut command);
         command.current_dir(directory.path());
         command.stdin(Stdio::null());
@@ -340,23 +357,7 @@ impl Proxy {
         let mut master = command.spawn().expect("the proxy starts");
         let stderr = collect(master.stderr.take());
         let stdout = collect(master.stdout.take());
-        let mut proxy = Proxy {
-            master,
-            address: SocketAddr::from(([127, 0, 0, 1], 0)),
-            stderr,
-            stdout,
-            log,
-            seen: Mutex::default(),
-            directory,
-        };
-        proxy.address = eventually("the proxy to listen", || {
-            let lines = proxy.stderr();
-            if let Ok(Some(status)) = proxy.master.try_wait() {
-                panic!("the proxy ended with {status}; it said: {lines:#?}");
-            }
-            lines.iter().find_map(|line| address_in(line)).ok_or(lines)
-        });
-        proxy
+        Proxy { master, address, stderr, stdout, log, seen: Mutex::default(), directory }
     }
 
     /// Where it runs.
@@ -379,7 +380,14 @@ impl Proxy {
 
     /// The pid of the data process.
     pub fn data_pid(&self) -> u32 {
-        let pid = eventually("the data process", || children(self.pid()).first().copied().ok_or("no child"));
+        let pid = eventually("the data process", || {
+            let is_one = |pid: &u32| {
+                let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+                line.split(|byte| *byte == 0).nth(1) == Some(b"data-process")
+            };
+            let all = children(self.pid());
+            all.iter().copied().find(is_one).ok_or(all)
+        });
         self.seen.lock().unwrap().push(pid);
         pid
     }
@@ -513,7 +521,8 @@ impl Drop for Proxy {
 
 /// Where to connect, from the line that says where it listens.
 fn address_in(line: &str) -> Option<SocketAddr> {
-    let (_, address) = line.split_once("listening on http://")?;
+    let said = ["listening on http://", "running at http://"];
+    let (_, address) = said.iter().find_map(|said| line.split_once(said))?;
     let end = address.find(|c: char| c.is_whitespace() || c == '/');
     let mut address: SocketAddr = address[..end.unwrap_or(address.len())].parse().ok()?;
     if address.ip().is_unspecified() {
