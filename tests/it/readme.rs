@@ -97,7 +97,7 @@ fn every_check_says_what_stands_below_it() {
         assert_eq!(String::from_utf8_lossy(&said), shown, "README.md:{}", block.line);
         compared += 1;
     }
-    assert!(compared >= 2, "README.md shows what check says, and its JSON");
+    assert!(compared >= 1, "README.md shows what check says");
 }
 
 #[test]
