@@ -255,6 +255,13 @@ impl Buffers {
         }
     }
 
+    /// Frees the buffers that are kept.
+    pub fn clear(&self) {
+        for list in [&self.small, &self.medium, &self.large] {
+            list.take();
+        }
+    }
+
     /// Free buffers kept now.
     #[cfg(test)]
     pub fn kept(&self, size: Size) -> usize {

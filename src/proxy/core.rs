@@ -46,6 +46,7 @@ pub struct Core {
     is_draining: Cell<bool>,
     is_cut: Cell<bool>,
     open: Cell<usize>,
+    most_open: Cell<usize>,
     waiting: Cell<usize>,
     lingering: Cell<usize>,
     /// What the wall clock said, as the time since 1970, and when.
@@ -78,6 +79,7 @@ impl Core {
             is_draining: Cell::new(false),
             is_cut: Cell::new(false),
             open: Cell::new(0),
+            most_open: Cell::new(0),
             waiting: Cell::new(0),
             lingering: Cell::new(0),
             wall: Cell::new(wall()),
@@ -121,6 +123,17 @@ impl Core {
     /// Downstream connections open on this core.
     pub fn open(&self) -> usize {
         self.open.get()
+    }
+
+    /// The most that were open since this was last asked.
+    pub fn most_open(&self) -> usize {
+        self.most_open.replace(self.open.get())
+    }
+
+    /// Frees what is kept for connections to come: many have gone.
+    pub fn shed(&self) {
+        self.buffers.clear();
+        self.spare_work.take();
     }
 
     /// Milliseconds since 1970 at `now`: one clock is read for each request, not two.
@@ -195,7 +208,9 @@ impl Core {
     }
 
     pub(super) fn count_open(self: &Rc<Core>) -> Open {
-        self.open.set(self.open.get() + 1);
+        let open = self.open.get() + 1;
+        self.open.set(open);
+        self.most_open.set(self.most_open.get().max(open));
         Open(Rc::clone(self))
     }
 }

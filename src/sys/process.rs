@@ -13,6 +13,16 @@ pub fn group() -> Option<Pid> {
     Pid::from_raw(unsafe { libc::getpgrp() })
 }
 
+/// Returns what the allocator keeps of freed memory to the system. Takes milliseconds for each
+/// hundred MiB, and other threads that allocate may wait for it.
+pub fn give_memory_back() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it takes a number, and may be called at any time and from any thread.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 /// Does something while `signal` is blocked on this thread.
 pub fn blocking<T>(signal: Signal, action: impl FnOnce() -> T) -> T {
     let mut set = MaybeUninit::uninit();

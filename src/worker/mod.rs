@@ -6,6 +6,7 @@
 mod accept;
 #[cfg(test)]
 mod cancel_tests;
+mod ebb;
 mod inbox;
 mod runtime;
 
@@ -23,8 +24,11 @@ use crate::net::ticker::Ticker;
 use crate::net::{self, task};
 use crate::plan::Plan;
 use crate::proxy::Core;
+use crate::sys;
 use crate::telemetry::{AccessLog, Counters};
 use crate::upstream::Endpoints;
+
+use ebb::Ebb;
 
 /// Idle streams that a drain ends with one tick.
 const RETIRED_PER_TICK: usize = 4096;
@@ -194,6 +198,7 @@ fn drain(core: &Rc<Core>, listeners: &[Rc<accept::Listener>], own: inbox::Sender
 /// Turns the wheel, and does once a second what needs no more.
 async fn tick(core: &Core, ticker: &Ticker) {
     let mut last_second = Instant::now();
+    let mut ebb = Ebb::default();
     loop {
         if let Err(error) = ticker.tick().await {
             tracing::error!("timeouts are off: {error}");
@@ -210,6 +215,10 @@ async fn tick(core: &Core, ticker: &Ticker) {
             core.upstreams.pools.expire(now);
             if let Some(log) = &core.log {
                 log.flush(&core.counters);
+            }
+            if ebb.is_over(core.open(), core.most_open()) {
+                core.shed();
+                sys::process::give_memory_back();
             }
         }
     }

@@ -416,3 +416,29 @@ fn clients_that_say_nothing_or_little_hold_nobody_up() {
     assert!(grown < 32 * 900, "grew by {grown} KiB");
     assert!(held[0].is_quiet_for(QUIET), "a silent one was closed early");
 }
+
+#[test]
+fn memory_that_many_connections_took_is_given_back() {
+    let origin = Origin::ok("fine");
+    let proxy = routed(&origin).start();
+    assert_eq!(get(proxy.address(), "/app").status, 200);
+    let before = proxy.resident_kib();
+    // Each has a buffer while its head is on its way.
+    let many: Vec<Client> = (0..700)
+        .map(|_| {
+            let mut client = proxy.client();
+            client.send(format!("GET / HTTP/1.1\r\nHost: app\r\nX-Long: {}", "x".repeat(15 << 10)));
+            client
+        })
+        .collect();
+    let taken = |proxy: &Proxy| proxy.resident_kib().saturating_sub(before);
+    eventually("their bytes to be read", || {
+        let taken = taken(&proxy);
+        holds(taken > 10 << 10, taken)
+    });
+    drop(many);
+    eventually("the memory to be given back", || {
+        let taken = taken(&proxy);
+        holds(taken < 4 << 10, taken)
+    });
+}
