@@ -1,5 +1,5 @@
 //! Inputs worth keeping: written by hand in `seeds/TARGET/`, found by fuzzing in one file,
-//! `corpus/TARGET`, in which each input stands after a line with its length.
+//! `kept/TARGET`, in which each input stands after a line with its length.
 
 use std::fs;
 use std::io::{Error, ErrorKind, Result};
@@ -10,7 +10,7 @@ fn root() -> &'static Path {
 }
 
 fn packed(target: &str) -> PathBuf {
-    root().join("corpus").join(target)
+    root().join("kept").join(target)
 }
 
 /// Written by hand, in the order of their names.
@@ -50,7 +50,7 @@ pub fn pack(target: &str, folder: &Path, bytes_max: usize) -> Result<()> {
             bytes.push(b'\n');
         }
     }
-    fs::create_dir_all(root().join("corpus"))?;
+    fs::create_dir_all(root().join("kept"))?;
     fs::write(packed(target), bytes)
 }
 

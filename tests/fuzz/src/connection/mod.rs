@@ -196,7 +196,7 @@ impl Answers<'_> {
         let sent = &answer.bytes[start..];
         assert!(sent.starts_with(received), "{} of {}", shown(received), shown(sent));
         if !self.script.is_disturbed {
-            assert_eq!(sent, received, "a tunnel that loses bytes");
+            assert!(sent == received, "a tunnel that loses bytes: {} of {}", received.len(), sent.len());
             let Tail::Tunnel(bytes) = self.tail else { panic!("a tunnel that nobody asked for") };
             assert!(answer.closes || self.seen[number].tunnel == *bytes, "a tunnel that loses bytes");
         }
@@ -212,7 +212,8 @@ fn is_own(head: &Response) -> bool {
 }
 
 fn expect_same_content(told: &Answered, content: &Content, is_http10: bool) {
-    assert_eq!(shown(&content.data), shown(&told.content.data));
+    let is_same = content.data == told.content.data;
+    assert!(is_same, "{} is not {}", shown(&content.data), shown(&told.content.data));
     if !is_http10 {
         assert_eq!(content.passed_trailers(), told.content.passed_trailers());
     }

@@ -189,7 +189,16 @@ impl Link {
     fn send(&mut self, seen: &mut [Seen]) -> bool {
         let (Some(piece), Some(current)) = (self.pieces.pop_front(), self.current) else { return false };
         match self.stream.write(&piece) {
-            Ok(count) => seen[current].answered += count,
+            Ok(count) => {
+                seen[current].answered += count;
+                if count < piece.len() {
+                    self.pieces.push_front(piece[count..].to_vec());
+                }
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                self.pieces.push_front(piece);
+                return false;
+            }
             // It is gone, which shows when it is read from.
             Err(_) => self.pieces.clear(),
         }
