@@ -102,7 +102,7 @@ fn check_passed_on(input: &[u8], method: Method, client: Version, response: &Res
     let framing = Framing::of(&head, method == Method::Head, client);
     let persistence = Persistence::of(framing != Framing::UntilClose, client);
     let mut out = Vec::new();
-    encode::response(&mut out, &head, framing, persistence, DATE);
+    encode::response(&mut out, &head, framing, persistence, DATE, None);
     let Reading::Whole((sent, len)) = head::response(&out, WIDE, method == Method::Head) else {
         panic!("{} is sent as {}", shown(input), shown(&out));
     };

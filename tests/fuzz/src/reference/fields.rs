@@ -107,6 +107,7 @@ pub fn is_owned(name: &[u8]) -> bool {
     let exact = ["forwarded", "via"];
     let dashed = name.replace('_', "-");
     let owned = [
+        "x-admin-token",
         "x-forwarded-for",
         "x-forwarded-host",
         "x-forwarded-port",
