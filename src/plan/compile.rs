@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::{Action, Limits, PathChange, Plan, Route, RouteId, Server, UpstreamId};
 use crate::config::{self, Config, Diagnostic, Sources};
 use crate::http::forwarding;
-use crate::route::{PathCondition, Question, Rule, Tree};
+use crate::route::{HostPattern, PathCondition, Rule, Tree, cover};
 use crate::telemetry::access_log;
 use crate::{net, upstream};
 
@@ -71,13 +71,10 @@ pub fn load(sources: &Sources) -> Result<Loaded, Vec<Diagnostic>> {
 pub fn compile(config: &Config) -> Result<(Plan, Vec<Diagnostic>), Vec<Diagnostic>> {
     let mut diagnostics = Vec::new();
     let routes = compile_routes(config, &mut diagnostics);
-    let rules = config.routes.iter().zip(0..).map(|(route, id)| Rule {
-        host: route.host.clone(),
-        path: path_condition(route.path.as_ref()),
-        target: RouteId(id),
-    });
-    let tree = Tree::compile(rules.collect());
-    find_unreachable(config, &tree, &mut diagnostics);
+    let rules: Vec<Rule<RouteId>> =
+        config.routes.iter().zip(0..).map(|(route, id)| rule(route, RouteId(id))).collect();
+    find_unreachable(config, &rules, &mut diagnostics);
+    let tree = Tree::compile(rules).expect("no route has an expression");
     warn_of_unused(config, &mut diagnostics);
     if config.routes.is_empty() {
         let message = "there are no routes: every request will be answered with 404";
@@ -222,6 +219,15 @@ fn warn_of_unused(config: &Config, diagnostics: &mut Vec<Diagnostic>) {
     }
 }
 
+fn rule(route: &config::Route, target: RouteId) -> Rule<RouteId> {
+    Rule {
+        hosts: route.host.iter().cloned().map(HostPattern::Exact).collect(),
+        path: path_condition(route.path.as_ref()),
+        conditions: Vec::new(),
+        target,
+    }
+}
+
 fn path_condition(path: Option<&config::Path>) -> PathCondition {
     match path {
         None => PathCondition::Any,
@@ -244,31 +250,15 @@ fn without_slash(prefix: &str) -> &str {
     prefix.strip_suffix('/').unwrap_or(prefix)
 }
 
-/// A route can never match if an earlier one takes the whole of what it could take. Conditions
-/// are a host and one path, so one earlier route does it, and one question finds it.
-fn find_unreachable(config: &Config, tree: &Tree<RouteId>, diagnostics: &mut Vec<Diagnostic>) {
-    for (route, id) in config.routes.iter().zip(0..) {
-        let path = match path_condition(route.path.as_ref()) {
-            PathCondition::Exact(path) => path,
-            // No rule has a NUL: only prefixes, and what takes any path, take this.
-            PathCondition::Prefix(prefix) => format!("{prefix}/\0"),
-            PathCondition::Any => "/\0".to_owned(),
-        };
-        let host = route.host.as_deref().unwrap_or_default();
-        let question = Question { host: host.as_bytes(), path: path.as_bytes() };
-        let Some(RouteId(first)) = tree.decide(question) else {
-            continue;
-        };
-        if *first < id {
-            let earlier = &config.routes[*first as usize];
-            let message = format!(
-                "this route can never match: the earlier one at {} takes all of its requests",
-                earlier.place
-            );
-            let help = "put the narrower route first, or remove one of them";
-            let unreachable = Diagnostic::error(route.place.clone(), message);
-            diagnostics.push(unreachable.with_help(help));
-        }
+fn find_unreachable(config: &Config, rules: &[Rule<RouteId>], diagnostics: &mut Vec<Diagnostic>) {
+    for shadowed in cover::shadowed(rules) {
+        let [route, earlier] = [shadowed.rule, shadowed.by].map(|number| &config.routes[number]);
+        let message = format!(
+            "this route can never match: the earlier one at {} takes all of its requests",
+            earlier.place
+        );
+        let help = "put the narrower route first, or remove one of them";
+        diagnostics.push(Diagnostic::error(route.place.clone(), message).with_help(help));
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::*;
 use crate::config::{self, Config, Diagnostic, Sources};
+use crate::http::fields::Fields;
 use crate::route::Question;
 
 const REFERENCE: &str = include_str!("../../config/warpdrive.toml");
@@ -38,6 +39,12 @@ fn refused(text: &str) -> Vec<Diagnostic> {
         Ok(_) => panic!("this should be refused:\n{text}"),
         Err(diagnostics) => diagnostics,
     }
+}
+
+fn decided(plan: &Plan, host: &[u8], path: &[u8]) -> Option<RouteId> {
+    let fields = Fields::default();
+    let question = Question { method: b"GET", host, path, query: b"", fields: &fields };
+    plan.tree.decide(&question, &mut plan.tree.scratch()).copied()
 }
 
 #[test]
@@ -91,8 +98,7 @@ fn without_a_file_everything_goes_to_one_upstream() {
     let plan = loaded.plan;
     assert_eq!(*plan.upstreams[0].instances, [host("app.internal", 81)]);
     assert_eq!(plan.server.listen[1], "[::]:0".parse().unwrap());
-    let question = Question { host: b"any", path: b"/x" };
-    assert_eq!(plan.tree.decide(question), Some(&RouteId(0)));
+    assert_eq!(decided(&plan, b"any", b"/x"), Some(RouteId(0)));
     assert_eq!(plan.routes[0].place, "environment:WARPDRIVE_TARGET_HOST");
 }
 
@@ -137,8 +143,7 @@ fn routes_become_actions_in_document_order() {
     let cases: [(&[u8], &[u8], u32); 4] =
         [(b"x", b"/a", 0), (b"x", b"/ab", 2), (b"b.example", b"/b", 1), (b"x", b"/b", 2)];
     for (host, path, expected) in cases {
-        let decided = plan.tree.decide(Question { host, path });
-        assert_eq!(decided, Some(&RouteId(expected)));
+        assert_eq!(decided(&plan, host, path), Some(RouteId(expected)));
     }
 }
 
