@@ -6,6 +6,7 @@
 
 pub use pattern::{Pattern, PatternFault, Segment};
 pub use program::{Program, ProgramFault};
+pub use template::{Captures, Template, TemplateFault};
 pub use tree::{Scratch, Tree};
 
 mod compile;
@@ -14,6 +15,7 @@ mod index;
 mod pattern;
 mod program;
 mod rule;
+mod template;
 #[cfg(test)]
 mod tests;
 mod tree;

@@ -5,6 +5,7 @@
 use std::fmt;
 
 use regex_automata::meta::{self, Cache, Regex};
+use regex_automata::util::primitives::NonMaxUsize;
 use regex_automata::util::syntax;
 use regex_automata::{Input, MatchKind, PatternID, PatternSet};
 
@@ -68,6 +69,20 @@ impl Program {
     /// As [`Program::holds`], for those who ask once.
     pub fn holds_once(&self, text: &[u8]) -> bool {
         self.holds(&mut self.scratch(), text)
+    }
+
+    /// Where the groups of the first match begin and end, by twos; the whole match comes first.
+    pub(super) fn captures(&self, cache: &mut Cache, text: &[u8], slots: &mut Vec<Option<NonMaxUsize>>) {
+        slots.clear();
+        slots.resize(self.group_count() * 2, None);
+        self.regex.search_slots_with(cache, &Input::new(text), slots);
+    }
+
+    /// The numbers and names of all groups.
+    pub fn groups(&self) -> Vec<String> {
+        let numbers = (0..self.group_count()).map(|number| number.to_string());
+        let names = self.regex.group_info().pattern_names(PatternID::ZERO).flatten().map(str::to_owned);
+        numbers.chain(names).collect()
     }
 
     /// The number of groups, the whole match as the first.
