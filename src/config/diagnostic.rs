@@ -1,11 +1,15 @@
 //! What is wrong with a configuration, where, and what would be right.
 //!
 //! A diagnostic carries the text it is about, so that whoever prints it needs nothing else.
-//! Must not know: which mistakes there are.
+//! Must not know: which mistakes there are, nor how they look.
 
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
+
+use super::render::{Colours, render};
+
+const BYTE_ORDER_MARK: char = '\u{feff}';
 
 /// A configuration file as it was read.
 #[derive(Debug, PartialEq, Eq)]
@@ -17,8 +21,11 @@ pub struct Document {
 }
 
 impl Document {
-    /// `name` is the path as the operator wrote it.
-    pub fn new(name: String, text: String) -> Document {
+    /// `name` is the path as the operator wrote it. A byte order mark is not part of the text.
+    pub fn new(name: String, mut text: String) -> Document {
+        if text.starts_with(BYTE_ORDER_MARK) {
+            text.drain(..BYTE_ORDER_MARK.len_utf8());
+        }
         let after_newlines = text.match_indices('\n').map(|(at, _)| at + 1);
         Document { line_starts: std::iter::once(0).chain(after_newlines).collect(), name, text }
     }
@@ -36,6 +43,33 @@ impl Document {
         let line = self.line_starts.partition_point(|start| *start <= at) - 1;
         (line, self.line_starts[line])
     }
+
+    /// Where a byte is; one within a character, or after the end, is the next before it that
+    /// begins one, or the end.
+    pub(super) fn position(&self, at: usize) -> Position {
+        let byte = self.text.floor_char_boundary(at);
+        let (line, start) = self.line_of(byte);
+        let column = self.text[start..byte].chars().count() + 1;
+        Position { byte, line: line + 1, column }
+    }
+
+    /// The bytes of the lines from `first` to `last`, from 1, without the last one's end.
+    pub(super) fn lines(&self, first: usize, last: usize) -> Range<usize> {
+        let start = self.line_starts.get(first.saturating_sub(1)).copied().unwrap_or(self.text.len());
+        let end = self.line_starts.get(last).map_or(self.text.len(), |next| next - 1);
+        start..end.max(start)
+    }
+}
+
+/// A place in a text, for a reader and for a program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// From 0, in UTF-8.
+    pub byte: usize,
+    /// From 1.
+    pub line: usize,
+    /// In characters, from 1.
+    pub column: usize,
 }
 
 /// Where something was written.
@@ -47,19 +81,35 @@ pub enum Place {
     File(String),
     /// A variable of the environment.
     Environment(String),
+    /// The arguments of this process.
+    CommandLine,
     /// The values that hold when nothing is written.
     Default,
 }
 
 impl Place {
-    /// Line and column of the first character, both from 1; the column counts characters.
-    pub fn line_and_column(&self) -> Option<(usize, usize)> {
+    /// The first character, and the one after the last.
+    pub fn range(&self) -> Option<Range<Position>> {
         let Place::Text { document, span } = self else {
             return None;
         };
-        let (line, start) = document.line_of(span.start);
-        let before = document.text.get(start..span.start)?;
-        Some((line + 1, before.chars().count() + 1))
+        let end = span.end.max(span.start);
+        Some(document.position(span.start)..document.position(end))
+    }
+
+    /// Line and column of the first character, both from 1; the column counts characters.
+    pub fn line_and_column(&self) -> Option<(usize, usize)> {
+        let start = self.range()?.start;
+        Some((start.line, start.column))
+    }
+
+    /// The file that it is in, or that it is.
+    pub fn file(&self) -> Option<&str> {
+        match self {
+            Place::Text { document, .. } => Some(document.name()),
+            Place::File(name) => Some(name),
+            _ => None,
+        }
     }
 
     /// `file:line`, for logs.
@@ -72,22 +122,14 @@ impl Place {
         }
     }
 
-    /// The line of the first character, without its end.
-    fn line(&self) -> Option<&str> {
-        let Place::Text { document, span } = self else {
-            return None;
-        };
-        let (_, start) = document.line_of(span.start);
-        document.text[start..].lines().next()
-    }
-
     /// How diagnostics are ordered: the file in its own order, then everything else.
     fn order(&self) -> (u8, usize) {
         match self {
             Place::Text { span, .. } => (0, span.start),
             Place::File(_) => (1, 0),
             Place::Environment(_) => (2, 0),
-            Place::Default => (3, 0),
+            Place::CommandLine => (3, 0),
+            Place::Default => (4, 0),
         }
     }
 }
@@ -101,6 +143,7 @@ impl fmt::Display for Place {
             (Place::Text { document, .. }, None) => f.write_str(&document.name),
             (Place::File(name), _) => f.write_str(name),
             (Place::Environment(name), _) => write!(f, "environment:{name}"),
+            (Place::CommandLine, _) => f.write_str("command line"),
             (Place::Default, _) => f.write_str("default"),
         }
     }
@@ -129,16 +172,38 @@ pub struct Diagnostic {
     pub severity: Severity,
     pub place: Place,
     pub message: String,
+    /// What there is to say at the place itself, in a few words.
+    pub label: Option<String>,
+    /// Other places that explain this one.
+    pub related: Vec<Related>,
+    /// What would be right.
     pub help: Option<String>,
+}
+
+/// Another place, and what it has to do with the first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Related {
+    pub place: Place,
+    pub label: String,
 }
 
 impl Diagnostic {
     pub fn error(place: Place, message: impl Into<String>) -> Diagnostic {
-        Diagnostic { severity: Severity::Error, place, message: message.into(), help: None }
+        let severity = Severity::Error;
+        Diagnostic { severity, place, message: message.into(), label: None, related: Vec::new(), help: None }
     }
 
     pub fn warning(place: Place, message: impl Into<String>) -> Diagnostic {
         Diagnostic { severity: Severity::Warning, ..Diagnostic::error(place, message) }
+    }
+
+    pub fn with_label(self, label: impl Into<String>) -> Diagnostic {
+        Diagnostic { label: Some(label.into()), ..self }
+    }
+
+    pub fn with_related(mut self, place: Place, label: impl Into<String>) -> Diagnostic {
+        self.related.push(Related { place, label: label.into() });
+        self
     }
 
     pub fn with_help(self, help: impl Into<String>) -> Diagnostic {
@@ -152,23 +217,7 @@ impl Diagnostic {
 
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}: {}", self.place, self.severity, self.message)?;
-        if let (Place::Text { span, .. }, Some((line, column)), Some(text)) =
-            (&self.place, self.place.line_and_column(), self.place.line())
-        {
-            let before: String = text
-                .chars()
-                .take(column - 1)
-                .map(|character| if character == '\t' { '\t' } else { ' ' })
-                .collect();
-            let rest = text.chars().count().saturating_sub(column - 1);
-            let carets = "^".repeat(span.len().min(rest).max(1));
-            write!(f, "\n{line:>5} | {text}\n      | {before}{carets}")?;
-        }
-        match &self.help {
-            Some(help) => write!(f, "\nhelp: {help}"),
-            None => Ok(()),
-        }
+        f.write_str(&render(self, Colours::Off))
     }
 }
 
@@ -187,23 +236,33 @@ mod tests {
     }
 
     #[test]
-    fn a_diagnostic_shows_its_line_and_a_caret() {
-        let text = "[server]\n  prot = 80\n";
-        let diagnostic = Diagnostic::error(place(text, 11..15), "unknown key `prot` in [server]")
-            .with_help("did you mean `port`?");
-        assert_eq!(
-            diagnostic.to_string(),
-            "warpdrive.toml:2:3: error: unknown key `prot` in [server]\n    \
-             2 |   prot = 80\n      |   ^^^^\nhelp: did you mean `port`?"
-        );
-    }
-
-    #[test]
     fn columns_count_characters_and_an_end_of_file_has_a_place() {
         assert_eq!(place("é = 1", 3..4).line_and_column(), Some((1, 3)));
         assert_eq!(place("a\n", 2..2).line_and_column(), Some((2, 1)));
-        let at_end = Diagnostic::error(place("a\n", 2..2), "m").to_string();
-        assert!(at_end.starts_with("warpdrive.toml:2:1: error: m"));
+        assert_eq!(place("\u{feff}a", 0..1).line_and_column(), Some((1, 1)));
+    }
+
+    #[test]
+    fn a_place_has_an_end_whatever_its_span() {
+        let range = |text: &str, span| {
+            let range = place(text, span).range().expect("it is in a text");
+            ((range.start.line, range.start.column), (range.end.line, range.end.column))
+        };
+        assert_eq!(range("ab\ncd", 1..4), ((1, 2), (2, 2)));
+        assert_eq!(range("é", 1..1), ((1, 1), (1, 1)));
+        assert_eq!(range("a", 7..9), ((1, 2), (1, 2)));
+        #[expect(clippy::reversed_empty_ranges, reason = "that is what it is about")]
+        let reversed = range("abc", 2..1);
+        assert_eq!(reversed, ((1, 3), (1, 3)));
+    }
+
+    #[test]
+    fn lines_end_before_their_line_ends() {
+        let document = Document::new("x".to_owned(), "a\nbc\n".to_owned());
+        assert_eq!(document.lines(1, 1), 0..1);
+        assert_eq!(document.lines(1, 2), 0..4);
+        assert_eq!(document.lines(3, 3), 5..5);
+        assert_eq!(document.lines(9, 9), 5..5);
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! The file as a whole: its syntax, its top-level tables, and the mode without a file.
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use toml::de::DeTable;
@@ -8,7 +7,7 @@ use toml::de::DeTable;
 use super::diagnostic::{Diagnostic, Place, sort};
 use super::table::{Report, Table};
 use super::{Config, Document, Level, Log, LogFormat, Middleware, Sources};
-use super::{route, server, upstream, value, variables};
+use super::{route, server, syntax, upstream, value, variables};
 
 /// Tables and keys of the top level that do not work yet.
 const LATER: [&str; 7] = ["admin", "auth", "cache", "include", "postgres", "wasm", "workloads"];
@@ -55,11 +54,9 @@ fn read_text(document: Arc<Document>, diagnostics: &mut Vec<Diagnostic>) -> Conf
     let report = Report::new(Arc::clone(&document), !mistakes.is_empty());
     let mut torn_lines = Vec::new();
     for mistake in mistakes {
-        let end = document.text().len();
-        let place = report.place(mistake.span().unwrap_or(end..end));
-        torn_lines.push(place.line_and_column().map(|(line, _)| line));
-        let message = syntax_message(mistake.message(), mistake.span(), document.text());
-        diagnostics.push(Diagnostic::error(place, message));
+        let explained = syntax::explain(&mistake, root.get_ref(), &report);
+        torn_lines.push(explained.place.line_and_column().map(|(line, _)| line));
+        diagnostics.push(explained);
     }
     let origin = Place::File(document.name().to_owned());
     let table = Table::new("", root.get_ref(), origin.clone(), &report);
@@ -70,17 +67,6 @@ fn read_text(document: Arc<Document>, diagnostics: &mut Vec<Diagnostic>) -> Conf
     });
     diagnostics.extend(found);
     config
-}
-
-/// The parser's own words, but where they lead astray.
-fn syntax_message(message: &str, span: Option<Range<usize>>, text: &str) -> String {
-    if !message.starts_with("string values must be quoted") {
-        return message.to_owned();
-    }
-    match span.and_then(|span| text.get(span)).map(str::trim) {
-        None | Some("") => "a value is missing".to_owned(),
-        Some(word) => format!("`{word}` is not a value: a string needs quotes"),
-    }
 }
 
 fn read_root(mut root: Table<'_>, origin: Place) -> Config {

@@ -8,17 +8,20 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use diagnostic::{Diagnostic, Document, Place, Severity, sort};
+pub use diagnostic::{Diagnostic, Document, Place, Position, Related, Severity, sort};
 pub use file::read;
+pub use render::{Colours, render};
 pub use sources::{DecodeError, File, Sources, environment, find_file};
 pub use suggest::nearest;
 
 mod diagnostic;
 mod file;
+mod render;
 mod route;
 mod server;
 mod sources;
 mod suggest;
+mod syntax;
 mod table;
 mod upstream;
 mod value;
@@ -168,6 +171,8 @@ pub enum Strategy {
 pub struct Route {
     /// Its header.
     pub place: Place,
+    /// Nothing in it was wrong: these are all of its conditions.
+    pub is_whole: bool,
     /// In lower case, without a port.
     pub host: Option<String>,
     pub path: Option<Path>,

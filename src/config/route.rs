@@ -36,6 +36,8 @@ const OTHER_ACTIONS: [&str; 4] = ["files", "redirect", "respond", "workload"];
 
 /// `None`: it cannot be said where the route leads; that is reported.
 pub fn read(mut table: Table<'_>) -> Option<Route> {
+    let report = table.report();
+    let found_before = report.len();
     let host = table.parsed("host", value::route_host);
     let path = read_path(&mut table);
     let strip_prefix = table.boolean("strip_prefix");
@@ -45,18 +47,21 @@ pub fn read(mut table: Table<'_>) -> Option<Route> {
     {
         let place = table.key_place("strip_prefix");
         let message = "strip_prefix needs a path_prefix to strip";
-        table.report().error(place.as_ref().unwrap_or(&strip.place), message);
+        let lone = Diagnostic::error(place.unwrap_or_else(|| strip.place.clone()), message);
+        table.report().push(lone.with_help("add path_prefix to this route, or remove strip_prefix"));
     }
     let upstream = table.string("upstream");
     if !table.has("upstream") && !OTHER_ACTIONS.iter().any(|key| table.has(key)) {
         let message = "a route needs an upstream";
-        let absent = Diagnostic::error(table.place().clone(), message);
+        let absent = Diagnostic::error(table.place().clone(), message)
+            .with_help("add upstream = \"NAME\", the name of one of [upstreams.NAME]");
         table.report().push_unless_torn(absent);
     }
     let place = table.place().clone();
     table.finish(&LATER);
     Some(Route {
         place,
+        is_whole: report.len() == found_before,
         host: host.map(|host| host.value),
         path,
         strip_prefix: strip_prefix.is_some_and(|strip| strip.value),
@@ -68,12 +73,14 @@ fn read_path(table: &mut Table<'_>) -> Option<Path> {
     let exact = table.parsed("path_exact", value::route_path);
     let prefix = table.parsed("path_prefix", value::route_path);
     if let (Some(exact), Some(prefix)) = (table.key_place("path_exact"), table.key_place("path_prefix")) {
-        let later = match exact.line_and_column() > prefix.line_and_column() {
-            true => exact,
-            false => prefix,
+        let (earlier, later) = match exact.line_and_column() > prefix.line_and_column() {
+            true => (prefix, exact),
+            false => (exact, prefix),
         };
-        let message = "path_exact and path_prefix exclude each other: keep one of them";
-        table.report().error(&later, message);
+        let both = Diagnostic::error(later, "path_exact and path_prefix exclude each other")
+            .with_related(earlier, "the other one")
+            .with_help("keep one of them, or write two routes");
+        table.report().push(both);
     }
     let exact = exact.map(|path| Path::Exact(path.value));
     exact.or(prefix.map(|path| Path::Prefix(path.value)))

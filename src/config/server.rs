@@ -51,20 +51,22 @@ fn read_bind(table: &mut Table<'_>) -> Option<Vec<IpAddr>> {
             (None, Err(_)) => Err(wanted),
         }
     })?;
-    let mut addresses: Vec<IpAddr> = Vec::new();
-    for address in &written {
-        if addresses.contains(&address.value) {
+    for (index, address) in written.iter().enumerate() {
+        let first = written[..index].iter().find(|earlier| earlier.value == address.value);
+        if let Some(first) = first {
             let message = format!("bind has {} twice", address.value);
-            table.report().error(&address.place, message);
+            let twice = Diagnostic::error(address.place.clone(), message)
+                .with_related(first.place.clone(), "first here")
+                .with_help("remove one of them");
+            table.report().push(twice);
         }
-        addresses.push(address.value);
     }
     if written.is_empty() && table.is_empty_list("bind") {
         let place = table.key_place("bind")?;
         let message = "bind must have at least one address, or be left out for all of them";
         table.report().error(&place, message);
     }
-    Some(addresses)
+    Some(written.into_iter().map(|address| address.value).collect())
 }
 
 fn warn_of_https(table: &Table<'_>, server: &Server) {
@@ -73,7 +75,8 @@ fn warn_of_https(table: &Table<'_>, server: &Server) {
     };
     let message =
         format!("https_port {} opens no listener: no certificate and no domain is configured", port.value);
-    table.report().push(Diagnostic::warning(place, message));
+    let help = "remove it: there is no TLS in this version";
+    table.report().push(Diagnostic::warning(place, message).with_help(help));
 }
 
 fn read_limits(mut table: Table<'_>) -> Limits {

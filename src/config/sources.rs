@@ -162,8 +162,8 @@ fn read_text(path: &Path) -> Result<String, Diagnostic> {
     let read =
         std::fs::File::open(path).and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes));
     let wrong = match read {
-        Err(error) => Some(format!("cannot read it: {error}")),
-        Ok(_) if bytes.len() as u64 > FILE_BYTES_MAX => Some("it is larger than 16 MiB".to_owned()),
+        Err(error) => Some(format!("cannot read the file: {error}")),
+        Ok(_) if bytes.len() as u64 > FILE_BYTES_MAX => Some("the file is larger than 16 MiB".to_owned()),
         Ok(_) => None,
     };
     if let Some(wrong) = wrong {
@@ -172,7 +172,7 @@ fn read_text(path: &Path) -> Result<String, Diagnostic> {
     String::from_utf8(bytes).map_err(|error| {
         let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
         let line = valid.iter().filter(|byte| **byte == b'\n').count() + 1;
-        Diagnostic::error(Place::File(name), format!("line {line} is not UTF-8"))
+        Diagnostic::error(Place::File(name), format!("line {line} of the file is not UTF-8"))
     })
 }
 
@@ -241,6 +241,6 @@ mod tests {
         let error = Sources::read(Some(PathBuf::from("/nowhere/warpdrive.toml")), Vec::new());
         let error = error.unwrap_err();
         assert_eq!(error.place, Place::File("/nowhere/warpdrive.toml".into()));
-        assert!(error.message.starts_with("cannot read it: "));
+        assert!(error.message.starts_with("cannot read the file: "));
     }
 }

@@ -12,9 +12,10 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::Written;
 use super::diagnostic::{Diagnostic, Document, Place};
+use super::suggest::{self, Kind};
 use super::value::{self, Wanted};
-use super::{Written, suggest};
 
 /// The mistakes found so far in one file.
 pub struct Report {
@@ -27,6 +28,10 @@ pub struct Report {
 impl Report {
     pub fn new(document: Arc<Document>, is_torn: bool) -> Report {
         Report { document, found: RefCell::default(), is_torn }
+    }
+
+    pub fn text(&self) -> &str {
+        self.document.text()
     }
 
     pub fn place(&self, span: Range<usize>) -> Place {
@@ -46,6 +51,11 @@ impl Report {
         if !self.is_torn {
             self.push(diagnostic);
         }
+    }
+
+    /// How many mistakes have been found so far.
+    pub fn len(&self) -> usize {
+        self.found.borrow().len()
     }
 
     pub fn into_found(self) -> Vec<Diagnostic> {
@@ -112,7 +122,7 @@ impl<'a> Table<'a> {
                 None
             }
             DeValue::String(text) => Some(Written::new(text.clone().into_owned(), place)),
-            other => self.mistyped(&place, key, "a string", other),
+            other => self.mistyped(&place, key, Kind::String, other),
         }
     }
 
@@ -167,14 +177,14 @@ impl<'a> Table<'a> {
         let (place, value) = self.entry(key)?;
         match value.get_ref() {
             DeValue::Boolean(value) => Some(Written::new(*value, place)),
-            other => self.mistyped(&place, key, "true or false", other),
+            other => self.mistyped(&place, key, Kind::Boolean, other),
         }
     }
 
     pub fn integer<T: TryFrom<u64>>(&mut self, key: &str, range: RangeInclusive<u64>) -> Option<Written<T>> {
         let (place, value) = self.entry(key)?;
         let DeValue::Integer(written) = value.get_ref() else {
-            return self.mistyped(&place, key, "an integer", value.get_ref());
+            return self.mistyped(&place, key, Kind::Integer, value.get_ref());
         };
         let number = u64::from_str_radix(written.as_str(), written.radix())
             .ok()
@@ -209,7 +219,11 @@ impl<'a> Table<'a> {
                     format!("at most \"24h\", not \"{text}\"")
                 }
                 Some(found) => return Some(found),
-                None => format!("a duration such as \"5s\", \"250ms\", \"5m\" or \"1h\", not \"{text}\""),
+                None => {
+                    let wanted = "a duration such as \"5s\", \"250ms\", \"5m\" or \"1h\"";
+                    self.misspelt(place, key, &format!("{wanted}, not \"{text}\""), suggest::duration(text));
+                    return None;
+                }
             },
             DeValue::Integer(number) => {
                 let message = format!("{key} must be a duration with a unit, not {number}");
@@ -217,7 +231,7 @@ impl<'a> Table<'a> {
                 self.report.push(Diagnostic::error(place, message).with_help(help));
                 return None;
             }
-            other => return self.mistyped(&place, key, "a duration such as \"5s\"", other),
+            other => return self.mistyped(&place, key, Kind::Duration, other),
         };
         self.wrong(&place, key, &wanted);
         None
@@ -243,11 +257,11 @@ impl<'a> Table<'a> {
                 Some(number) => (Some(number), format!("\"{text}\"")),
                 None => {
                     let wanted = format!("a size in B, KiB, MiB or GiB such as \"32 KiB\", not \"{text}\"");
-                    self.wrong(&place, key, &wanted);
+                    self.misspelt(place, key, &wanted, suggest::size(text));
                     return None;
                 }
             },
-            other => return self.mistyped(&place, key, "a size such as \"32 KiB\"", other),
+            other => return self.mistyped(&place, key, Kind::Size, other),
         };
         let number = number.filter(|number| range.contains(number));
         if number.is_none() {
@@ -268,13 +282,13 @@ impl<'a> Table<'a> {
     ) -> Option<Vec<Written<T>>> {
         let (place, value) = self.entry(key)?;
         let DeValue::Array(items) = value.get_ref() else {
-            return self.mistyped(&place, key, "a list of strings", value.get_ref());
+            return self.mistyped(&place, key, Kind::Strings, value.get_ref());
         };
         let mut list = Vec::new();
         for item in items.iter() {
             let place = self.report.place(item.span());
             let DeValue::String(text) = item.get_ref() else {
-                self.mistyped::<()>(&place, key, "a list of strings", item.get_ref());
+                self.mistyped_item(place, key, Kind::String, item.get_ref());
                 continue;
             };
             match parse(text) {
@@ -289,16 +303,15 @@ impl<'a> Table<'a> {
         let (place, value) = self.entry(key)?;
         match value.get_ref() {
             DeValue::Table(entries) => Some(Table::new(self.title_of(key), entries, place, self.report)),
-            other => self.mistyped(&place, key, "a table", other),
+            other => self.mistyped(&place, key, Kind::Table, other),
         }
     }
 
     /// The tables of a `[[list]]`, in document order.
     pub fn tables(&mut self, key: &str) -> Option<Vec<Table<'a>>> {
         let (place, value) = self.entry(key)?;
-        let wanted = "a list of tables";
         let DeValue::Array(items) = value.get_ref() else {
-            return self.mistyped(&place, key, wanted, value.get_ref());
+            return self.mistyped(&place, key, Kind::Tables, value.get_ref());
         };
         let title = format!("[{}]", self.title_of(key));
         let mut tables = Vec::new();
@@ -309,7 +322,7 @@ impl<'a> Table<'a> {
                     tables.push(Table::new(&title, entries, place, self.report));
                 }
                 other => {
-                    self.mistyped::<()>(&place, key, wanted, other);
+                    self.mistyped_item(place, key, Kind::Table, other);
                 }
             }
         }
@@ -324,7 +337,7 @@ impl<'a> Table<'a> {
             let name_place = self.report.place(name.span());
             let DeValue::Table(entries) = value.get_ref() else {
                 let name = name.get_ref();
-                self.mistyped::<()>(&name_place, name, "a table", value.get_ref());
+                self.mistyped::<()>(&name_place, name, Kind::Table, value.get_ref());
                 continue;
             };
             let title = self.title_of(name.get_ref());
@@ -354,17 +367,32 @@ impl<'a> Table<'a> {
                 self.report.error(&place, message);
                 continue;
             }
-            let mut diagnostic = Diagnostic::error(place, format!("unknown key `{name}`{within}"));
-            let known = self.known.iter().map(String::as_str).chain(later.iter().copied());
-            if let Some(meant) = suggest::nearest(name, known) {
-                diagnostic = diagnostic.with_help(format!("did you mean `{meant}`?"));
-            }
+            let diagnostic = self.unknown(place, name, &within, later);
             match self.title.as_str() {
                 // Where a header is torn, its keys are found here.
                 "" => self.report.push_unless_torn(diagnostic),
                 _ => self.report.push(diagnostic),
             }
         }
+    }
+
+    fn unknown(&self, place: Place, name: &str, within: &str, later: &[&str]) -> Diagnostic {
+        let known = self.known.iter().map(String::as_str).chain(later.iter().copied());
+        let tables = match self.entries.get(name).map(Spanned::get_ref) {
+            Some(DeValue::Table(entries)) => Some(first_table(entries)),
+            Some(DeValue::Array(items)) => {
+                let first = items.first().map(Spanned::get_ref);
+                matches!(first, Some(DeValue::Table(_))).then_some(None)
+            }
+            _ => None,
+        };
+        let (message, help) = match tables {
+            Some(below) if self.title.is_empty() => {
+                (format!("unknown table `{name}`"), Some(suggest::table(name, below, known)))
+            }
+            _ => (format!("unknown key `{name}`{within}"), suggest::key(name, &self.title, known)),
+        };
+        Diagnostic { help, ..Diagnostic::error(place, message) }
     }
 
     /// Notes that the key is known, and returns its value with the value's place.
@@ -380,43 +408,67 @@ impl<'a> Table<'a> {
             return false;
         };
         self.known.extend([key.to_owned(), other.to_owned()]);
-        let later = match (&first, &second) {
-            (Place::Text { span: a, .. }, Place::Text { span: b, .. }) if a.start > b.start => first,
-            _ => second,
+        let (earlier, later) = match (&first, &second) {
+            (Place::Text { span: a, .. }, Place::Text { span: b, .. }) if a.start > b.start => {
+                (second, first)
+            }
+            _ => (first, second),
         };
-        let message = format!("{key} and {other} are the same setting: keep one of them");
-        self.report.error(&later, message);
+        let message = format!("{key} and {other} are the same setting");
+        let both = Diagnostic::error(later, message).with_related(earlier, "first here");
+        self.report.push(both.with_label("again here").with_help("keep one of them"));
         true
     }
 
     fn title_of(&self, key: &str) -> String {
+        format!("[{}]", self.path_of(key))
+    }
+
+    fn path_of(&self, key: &str) -> String {
         match self.title.trim_start_matches('[').trim_end_matches(']') {
-            "" => format!("[{key}]"),
-            path => format!("[{path}.{key}]"),
+            "" => key.to_owned(),
+            path => format!("{path}.{key}"),
         }
     }
 
     /// Reports a string that is not what was wanted.
     fn unlike(&self, place: Place, key: &str, text: &str, wanted: Wanted) {
-        let message = format!("{key} must be {}, not `{text}`", wanted.what);
+        let written = match text {
+            "" => "an empty string".to_owned(),
+            text => format!("`{text}`"),
+        };
+        let message = format!("{key} must be {}, not {written}", wanted.what);
         self.report.push(Diagnostic { help: wanted.help, ..Diagnostic::error(place, message) });
+    }
+
+    /// Reports a quantity; `meant` is how it would be written.
+    fn misspelt(&self, place: Place, key: &str, wanted: &str, meant: Option<String>) {
+        let help = meant.map(|meant| format!("write {key} = \"{meant}\""));
+        let message = format!("{key} must be {wanted}");
+        self.report.push(Diagnostic { help, ..Diagnostic::error(place, message) });
     }
 
     fn wrong(&self, place: &Place, key: &str, wanted: &str) {
         self.report.error(place, format!("{key} must be {wanted}"));
     }
 
-    fn mistyped<T>(&self, place: &Place, key: &str, wanted: &str, found: &DeValue<'_>) -> Option<T> {
-        let found = match found {
-            DeValue::String(_) => "a string",
-            DeValue::Integer(_) => "an integer",
-            DeValue::Float(_) => "a decimal number",
-            DeValue::Boolean(_) => "a boolean",
-            DeValue::Datetime(_) => "a date",
-            DeValue::Array(_) => "a list",
-            DeValue::Table(_) => "a table",
-        };
-        self.wrong(place, key, &format!("{wanted}, not {found}"));
+    fn mistyped_item(&self, place: Place, key: &str, wanted: Kind, found: &DeValue<'_>) {
+        let (wanted, found) = (wanted.words(), suggest::name_of(found));
+        self.report.error(&place, format!("each of {key} must be {wanted}, not {found}"));
+    }
+
+    fn mistyped<T>(&self, place: &Place, key: &str, wanted: Kind, found: &DeValue<'_>) -> Option<T> {
+        let path = self.path_of(key);
+        let name = if wanted == Kind::Table { &path } else { key };
+        let message = format!("{name} must be {}, not {}", wanted.words(), suggest::name_of(found));
+        let help = suggest::retyped(key, &path, wanted, found);
+        self.report.push(Diagnostic { help, ..Diagnostic::error(place.clone(), message) });
         None
     }
+}
+
+/// The name of the first table among these.
+fn first_table<'a>(entries: &'a DeTable<'_>) -> Option<&'a str> {
+    let tables = entries.iter().filter(|(_, value)| matches!(value.get_ref(), DeValue::Table(_)));
+    tables.min_by_key(|(name, _)| name.span().start).map(|(name, _)| name.get_ref().as_ref())
 }

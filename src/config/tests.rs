@@ -123,9 +123,9 @@ http_prt = 80",
     (
         "[sever]
 http_port = 80",
-        &["1:2: unknown key `sever` [did you mean `server`?]"],
+        &["1:2: unknown table `sever` [did you mean `[server]`?]"],
     ),
-    ("server = 1", &["1:10: server must be a table, not an integer"]),
+    ("server = 1", &["1:10: server must be a table, not an integer [write [server], and its keys below]"]),
     (
         "[server]
 http_port = 70000",
@@ -139,7 +139,7 @@ http_port = -1",
     (
         r#"[server]
 http_port = "80""#,
-        &["2:13: http_port must be an integer, not a string"],
+        &["2:13: http_port must be an integer, not a string [write http_port = 80, without quotes]"],
     ),
     (
         "[server]
@@ -159,7 +159,7 @@ io = "epol""#,
     (
         r#"[server]
 bind = "0.0.0.0""#,
-        &["2:8: bind must be a list of strings, not a string"],
+        &[r#"2:8: bind must be a list of strings, not a string [write bind = ["0.0.0.0"]]"#],
     ),
     (
         "[server]
@@ -172,8 +172,8 @@ bind = ["0.0.0.0:80", "unix:/run/w.sock", 7, "::", "[::]"]"#,
         &[
             "2:9: each of bind must be an IP address, not `0.0.0.0:80` [the port has a key of its own, `http_port`]",
             "2:23: each of bind must be an IP address, not `unix:/run/w.sock` [`unix:` does not work yet in this version]",
-            "2:43: bind must be a list of strings, not an integer",
-            "2:52: bind has :: twice",
+            "2:43: each of bind must be a string, not an integer",
+            "2:52: bind has :: twice [remove one of them]",
         ],
     ),
     (
@@ -224,7 +224,7 @@ shutdown_timeout = "25h""#,
         r#"[server]
 shutdown_timeout = "5s"
 shutdown_timeout_secs = 5"#,
-        &["3:1: shutdown_timeout and shutdown_timeout_secs are the same setting: keep one of them"],
+        &["3:1: shutdown_timeout and shutdown_timeout_secs are the same setting [keep one of them]"],
     ),
     (
         r#"[server]
@@ -240,7 +240,7 @@ request_body = -1"#,
         &[
             "2:14: head_bytes must be from 1024 to 1048576 bytes, not 10",
             "3:10: fields must be an integer from 1 to 256, not 257",
-            r#"4:13: uri_bytes must be a size in B, KiB, MiB or GiB such as "32 KiB", not "1 MB""#,
+            r#"4:13: uri_bytes must be a size in B, KiB, MiB or GiB such as "32 KiB", not "1 MB" [write uri_bytes = "1 MiB"]"#,
             "5:16: request_body must be 0 bytes or more, not -1",
         ],
     ),
@@ -250,23 +250,28 @@ request_body = "1m"
 request_body_bytes = 5
 min_rate = true"#,
         &[
-            "3:1: request_body and request_body_bytes are the same setting: keep one of them",
+            "3:1: request_body and request_body_bytes are the same setting [keep one of them]",
             r#"4:12: min_rate must be a size such as "32 KiB", not a boolean"#,
         ],
     ),
 ];
 
 const UPSTREAMS: Cases = &[
-    ("[upstreams.a]", &["1:1: [upstreams.a] needs host and port, or socket"]),
+    (
+        "[upstreams.a]",
+        &[
+            r#"1:1: [upstreams.a] needs host and port, or socket [such as host = "127.0.0.1" and port = 3000, or socket = "/run/app.sock"]"#,
+        ],
+    ),
     (
         r#"[upstreams.a]
 host = "h""#,
-        &["1:1: [upstreams.a] has a host, but no port"],
+        &["1:1: [upstreams.a] has a host, but no port [add port = 3000, or another one]"],
     ),
     (
         "[upstreams.a]
 port = 1",
-        &["1:1: [upstreams.a] has a port, but no host"],
+        &[r#"1:1: [upstreams.a] has a port, but no host [add host = "127.0.0.1", or another one]"#],
     ),
     (
         r#"[upstreams.a]
@@ -295,12 +300,12 @@ port = 1"#,
 host = "h"
 port = 1
 socket = "s""#,
-        &["4:1: [upstreams.a] has both a socket and a host or port: keep one of them"],
+        &["4:1: [upstreams.a] has both a socket and a host or port [keep one of them]"],
     ),
     (
         r#"[upstreams.a]
 socket = """#,
-        &["2:10: socket must be a path, not ``"],
+        &["2:10: socket must be a path, not an empty string"],
     ),
     (
         r#"[upstreams.a]
@@ -311,8 +316,8 @@ socket = "t"
 hots = "t"
 weight = 2"#,
         &[
-            "3:15: [upstreams.a] has both an address and instances: keep one of them",
-            "5:1: [[upstreams.a.instances]] needs host and port, or socket",
+            "3:15: [upstreams.a] has both an address and instances [keep one of them]",
+            r#"5:1: [[upstreams.a.instances]] needs host and port, or socket [such as host = "127.0.0.1" and port = 3000, or socket = "/run/app.sock"]"#,
             "6:1: unknown key `hots` in [[upstreams.a.instances]] [did you mean `host`?]",
             "7:1: `weight` in [[upstreams.a.instances]] is known, but does not work yet in this version",
         ],
@@ -320,13 +325,15 @@ weight = 2"#,
     (
         "[upstreams.a]
 instances = []",
-        &["2:1: [upstreams.a] has no instances: it needs at least one"],
+        &[
+            r#"2:1: [upstreams.a] has no instances: it needs at least one [such as instances = [{ host = "127.0.0.1", port = 3000 }]]"#,
+        ],
     ),
     (
         r#"[upstreams]
 a = 3
 b.socket = "b""#,
-        &["2:1: a must be a table, not an integer"],
+        &["2:1: upstreams.a must be a table, not an integer [write [upstreams.a], and its keys below]"],
     ),
     (
         r#"[upstreams.a]
@@ -367,7 +374,7 @@ const ROUTES: Cases = &[
     (
         r#"[[routes]]
 path_prefix = "/""#,
-        &["1:1: a route needs an upstream"],
+        &[r#"1:1: a route needs an upstream [add upstream = "NAME", the name of one of [upstreams.NAME]]"#],
     ),
     (
         r#"[[routes]]
@@ -392,14 +399,16 @@ upstream = "a""#,
 path_exact = "/a"
 path_prefix = "/a"
 upstream = "a""#,
-        &["3:1: path_exact and path_prefix exclude each other: keep one of them"],
+        &["3:1: path_exact and path_prefix exclude each other [keep one of them, or write two routes]"],
     ),
     (
         r#"[[routes]]
 path_exact = "/a"
 strip_prefix = true
 upstream = "a""#,
-        &["3:1: strip_prefix needs a path_prefix to strip"],
+        &[
+            "3:1: strip_prefix needs a path_prefix to strip [add path_prefix to this route, or remove strip_prefix]",
+        ],
     ),
     (
         r#"[[routes]]
@@ -433,10 +442,15 @@ redirect = { to = "/" }"#,
     (
         "[[routes]]
 upstream = 3",
-        &["2:12: upstream must be a string, not an integer"],
+        &[r#"2:12: upstream must be a string, not an integer [write upstream = "3"]"#],
     ),
-    (r#"routes = { upstream = "a" }"#, &["1:10: routes must be a list of tables, not a table"]),
-    ("routes = [1]", &["1:11: routes must be a list of tables, not an integer"]),
+    (
+        r#"routes = { upstream = "a" }"#,
+        &[
+            "1:10: routes must be a list of tables, not a table [write [[routes]], with two brackets on each side, above each of them]",
+        ],
+    ),
+    ("routes = [1]", &["1:11: each of routes must be a table, not an integer"]),
 ];
 
 const OTHER_TABLES: Cases = &[
@@ -457,7 +471,7 @@ file = """#,
         &[
             "2:10: format must be `json` or `combined`, not `text`",
             "3:9: level must be `error`, `warn`, `info` or `debug`, not `trace`",
-            "4:8: file must be a path, not ``",
+            "4:8: file must be a path, not an empty string",
         ],
     ),
     (
@@ -514,7 +528,7 @@ bind = []"#,
         &[
             "2:13: `80 81` is not a value: a string needs quotes",
             "3:18: worker_threads must be an integer from 1 to 1024, not 0",
-            r#"4:8: invalid basic string, expected `"`"#,
+            r#"4:8: the string has no end [add a `"`]"#,
             "5:1: bind must have at least one address, or be left out for all of them",
         ],
     ),
@@ -523,20 +537,23 @@ bind = []"#,
 http_port = 8080x
 http_port = 80
 ",
-        &["2:13: `8080x` is not a value: a string needs quotes", "3:1: duplicate key"],
+        &[
+            "2:13: `8080x` is not a value: a string needs quotes",
+            "3:1: key `http_port` is there twice [keep one of them]",
+        ],
     ),
     (
         "[server]
 [server]
 ",
-        &["2:2: duplicate key"],
+        &["2:2: table `server` is there twice [write all keys of a table under one header]"],
     ),
     (
         "= 3
 server.prot = 3",
         &[
             "1:1: unquoted keys cannot be empty, expected letters, numbers, `-`, `_`",
-            "2:8: unknown key `prot` in [server]",
+            "2:8: unknown key `prot` in [server] [[server] has the keys `http_port`, `https_port`, `bind`, `worker_threads`, `pin_cores`, `trusted_proxies`, `io`, `shutdown_timeout`, `abort_on_close`, `limits`]",
         ],
     ),
     (
@@ -544,12 +561,15 @@ server.prot = 3",
 [server]
 io = 'x"#,
         &[
-            r#"1:7: missing escaped value, expected `b`, `e`, `f`, `n`, `r`, `\`, `"`, `x`, `u`, `U`"#,
-            "3:8: invalid literal string, expected `'`",
+            "1:7: this is no escape sequence [write `\\\\` for a backslash, or put the string into single quotes]",
+            "3:8: the string has no end [add a `'`]",
         ],
     ),
     (
-        "\u{feff}[server]\nx = 1\r\ny = 2\r\n",
-        &["2:1: unknown key `x` in [server]", "3:1: unknown key `y` in [server]"],
+        "\u{feff}[log]\nfil = 1\r\nlevl = 2\r\n",
+        &[
+            "2:1: unknown key `fil` in [log] [did you mean `file`?]",
+            "3:1: unknown key `levl` in [log] [did you mean `level`?]",
+        ],
     ),
 ];

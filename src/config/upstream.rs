@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::diagnostic::Diagnostic;
+use super::diagnostic::{Diagnostic, Place};
 use super::table::Table;
 use super::value::{self, Wanted, wanted};
 use super::{Instance, Strategy, Upstream, Written};
@@ -33,7 +33,8 @@ const SOCKET_PATH_MAX: usize = 107;
 pub fn read(name: Written<String>, mut table: Table<'_>) -> Upstream {
     if name.value.is_empty() || name.value.contains(char::is_control) {
         let message = "the name of an upstream must have characters, and only visible ones";
-        table.report().error(&name.place, message);
+        let help = "a name such as [upstreams.app]";
+        table.report().push(Diagnostic::error(name.place.clone(), message).with_help(help));
     }
     let strategies = [("round_robin", Strategy::RoundRobin)];
     let _: Option<()> = table.choice("protocol", &[("http", ())], &PROTOCOLS_LATER);
@@ -57,12 +58,14 @@ fn read_instances(table: &mut Table<'_>) -> Vec<Instance> {
     let listed = table.tables("instances");
     let single = read_instance(table, is_instance || !table.has("instances"));
     if let (Some(place), true) = (table.key_place("instances"), is_instance) {
-        let message = format!("{} has both an address and instances: keep one of them", table.title());
-        table.report().error(&place, message);
+        let message = format!("{} has both an address and instances", table.title());
+        let address = ["host", "port", "socket"].iter().find_map(|key| table.key_place(key));
+        table.report().push(exclusive(place, message, address));
     }
     if let (Some([]), Some(place)) = (listed.as_deref(), table.key_place("instances")) {
         let message = format!("{} has no instances: it needs at least one", table.title());
-        table.report().error(&place, message);
+        let help = "such as instances = [{ host = \"127.0.0.1\", port = 3000 }]";
+        table.report().push(Diagnostic::error(place, message).with_help(help));
     }
     let Some(listed) = listed else {
         return single.into_iter().collect();
@@ -81,24 +84,41 @@ fn read_instance(table: &mut Table<'_>, wanted: bool) -> Option<Instance> {
     let port = table.integer("port", 1..=65535);
     let socket = table.parsed("socket", socket_path);
     let title = table.title();
-    let absent = |message: String| {
+    let absent = |message: String, help: &str| {
         let place = table.place().clone();
-        table.report().push_unless_torn(Diagnostic::error(place, message));
+        table.report().push_unless_torn(Diagnostic::error(place, message).with_help(help));
         None
     };
     match (table.has("host"), table.has("port"), table.has("socket")) {
         (true, true, false) => Some(Instance::Host { host: host?.value, port: port?.value }),
         (false, false, true) => Some(Instance::Socket(socket?.value)),
         (false, false, false) if !wanted => None,
-        (true, false, false) => absent(format!("{title} has a host, but no port")),
-        (false, true, false) => absent(format!("{title} has a port, but no host")),
-        (false, false, false) => absent(format!("{title} needs host and port, or socket")),
+        (true, false, false) => {
+            absent(format!("{title} has a host, but no port"), "add port = 3000, or another one")
+        }
+        (false, true, false) => {
+            absent(format!("{title} has a port, but no host"), "add host = \"127.0.0.1\", or another one")
+        }
+        (false, false, false) => absent(
+            format!("{title} needs host and port, or socket"),
+            "such as host = \"127.0.0.1\" and port = 3000, or socket = \"/run/app.sock\"",
+        ),
         (_, _, true) => {
             let place = table.key_place("socket")?;
-            let message = format!("{title} has both a socket and a host or port: keep one of them");
-            table.report().error(&place, message);
+            let message = format!("{title} has both a socket and a host or port");
+            let address = table.key_place("host").or_else(|| table.key_place("port"));
+            table.report().push(exclusive(place, message, address));
             None
         }
+    }
+}
+
+/// Two ways to say where it is.
+fn exclusive(place: Place, message: String, other: Option<Place>) -> Diagnostic {
+    let exclusive = Diagnostic::error(place, message).with_help("keep one of them");
+    match other {
+        Some(other) => exclusive.with_related(other, "the other one"),
+        None => exclusive,
     }
 }
 

@@ -129,6 +129,7 @@ fn add_upstream_and_route(config: &mut Config, place: &Place, host: String, port
     });
     config.routes.push(Route {
         place: place.clone(),
+        is_whole: true,
         host: None,
         path: Some(super::Path::Prefix("/".to_owned())),
         strip_prefix: false,

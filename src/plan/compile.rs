@@ -31,6 +31,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// As many names are listed where one was expected.
+const NAMES_SHOWN_MAX: usize = 8;
+
 /// A configuration that can be run.
 pub struct Loaded {
     pub plan: Plan,
@@ -50,6 +53,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, Vec<Diagnostic>> {
         // Any other check would take what could not be read for absent.
         if !config.is_torn {
             compile_routes(&config, &mut diagnostics);
+            find_unreachable(&config, &rules(&config), &mut diagnostics);
         }
         config::sort(&mut diagnostics);
         return Err(diagnostics);
@@ -71,14 +75,14 @@ pub fn load(sources: &Sources) -> Result<Loaded, Vec<Diagnostic>> {
 pub fn compile(config: &Config) -> Result<(Plan, Vec<Diagnostic>), Vec<Diagnostic>> {
     let mut diagnostics = Vec::new();
     let routes = compile_routes(config, &mut diagnostics);
-    let rules: Vec<Rule<RouteId>> =
-        config.routes.iter().zip(0..).map(|(route, id)| rule(route, RouteId(id))).collect();
+    let rules = rules(config);
     find_unreachable(config, &rules, &mut diagnostics);
     let tree = Tree::compile(rules).expect("no route has an expression");
     warn_of_unused(config, &mut diagnostics);
     if config.routes.is_empty() {
         let message = "there are no routes: every request will be answered with 404";
-        diagnostics.push(Diagnostic::warning(config.origin.clone(), message));
+        let help = "write [[routes]] and below it upstream = \"NAME\"";
+        diagnostics.push(Diagnostic::warning(config.origin.clone(), message).with_help(help));
     }
     if diagnostics.iter().any(Diagnostic::is_error) {
         return Err(diagnostics);
@@ -192,19 +196,33 @@ fn compile_routes(config: &Config, diagnostics: &mut Vec<Diagnostic>) -> Vec<Rou
     routes
 }
 
+/// The routes whose conditions could all be read.
+fn rules(config: &Config) -> Vec<Rule<RouteId>> {
+    let whole = config.routes.iter().zip(0..).filter(|(route, _)| route.is_whole);
+    whole.map(|(route, id)| rule(route, RouteId(id))).collect()
+}
+
 fn undefined(config: &Config, name: &config::Written<String>) -> Diagnostic {
-    let names = config.upstreams.iter().map(|one| one.name.value.as_str());
-    let names: Vec<&str> = names.collect();
-    let defined = match names.as_slice() {
-        [] => "no upstream is defined".to_owned(),
-        names => format!("defined: `{}`", names.join("`, `")),
-    };
-    let help = match config::nearest(&name.value, names.iter().copied()) {
-        Some(meant) => format!("did you mean `{meant}`? {defined}"),
-        None => defined,
-    };
     let message = format!("upstream `{}` is not defined", name.value);
-    Diagnostic::error(name.place.clone(), message).with_help(help)
+    let undefined = Diagnostic::error(name.place.clone(), message);
+    let names = config.upstreams.iter().map(|one| one.name.value.as_str());
+    if let Some(meant) = config::nearest(&name.value, names.clone()) {
+        let help = format!("did you mean `{meant}`?");
+        let mut near = config.upstreams.iter().filter(|one| one.name.value == meant);
+        let undefined = undefined.with_help(help);
+        return match near.next() {
+            Some(near) => {
+                undefined.with_related(near.name.place.clone(), format!("`{meant}` is defined here"))
+            }
+            None => undefined,
+        };
+    }
+    let first: Vec<&str> = names.take(NAMES_SHOWN_MAX).collect();
+    undefined.with_help(match (first.as_slice(), config.upstreams.len() - first.len()) {
+        ([], _) => format!("no upstream is defined: write [upstreams.{}]", name.value),
+        (names, 0) => format!("defined: `{}`", names.join("`, `")),
+        (names, more) => format!("defined: `{}` and {more} more", names.join("`, `")),
+    })
 }
 
 fn warn_of_unused(config: &Config, diagnostics: &mut Vec<Diagnostic>) {
@@ -214,7 +232,8 @@ fn warn_of_unused(config: &Config, diagnostics: &mut Vec<Diagnostic>) {
         let name = upstream.name.value.as_str();
         if !used.contains(name) {
             let message = format!("upstream `{name}` is not used by any route");
-            diagnostics.push(Diagnostic::warning(upstream.name.place.clone(), message));
+            let unused = Diagnostic::warning(upstream.name.place.clone(), message);
+            diagnostics.push(unused.with_help(format!("a route uses it with upstream = \"{name}\"")));
         }
     }
 }
@@ -252,14 +271,26 @@ fn without_slash(prefix: &str) -> &str {
 
 fn find_unreachable(config: &Config, rules: &[Rule<RouteId>], diagnostics: &mut Vec<Diagnostic>) {
     for shadowed in cover::shadowed(rules) {
-        let [route, earlier] = [shadowed.rule, shadowed.by].map(|number| &config.routes[number]);
-        let message = format!(
-            "this route can never match: the earlier one at {} takes all of its requests",
-            earlier.place
-        );
-        let help = "put the narrower route first, or remove one of them";
-        diagnostics.push(Diagnostic::error(route.place.clone(), message).with_help(help));
+        let route = |number: usize| &config.routes[rules[number].target.0 as usize];
+        diagnostics.push(unreachable(route(shadowed.rule), route(shadowed.by), shadowed.is_same));
     }
+}
+
+fn unreachable(route: &config::Route, earlier: &config::Route, is_same: bool) -> Diagnostic {
+    let place = route.place.clone();
+    let unreachable = match is_same {
+        true => {
+            Diagnostic::error(place, "this route can never match: an earlier one has the same conditions")
+                .with_related(earlier.place.clone(), "this one takes all of its requests")
+                .with_help("remove one of them, or change its conditions")
+        }
+        false => {
+            Diagnostic::error(place, "this route can never match: an earlier one takes all of its requests")
+                .with_related(earlier.place.clone(), "this one takes them")
+                .with_help("put the narrower route first, or remove one of them")
+        }
+    };
+    unreachable.with_label("no request comes this far")
 }
 
 fn level(level: config::Level) -> tracing::Level {

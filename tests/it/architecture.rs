@@ -51,6 +51,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("io_uring", &["worker"]),
     ("tokio", &["server"]),
     ("toml", &["config"]),
+    ("annotate_snippets", &["config"]),
     ("serde", &["config"]),
     ("libc", &["sys"]),
     ("rustix", &["sys", "net", "master", "process", "server", "worker"]),
@@ -60,6 +61,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("crossbeam_channel", &["worker", "server", "telemetry"]),
     ("core_affinity", &["worker", "server"]),
     ("lexopt", &["cli"]),
+    ("serde_json", &["cli"]),
     ("tracing_subscriber", &["process"]),
 ];
 

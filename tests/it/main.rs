@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may fail anywhere, and says where")]
 
 mod architecture;
+mod diagnostics;
 mod faults;
 mod fields;
 mod harness;

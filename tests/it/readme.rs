@@ -1,11 +1,14 @@
-//! README.md holds what it shows: its configurations load, and its links lead somewhere.
+//! README.md holds what it shows: its configurations load, its commands say what stands below
+//! them, and its links lead somewhere.
 
 use std::path::Path;
+use std::process::Command;
 
 use warpdrive::config::Sources;
 use warpdrive::plan;
 
 use crate::harness::Directory;
+use crate::harness::proxy::BINARY;
 
 fn readme() -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
@@ -72,6 +75,29 @@ fn every_configuration_loads_without_a_word() {
         loaded += 1;
     }
     assert!(loaded > 0, "README.md has no configuration");
+}
+
+/// The files that the commands name are among the cases of mistakes.
+#[test]
+fn every_check_says_what_stands_below_it() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/diagnostics");
+    let (blocks, _) = split(&readme());
+    let mut compared = 0;
+    for block in &blocks {
+        let Some((command, shown)) = block.text.split_once('\n') else {
+            continue;
+        };
+        let Some(words) = command.strip_prefix("$ warpdrive check ") else {
+            continue;
+        };
+        let mut check = Command::new(BINARY);
+        check.arg("check").args(words.split(' ')).current_dir(&directory).env_remove("WARPDRIVE_HTTP_PORT");
+        let output = check.output().expect("the binary runs");
+        let said = [output.stderr, output.stdout].concat();
+        assert_eq!(String::from_utf8_lossy(&said), shown, "README.md:{}", block.line);
+        compared += 1;
+    }
+    assert!(compared >= 2, "README.md shows what check says, and its JSON");
 }
 
 #[test]
