@@ -17,7 +17,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
-PACKAGES = {"nginx": "nginx-light", "haproxy": "haproxy", "wrk": "wrk"}
+PACKAGES = {"nginx": "nginx-light", "haproxy": "haproxy", "wrk": "wrk", "slowhttptest": "slowhttptest"}
 READY_SECONDS = 10
 PROXY_CORE, LOAD_CORE = 0, 1
 KEEPALIVE = 512
@@ -339,10 +339,10 @@ def answers(port, path="/"):
 # The origin and the proxies
 
 
-def start_origin(lab, core=None):
+def start_origin(lab, core=None, more=()):
     """An origin on a Unix socket and on TCP; returns both addresses."""
     path, port = lab.directory / "origin.sock", free_port()
-    command = [tool("origin"), "--unix", path, "--tcp", f"127.0.0.1:{port}"]
+    command = [tool("origin"), "--unix", path, "--tcp", f"127.0.0.1:{port}", *more]
     origin = lab.start("origin", command, core)
     origin.wait_for_output("listening")
     return path, port

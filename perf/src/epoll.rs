@@ -1,6 +1,7 @@
-//! The few system calls that the standard library does not offer: epoll, socket buffers, timer slack.
+//! The few system calls that the standard library does not offer: epoll, socket options, connecting without waiting, timer slack.
 
 use std::io;
+use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
@@ -90,14 +91,64 @@ impl Epoll {
     }
 }
 
+fn set_option<T>(socket: impl AsFd, level: i32, option: i32, value: T) -> io::Result<()> {
+    let size = size_of::<T>() as libc::socklen_t;
+    let value = (&raw const value).cast();
+    let socket = socket.as_fd().as_raw_fd();
+    // SAFETY: `value` points to a plain value that lives in this frame, and `size` is its size.
+    check(unsafe { libc::setsockopt(socket, level, option, value, size) }).map(drop)
+}
+
 /// Asks for a send buffer of `bytes`; the kernel gives what its limits allow.
 pub fn set_send_buffer(socket: impl AsFd, bytes: i32) -> io::Result<()> {
-    let size = size_of::<i32>() as libc::socklen_t;
-    let value = (&raw const bytes).cast();
-    let socket = socket.as_fd().as_raw_fd();
-    // SAFETY: `value` points to an int that lives in this frame, and `size` is its size.
-    check(unsafe { libc::setsockopt(socket, libc::SOL_SOCKET, libc::SO_SNDBUF, value, size) })
-        .map(drop)
+    set_option(socket, libc::SOL_SOCKET, libc::SO_SNDBUF, bytes)
+}
+
+/// The next close is a reset.
+pub fn reset_on_close(socket: impl AsFd) -> io::Result<()> {
+    let at_once = libc::linger {
+        l_onoff: 1,
+        l_linger: 0,
+    };
+    set_option(socket, libc::SOL_SOCKET, libc::SO_LINGER, at_once)
+}
+
+fn plain_address(address: SocketAddrV4) -> libc::sockaddr_in {
+    libc::sockaddr_in {
+        sin_family: libc::AF_INET as libc::sa_family_t,
+        sin_port: address.port().to_be(),
+        sin_addr: libc::in_addr {
+            s_addr: u32::from(*address.ip()).to_be(),
+        },
+        sin_zero: [0; 8],
+    }
+}
+
+/// Begins a connection from an address of our own and does not wait for it. `segment` bounds what the peer sends in one
+/// packet, `receive_buffer` what it may send before we read.
+pub fn connect(
+    to: SocketAddrV4,
+    from: Ipv4Addr,
+    segment: i32,
+    receive_buffer: Option<i32>,
+) -> io::Result<TcpStream> {
+    let kind = libc::SOCK_STREAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+    // SAFETY: takes no pointer; the descriptor it returns belongs to nobody else.
+    let socket = unsafe { OwnedFd::from_raw_fd(check(libc::socket(libc::AF_INET, kind, 0))?) };
+    set_option(&socket, libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, 1)?;
+    set_option(&socket, libc::IPPROTO_TCP, libc::TCP_MAXSEG, segment)?;
+    if let Some(bytes) = receive_buffer {
+        set_option(&socket, libc::SOL_SOCKET, libc::SO_RCVBUF, bytes)?;
+    }
+    let size = size_of::<libc::sockaddr_in>() as libc::socklen_t;
+    let (from, to) = (plain_address(SocketAddrV4::new(from, 0)), plain_address(to));
+    // SAFETY: the address lives in this frame, and `size` is its size.
+    check(unsafe { libc::bind(socket.as_raw_fd(), (&raw const from).cast(), size) })?;
+    // SAFETY: the address lives in this frame, and `size` is its size.
+    match check(unsafe { libc::connect(socket.as_raw_fd(), (&raw const to).cast(), size) }) {
+        Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => Err(error),
+        _ => Ok(TcpStream::from(socket)),
+    }
 }
 
 /// Makes a listening socket's queue longer than the standard library's 128.

@@ -192,7 +192,10 @@ fn host(fields: &mut Fields, authority: Span) -> Result<Span, Fault> {
     if !is_host(name) || !is_port(port) {
         return Err(Fault::Host);
     }
-    let kept = name.len() - usize::from(name.len() > 1 && name.ends_with(b"."));
+    let kept = name.len() - usize::from(name.ends_with(b"."));
+    if kept == 0 || name[..kept].ends_with(b".") {
+        return Err(Fault::Host);
+    }
     let mut has_upper = false;
     for byte in name {
         has_upper |= byte.is_ascii_uppercase();
@@ -279,6 +282,8 @@ mod tests {
             ("/%g0", "a", Fault::Escape),
             ("/%00", "a", Fault::NulEscape),
             ("/", "", Fault::Host),
+            ("/", ".", Fault::Host),
+            ("/", "a..", Fault::Host),
             ("/", "a b", Fault::Host),
             ("/", "a,b", Fault::Host),
             ("/", "u@a", Fault::Host),

@@ -3,7 +3,7 @@
 //! Hot path: no allocation while the pool has one. Each buffer keeps headroom in front of its
 //! data, so that a head or a chunk size can be put there and leave with the data in one send.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 /// Free bytes in front of the data of a cleared buffer.
 pub const HEADROOM: usize = 512;
@@ -35,6 +35,16 @@ impl Size {
         match self {
             Size::Small => Size::Medium,
             Size::Medium | Size::Large => Size::Large,
+        }
+    }
+
+    /// How many bodies on one core may use buffers of this size at once. Beyond that they make
+    /// do with smaller ones: a peer that takes nothing keeps what was read for it.
+    const fn in_use_max(self) -> usize {
+        match self {
+            Size::Small => usize::MAX,
+            Size::Medium => 256,
+            Size::Large => 64,
         }
     }
 
@@ -173,9 +183,64 @@ pub struct Buffers {
     small: RefCell<Vec<Buffer>>,
     medium: RefCell<Vec<Buffer>>,
     large: RefCell<Vec<Buffer>>,
+    /// Held by [`Room`]s: medium, large.
+    in_use: [Cell<usize>; 2],
+}
+
+/// How large the buffers of one body, or of one direction of a tunnel, may be.
+pub struct Room<'a> {
+    buffers: &'a Buffers,
+    size: Size,
+}
+
+impl<'a> Room<'a> {
+    pub fn size(&self) -> Size {
+        self.size
+    }
+
+    /// The next size from now on, if there are still few that have it.
+    pub fn grow(&mut self) {
+        let next = self.size.next();
+        if next != self.size
+            && let Some(room) = self.buffers.room_of(next)
+        {
+            *self = room;
+        }
+    }
+}
+
+impl Drop for Room<'_> {
+    fn drop(&mut self) {
+        if let Some(in_use) = self.buffers.in_use(self.size) {
+            in_use.set(in_use.get() - 1);
+        }
+    }
 }
 
 impl Buffers {
+    /// Room of this size, or of the small one if too many have it.
+    pub fn room(&self, size: Size) -> Room<'_> {
+        self.room_of(size).unwrap_or(Room { buffers: self, size: Size::Small })
+    }
+
+    fn room_of(&self, size: Size) -> Option<Room<'_>> {
+        if let Some(in_use) = self.in_use(size) {
+            if in_use.get() >= size.in_use_max() {
+                return None;
+            }
+            in_use.set(in_use.get() + 1);
+        }
+        Some(Room { buffers: self, size })
+    }
+
+    fn in_use(&self, size: Size) -> Option<&Cell<usize>> {
+        match size {
+            Size::Small => None,
+            Size::Medium => Some(&self.in_use[0]),
+            Size::Large => Some(&self.in_use[1]),
+        }
+    }
+
     pub fn take(&self, size: Size) -> Buffer {
         self.list(size).borrow_mut().pop().unwrap_or_else(|| Buffer::with_size(size))
     }
@@ -232,6 +297,28 @@ mod tests {
         buffer.make_room(1 << 20);
         assert_eq!(buffer.spare(), Size::Small.bytes());
         assert_eq!(&buffer.data()[..4], b"xxxy");
+    }
+
+    #[test]
+    fn large_buffers_are_for_few_at_once() {
+        let buffers = Buffers::default();
+        let grown = || {
+            let mut room = buffers.room(Size::Small);
+            room.grow();
+            room.grow();
+            room
+        };
+        let mut rooms: Vec<Room<'_>> = (0..1000).map(|_| grown()).collect();
+        let count = |rooms: &[Room<'_>], size| rooms.iter().filter(|room| room.size() == size).count();
+        assert_eq!(count(&rooms, Size::Large), Size::Large.in_use_max());
+        assert_eq!(count(&rooms, Size::Medium), Size::Medium.in_use_max());
+        assert_eq!(buffers.room(Size::Medium).size(), Size::Small);
+        rooms.truncate(1);
+        assert_eq!(rooms[0].size(), Size::Large);
+        assert_eq!(grown().size(), Size::Large);
+        assert_eq!(buffers.room(Size::Medium).size(), Size::Medium);
+        rooms.clear();
+        assert_eq!(buffers.in_use.each_ref().map(Cell::get), [0, 0]);
     }
 
     #[test]

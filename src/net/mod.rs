@@ -8,7 +8,7 @@ pub mod stream;
 pub mod task;
 pub mod ticker;
 
-pub use buffer::{Buffer, Buffers};
+pub use buffer::{Buffer, Buffers, Room};
 pub use deadline::{Side, Timer, Wheel};
 pub use stream::{Reader, Stream, Writer};
 

@@ -1,6 +1,6 @@
 //! Tasks of one core. A panic ends its own task and nothing else.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -11,6 +11,46 @@ pub fn spawn(future: impl Future<Output = ()> + 'static, panicked: impl FnOnce()
     let contained = Contained { future: Box::pin(future), panicked: Some(panicked) };
     // Nobody waits for it: the task goes on without its handle.
     let _detached = monoio::spawn(contained);
+}
+
+/// Steps that a task takes before the others of its core have a turn.
+const STEPS_MAX: u32 = 4;
+
+/// Lets the other tasks of a core have their turn. With completions every read and write does
+/// that; with readiness, one that is ready at once goes on at once, and a peer that always has
+/// more would never let go.
+#[derive(Default)]
+pub struct Turn {
+    steps: u32,
+}
+
+impl Turn {
+    /// To be called once for each step of a loop.
+    pub async fn step(&mut self) {
+        self.steps += 1;
+        if self.steps == STEPS_MAX {
+            self.steps = 0;
+            if monoio::utils::is_legacy() {
+                pass().await;
+            }
+        }
+    }
+}
+
+/// Pending once.
+async fn pass() {
+    let mut has_passed = false;
+    poll_fn(|cx| {
+        if has_passed {
+            return Poll::Ready(());
+        }
+        has_passed = true;
+        // monoio puts a task that wakes itself before all others, one that another wakes behind.
+        let waker = cx.waker().clone();
+        let _detached = monoio::spawn(async move { waker.wake() });
+        Poll::Pending
+    })
+    .await;
 }
 
 struct Contained<F, P> {

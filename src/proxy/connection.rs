@@ -18,6 +18,7 @@ use crate::net::admission::{Admitted, Denied};
 use crate::net::buffer::Size;
 use crate::net::deadline::{Expired, Side};
 use crate::net::stream::{IdleRead, Interrupt, Peeked, Stream};
+use crate::net::task::Turn;
 use crate::net::{Buffer, task};
 use crate::plan::Limits;
 
@@ -147,7 +148,12 @@ async fn deny(core: Rc<Core>, mut connection: Connection, denied: Denied) {
 /// Serves request after request.
 async fn run(core: &Rc<Core>, connection: &mut Connection, work: &mut Work) -> End {
     let mut last: Option<Rc<Active>> = None;
+    let mut turn = Turn::default();
     loop {
+        if work.input.as_ref().is_some_and(|input| !input.is_empty()) {
+            // The next request is here already, and the one after that, perhaps without end.
+            turn.step().await;
+        }
         let active = core.active();
         if !last.as_ref().is_some_and(|last| Rc::ptr_eq(last, &active)) {
             work.peer = Some(Peer::new(&active.plan.forwarding, connection.address, connection.port));
@@ -228,12 +234,15 @@ async fn first_bytes(
     interrupt: &mut Interrupt,
 ) -> Result<Buffer, Arrival> {
     stream.timer().arm(Side::Read, limits.idle_timeout);
-    let Some(_waiting) = core.wait() else {
+    let waiting = core.wait();
+    // Without a place only what is here already is read: one that was parked would come back
+    // at once, again and again.
+    if waiting.is_none() && stream.peek() == Peeked::Nothing {
         if let Some(spent) = spent {
             core.buffers.put(spent);
         }
         return Err(Arrival::Quiet);
-    };
+    }
     let mut buffer = spent.unwrap_or_else(|| core.buffers.take(Size::Small));
     let arrival = loop {
         buffer.clear();
@@ -254,23 +263,27 @@ async fn first_bytes(
 }
 
 /// Ends the sending direction and discards what still comes, within bounds: a connection that
-/// is closed with unread bytes is reset, and the client loses the answer.
+/// is closed with unread bytes is reset, and the client loses the answer. When very many do so,
+/// the answer of one more is not worth its descriptor.
 async fn linger(core: &Core, stream: &mut Stream) {
+    let Some(_lingering) = core.linger() else { return };
     let (mut reader, mut writer) = stream.split();
     if writer.shutdown().await.is_err() {
         return;
     }
     let deadline = Instant::now() + LINGER;
     let mut discarded = 0;
-    let mut buffer = core.buffers.take(Size::Medium);
     while discarded < LINGER_BYTES && Instant::now() < deadline {
-        buffer.clear();
-        let (read, same) = reader.read_within(buffer, LINGER_SILENCE).await;
-        buffer = same;
+        reader.timer().arm(Side::Read, LINGER_SILENCE);
+        if reader.readable().await.is_err() {
+            return;
+        }
+        // Not before there is something to read: those that are silent hold none.
+        let (read, buffer) = reader.read(core.buffers.take(Size::Medium)).await;
+        core.buffers.put(buffer);
         match read {
             Ok(count) if count > 0 => discarded += count,
-            _ => break,
+            _ => return,
         }
     }
-    core.buffers.put(buffer);
 }

@@ -24,6 +24,10 @@ const WORK_KEPT_MAX: usize = 256;
 /// parked at once: it costs each request a little, and spares the memory of thousands.
 const WAITING_MAX: usize = 512;
 
+/// Connections that are refused and still read, so that their clients see the answer. They are
+/// not among those that the limits count.
+const LINGERING_MAX: usize = 512;
+
 /// The plan in force and this core's own copy of its tree.
 pub struct Active {
     pub plan: Arc<Plan>,
@@ -44,6 +48,7 @@ pub struct Core {
     is_cut: Cell<bool>,
     open: Cell<usize>,
     waiting: Cell<usize>,
+    lingering: Cell<usize>,
     /// What the wall clock said, as the time since 1970, and when.
     wall: Cell<(Instant, Duration)>,
     date: Cell<(u64, [u8; 29])>,
@@ -75,6 +80,7 @@ impl Core {
             is_cut: Cell::new(false),
             open: Cell::new(0),
             waiting: Cell::new(0),
+            lingering: Cell::new(0),
             wall: Cell::new(wall()),
             date: Cell::new((u64::MAX, [0; 29])),
             random: Cell::new(RandomState::new().hash_one(index)),
@@ -180,12 +186,13 @@ impl Core {
     }
 
     /// A place among those that wait with their buffer, if there is one.
-    pub(super) fn wait(&self) -> Option<Waiting<'_>> {
-        let waiting = self.waiting.get();
-        (waiting < WAITING_MAX).then(|| {
-            self.waiting.set(waiting + 1);
-            Waiting(self)
-        })
+    pub(super) fn wait(&self) -> Option<Place<'_>> {
+        Place::of(&self.waiting, WAITING_MAX)
+    }
+
+    /// A place among those that are read only until their client has seen the answer.
+    pub(super) fn linger(&self) -> Option<Place<'_>> {
+        Place::of(&self.lingering, LINGERING_MAX)
     }
 
     pub(super) fn count_open(self: &Rc<Core>) -> Open {
@@ -226,11 +233,21 @@ impl Drop for Open {
     }
 }
 
-/// A connection that waits for a request with its buffer in hand.
-pub struct Waiting<'a>(&'a Core);
+/// One of a bounded number of places, counted while it lives.
+pub struct Place<'a>(&'a Cell<usize>);
 
-impl Drop for Waiting<'_> {
+impl<'a> Place<'a> {
+    fn of(taken: &'a Cell<usize>, most: usize) -> Option<Place<'a>> {
+        let before = taken.get();
+        (before < most).then(|| {
+            taken.set(before + 1);
+            Place(taken)
+        })
+    }
+}
+
+impl Drop for Place<'_> {
     fn drop(&mut self) {
-        self.0.waiting.set(self.0.waiting.get() - 1);
+        self.0.set(self.0.get() - 1);
     }
 }

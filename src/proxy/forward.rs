@@ -104,7 +104,7 @@ pub async fn run(
     flight.land(&core.buffers);
     trace.bytes_out = downstream.sent();
     let persists = downstream.persists();
-    let Source::H1(source) = source;
+    let source = source.into_h1();
     trace.bytes_in = source.received();
     *input = source.into_rest();
     if trace.is_response_started {
@@ -275,7 +275,8 @@ impl Forward<'_> {
         trace: &mut Trace,
         upload: &Upload,
     ) -> Result<Answered, Failed> {
-        let mut input = self.core.buffers.take(self.upstream.response_size());
+        let room = self.core.buffers.room(self.upstream.response_size());
+        let mut input = self.core.buffers.take(room.size());
         for informational in 0.. {
             input = self.read_head(&mut reader, input, response, informational > 0, upload).await?;
             if !response.status.is_informational() {
@@ -295,8 +296,8 @@ impl Forward<'_> {
         let may_persist = self.request.keep_alive && !self.core.is_draining() && upload.is_sent.get();
         downstream.respond(response, may_persist, &self.date);
         let bounds = Bounds { timeout: self.upstream.settings.read_timeout, bytes: None, min_rate: None };
-        let mut source =
-            Source::H1(H1Source::new(reader, &self.core.buffers, Some(input), response.body, bounds));
+        let source = H1Source::new(reader, &self.core.buffers, Some(input), response.body, bounds);
+        let mut source = Source::H1(source.with_room(room));
         let relayed = relay(&mut source, downstream.sink()).await;
         let Source::H1(source) = source;
         self.upstream.learn_response(source.received());

@@ -2,6 +2,7 @@
 //!
 //! A direction takes a buffer only when there is something to read, so an idle tunnel holds none.
 
+use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::task::Poll;
@@ -11,6 +12,7 @@ use super::core::Core;
 use super::error::{Broken, Error};
 use crate::net::buffer::Size;
 use crate::net::deadline::{Expired, Side};
+use crate::net::task::Turn;
 use crate::net::{Buffer, Reader, Stream, Timer, Writer};
 
 /// What each side had already sent when the tunnel began.
@@ -39,15 +41,18 @@ pub async fn run(
     let (client_reader, client_writer) = client.split();
     let (upstream_reader, upstream_writer) = upstream.split();
     let mut ended = Ended { up: 0, down: 0, error: None };
+    let unsent = Cell::new(None);
     let (from, to) = ((client_reader, Error::ClientGone), (upstream_writer, UPSTREAM_GONE));
-    let up = one_way(core, from, to, begun.by_client, timeout, &mut ended.up);
+    let up = one_way(core, from, to, begun.by_client, timeout, &mut ended.up, &unsent);
     let (from, to) = ((upstream_reader, UPSTREAM_GONE), (client_writer, Error::ClientGone));
-    let down = one_way(core, from, to, begun.by_upstream, timeout, &mut ended.down);
-    ended.error = both(pin!(up), pin!(down)).await.err();
+    let down = one_way(core, from, to, begun.by_upstream, timeout, &mut ended.down, &unsent);
+    let failed = both(pin!(up), pin!(down)).await.err();
+    ended.error = unsent.get().or(failed);
     ended
 }
 
-/// Each end comes with what it means that it is gone.
+/// Each end comes with what it means that it is gone. One that takes nothing more ends this
+/// direction, which is noted in `unsent`; what it has said before still goes the other way.
 async fn one_way(
     core: &Core,
     (mut reader, reader_gone): (Reader<'_>, Error),
@@ -55,14 +60,16 @@ async fn one_way(
     begun: Option<Buffer>,
     timeout: Duration,
     count: &mut u64,
+    unsent: &Cell<Option<Error>>,
 ) -> Result<(), Error> {
     let touch = |reader: &Timer, writer: &Timer| {
         reader.arm(Side::Read, timeout);
         writer.arm(Side::Read, timeout);
     };
-    let mut next = begun;
-    let mut size = Size::Small;
+    let (mut next, mut turn) = (begun, Turn::default());
+    let mut room = core.buffers.room(Size::Small);
     loop {
+        turn.step().await;
         touch(reader.timer(), writer.timer());
         let buffer = match next.take() {
             Some(buffer) => buffer,
@@ -70,7 +77,7 @@ async fn one_way(
                 if reader.readable().await.is_err() {
                     return Ok(());
                 }
-                let (read, buffer) = reader.read(core.buffers.take(size)).await;
+                let (read, buffer) = reader.read(core.buffers.take(room.size())).await;
                 if !matches!(read, Ok(count) if count > 0) {
                     core.buffers.put(buffer);
                     if reader.timer().expired() == Some(Expired::Timeout(Side::Read)) {
@@ -85,13 +92,14 @@ async fn one_way(
             }
         };
         if buffer.spare() == 0 {
-            size = size.next();
+            room.grow();
         }
         *count += buffer.len() as u64;
         let (sent, buffer) = writer.write_all(buffer, timeout).await;
         core.buffers.put(buffer);
         if sent.is_err() {
-            return Err(writer_gone);
+            unsent.set(unsent.get().or(Some(writer_gone)));
+            return Ok(());
         }
     }
 }

@@ -49,7 +49,10 @@ impl Upload {
 
     pub fn begin(&self, upstream: &Timer) {
         self.is_running.set(true);
-        upstream.disarm(Side::Read);
+        // The silence of a response that has begun goes on counting.
+        if self.is_reading.get() {
+            upstream.disarm(Side::Read);
+        }
     }
 
     /// From now on the silence of the upstream counts.

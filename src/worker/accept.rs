@@ -12,6 +12,7 @@ use rustix::io::Errno;
 
 use super::runtime::needs_nonblocking;
 use crate::net::Stream;
+use crate::net::task::Turn;
 use crate::proxy::{Core, connection};
 use crate::sys::socket::{self, Ended};
 
@@ -56,8 +57,9 @@ impl Listener {
 /// Accepts until the listener is closed.
 pub async fn run(core: &Rc<Core>, listener: &Listener) {
     let Some(socket) = listener.socket.borrow().clone() else { return };
-    let mut shortage = Shortage::default();
+    let (mut shortage, mut turn) = (Shortage::default(), Turn::default());
     while !listener.is_closing.get() {
+        turn.step().await;
         let handle = listener.canceller.borrow().handle();
         // Not dropped before it completes: a completed accept that is dropped is a lost client.
         match socket.cancelable_accept(handle).await {

@@ -245,45 +245,6 @@ fn running_out_of_descriptors_neither_kills_nor_spins() {
     assert_eq!(proxy.data_pid(), pid, "the same process all along");
 }
 
-#[test]
-fn connections_over_the_limit_are_refused_with_503() {
-    let origin = Origin::ok("fine");
-    let proxy = Proxy::with(&origin).limit("connections = 2").start();
-    check_connection_limit(&proxy, 503);
-}
-
-#[test]
-fn connections_of_one_address_over_the_limit_are_refused_with_429() {
-    let origin = Origin::ok("fine");
-    let proxy = Proxy::with(&origin).limit("connections_per_ip = 2").start();
-    let _kept = check_connection_limit(&proxy, 429);
-    let mut other = Client::connect_from(Ipv4Addr::new(127, 0, 0, 2), proxy.address());
-    assert_eq!(other.get("/").status, 200, "another address has its own count");
-}
-
-/// Two connections are served, the third is refused; one that leaves makes room.
-fn check_connection_limit(proxy: &Proxy, status: u16) -> Vec<Client> {
-    let mut kept: Vec<Client> = (0..2).map(|_| proxy.client()).collect();
-    for client in &mut kept {
-        assert_eq!(client.get("/").status, 200);
-    }
-    let mut third = proxy.client();
-    third.offer(&request("/"));
-    assert_eq!(third.response().status, status);
-    third.expect_end();
-    proxy.log_line(status.into());
-    kept.pop();
-    let again = eventually("room for one more", || {
-        let mut client = proxy.client();
-        match client.offer_and_read("/") {
-            Some(200) => Ok(client),
-            seen => Err(seen),
-        }
-    });
-    kept.push(again);
-    kept
-}
-
 /// An origin that says its name and what was asked of it.
 fn named(name: &'static str) -> Origin {
     Origin::answering(move |request| ok(&format!("{name} {}", request.target())))

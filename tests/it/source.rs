@@ -59,7 +59,9 @@ pub fn all(folder: &str) -> Vec<Source> {
 fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(folder).expect("a folder").flatten() {
         let path = entry.path();
-        if path.is_dir() {
+        // What cargo has built is not ours.
+        let is_built = path.ends_with("target");
+        if path.is_dir() && !is_built {
             collect(&path, files);
         } else if path.extension().is_some_and(|extension| extension == "rs") {
             files.push(path);

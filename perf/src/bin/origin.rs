@@ -4,7 +4,7 @@
 //! read and thrown away, and the answer follows their last byte. Writing never blocks: what the socket does not take waits for
 //! EPOLLOUT, and until then nothing more is read from that connection.
 //!
-//! Usage: `origin [--unix PATH] [--tcp ADDRESS] [--body BYTES]`; prints `listening` when it is.
+//! Usage: `origin [--unix PATH] [--tcp ADDRESS] [--body BYTES] [--send-buffer BYTES]`; prints `listening` when it is.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -17,7 +17,7 @@ use warpdrive_perf::epoll::{self, Epoll};
 
 const BODY_DEFAULT: u64 = 1024;
 const HEAD_MAX: usize = 64 * 1024;
-const SEND_BUFFER: i32 = 4 << 20;
+const SEND_BUFFER_DEFAULT: i32 = 4 << 20;
 const BACKLOG: i32 = 4096;
 const READ_SIZE: usize = 256 * 1024;
 /// Bodies beyond this are sent from the same memory again and again.
@@ -247,6 +247,7 @@ struct Origin<'a> {
     epoll: Epoll,
     listeners: Vec<Listener>,
     pages: &'a Pages,
+    send_buffer: i32,
     /// A token is an index: listeners first, then connections.
     connections: Vec<Option<Connection<'a>>>,
     free: Vec<usize>,
@@ -255,7 +256,7 @@ struct Origin<'a> {
 impl Origin<'_> {
     fn accept_all(&mut self, listener: usize) -> io::Result<()> {
         while let Some(socket) = self.listeners[listener].accept()? {
-            epoll::set_send_buffer(&socket, SEND_BUFFER)?;
+            epoll::set_send_buffer(&socket, self.send_buffer)?;
             let socket = File::from(socket);
             let slot = self.free.pop().unwrap_or_else(|| {
                 self.connections.push(None);
@@ -349,7 +350,7 @@ fn listen(arguments: &Arguments) -> Result<Vec<Listener>, Box<dyn std::error::Er
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let arguments = Arguments::from_env(&["unix", "tcp", "body"])?;
+    let arguments = Arguments::from_env(&["unix", "tcp", "body", "send-buffer"])?;
     let listeners = listen(&arguments)?;
     let pages = Pages::new(arguments.value("body")?.unwrap_or(BODY_DEFAULT));
     let epoll = Epoll::new()?;
@@ -364,6 +365,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         epoll,
         listeners,
         pages: &pages,
+        send_buffer: arguments
+            .value("send-buffer")?
+            .unwrap_or(SEND_BUFFER_DEFAULT),
         connections: Vec::new(),
         free: Vec::new(),
     };

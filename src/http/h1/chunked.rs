@@ -3,6 +3,10 @@
 
 /// The longest chunk-size line, extensions included, in bytes.
 const LINE_MAX: usize = 4096;
+/// What the lines of a body may have beyond [`LINE_FREE`] bytes each and twice the data, in
+/// bytes: extensions are dropped, so they would go past every limit of a body.
+const EXCESS_MAX: u64 = 16 * 1024;
+const LINE_FREE: u64 = 16;
 /// The longest trailer section in bytes.
 const TRAILERS_MAX: usize = 16 * 1024;
 
@@ -16,6 +20,7 @@ pub enum Fault {
     SizeTooLarge,
     LineEnd,
     LineTooLong,
+    TooManyExtensions,
     ChunkEnd,
     TrailersTooLarge,
 }
@@ -27,6 +32,7 @@ impl Fault {
             Fault::SizeTooLarge => "chunk size too large",
             Fault::LineEnd => "malformed end of a chunk-size line",
             Fault::LineTooLong => "chunk-size line too long",
+            Fault::TooManyExtensions => "chunk extensions larger than the body",
             Fault::ChunkEnd => "missing line end after a chunk",
             Fault::TrailersTooLarge => "trailer section too large",
         }
@@ -65,6 +71,8 @@ pub struct Decoder {
     /// Of the current chunk: the size while it is read, then what is left of its data.
     left: u64,
     line: usize,
+    /// Bytes of lines that no data and no allowance has made up for yet.
+    excess: u64,
     trailers: Vec<u8>,
 }
 
@@ -79,7 +87,7 @@ pub struct Decoded {
 
 impl Default for Decoder {
     fn default() -> Decoder {
-        Decoder { state: State::Size { digits: 0 }, left: 0, line: 0, trailers: Vec::new() }
+        Decoder { state: State::Size { digits: 0 }, left: 0, line: 0, excess: 0, trailers: Vec::new() }
     }
 }
 
@@ -129,11 +137,7 @@ impl Decoder {
             (State::Size { digits: 1.. } | State::Extension, b'\r') => Ok(State::SizeLineFeed),
             (State::Size { .. }, _) => Err(Fault::Size),
             (State::Extension, b'\t' | b' '..=b'~' | 0x80..) => Ok(State::Extension),
-            (State::SizeLineFeed, b'\n') if self.left == 0 => {
-                self.line = 0;
-                Ok(State::LastLine)
-            }
-            (State::SizeLineFeed, b'\n') => Ok(State::Data),
+            (State::SizeLineFeed, b'\n') => self.end_size_line(),
             (State::Extension | State::SizeLineFeed, _) => Err(Fault::LineEnd),
             (State::DataReturn, b'\r') => Ok(State::DataLineFeed),
             (State::DataLineFeed, b'\n') => {
@@ -146,6 +150,16 @@ impl Decoder {
             (State::LastLine | State::Trailers, _) => self.trailer_byte(byte),
             _ => Err(Fault::ChunkEnd),
         }
+    }
+
+    fn end_size_line(&mut self) -> Result<State, Fault> {
+        let line = std::mem::take(&mut self.line) as u64;
+        if self.left == 0 {
+            return Ok(State::LastLine);
+        }
+        let allowed = self.left.saturating_mul(2).saturating_add(LINE_FREE);
+        self.excess = (self.excess + line).saturating_sub(allowed);
+        if self.excess > EXCESS_MAX { Err(Fault::TooManyExtensions) } else { Ok(State::Data) }
     }
 
     fn size_digit(&mut self, digits: u8, byte: u8) -> Result<State, Fault> {
@@ -265,10 +279,29 @@ mod tests {
         for (input, expected) in table {
             assert_eq!(decode(input.as_bytes(), 3), Err(expected), "{input:?}");
         }
+        let longest = format!("5;{}\r\nhello\r\n0\r\n\r\n", "x".repeat(LINE_MAX - 4));
+        assert_eq!(decode(longest.as_bytes(), 100).map(|(data, ..)| data), Ok(b"hello".into()));
         let long = format!("5;{}\r\n", "x".repeat(LINE_MAX));
         assert_eq!(decode(long.as_bytes(), 100), Err(Fault::LineTooLong));
         let trailers = format!("0\r\nX: {}", "x".repeat(TRAILERS_MAX));
         assert_eq!(decode(trailers.as_bytes(), 100), Err(Fault::TrailersTooLarge));
+    }
+
+    #[test]
+    fn extensions_may_not_outweigh_the_data() {
+        let line = |size: usize, extension: usize| {
+            format!("{size:x};{}\r\n{}\r\n", "e".repeat(extension), "d".repeat(size))
+        };
+        for (chunk, count, expected) in [
+            (line(1, 10), 10_000, Ok(())),
+            (line(1, 4000), 4, Ok(())),
+            (line(1, 4000), 5, Err(Fault::TooManyExtensions)),
+            (line(1, 100), 1000, Err(Fault::TooManyExtensions)),
+            (line(100, 100), 10_000, Ok(())),
+        ] {
+            let decoded = decode(chunk.repeat(count).as_bytes(), 1000).map(drop);
+            assert_eq!(decoded, expected, "{count} times {} bytes", chunk.len());
+        }
     }
 
     #[test]

@@ -14,10 +14,17 @@ use crate::http::target::{self, Target};
 
 use super::FIELDS_MAX;
 
+/// Options of all `Connection` fields of a head that name other fields.
+const NAMED_MAX: usize = 32;
+/// What a request line may have beside its target, in bytes: so much for a method, too.
+const LINE_MORE_MAX: usize = 64;
+/// The spaces of a request line, and its version.
+const AROUND_WORDS: usize = "  HTTP/1.1".len();
+
 /// What a head may be at most.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// The whole head in bytes.
+    /// The whole head in bytes, with the empty lines before it.
     pub head: usize,
     /// 1 to [`FIELDS_MAX`].
     pub fields: usize,
@@ -91,9 +98,12 @@ pub fn request(input: &[u8], bounds: Bounds, head: &mut RequestHead) -> Result<P
         Err(error) => return Err(request_syntax(error, text)),
     };
     let bytes = &text[..len];
-    check_size_and_lines(bytes, bounds)?;
+    if skipped + len > bounds.head {
+        return Err(Refusal::HeadTooLarge);
+    }
+    check_lines(bytes)?;
     let (method, path) = (parsed.method.unwrap_or_default(), parsed.path.unwrap_or_default());
-    if path.len() > bounds.uri {
+    if path.len() > bounds.uri || method.len() + path.len() + AROUND_WORDS > bounds.uri + LINE_MORE_MAX {
         return Err(Refusal::UriTooLong);
     }
     head.version = version(parsed.version);
@@ -161,7 +171,10 @@ pub fn response(
     if bytes.starts_with(b"\r") || bytes.starts_with(b"\n") {
         return Err(Refusal::Syntax("empty line before the status line"));
     }
-    check_size_and_lines(bytes, bounds)?;
+    if len > bounds.head {
+        return Err(Refusal::HeadTooLarge);
+    }
+    check_lines(bytes)?;
     head.version = version(parsed.version);
     head.status = Status(parsed.code.unwrap_or_default());
     if head.status.0 < 100 {
@@ -221,7 +234,7 @@ impl Section {
         headers: &[httparse::Header<'_>],
         fields: &mut Fields,
     ) -> Result<(), Refusal> {
-        let mut names_fields = false;
+        let mut named = 0;
         for header in headers {
             let known = Known::of(header.name.as_bytes());
             let value = Span::within(bytes, header.value);
@@ -232,16 +245,21 @@ impl Section {
                     self.host = Some(value);
                     self.hosts += 1;
                 }
-                Known::Connection => self.options.take(header.value, |_| names_fields = true),
+                Known::Connection => self.options.take(header.value, |_| named += 1),
                 Known::Upgrade => self.upgrade = Some(value),
                 Known::Expect => self.expects_continue = header.value.eq_ignore_ascii_case(b"100-continue"),
                 _ => self.length.take(known, header.value).map_err(Refusal::Framing)?,
             }
         }
-        if names_fields {
-            mark_named(headers, fields);
+        match named {
+            0 => Ok(()),
+            1..=NAMED_MAX => {
+                mark_named(headers, fields);
+                Ok(())
+            }
+            // Each is compared with every field.
+            _ => Err(Refusal::Syntax("too many connection options")),
         }
-        Ok(())
     }
 }
 
@@ -266,20 +284,13 @@ fn empty_lines(input: &[u8]) -> usize {
 /// What to say when the head of a request, after so many bytes of empty lines, is not whole:
 /// wait for more, unless it is already too large.
 fn incomplete(text: &[u8], skipped: usize, bounds: Bounds) -> Result<Parsed, Refusal> {
-    let line = memchr::memchr(b'\n', text);
+    // Without its line feed, but perhaps with the carriage return before it.
+    let line = memchr::memchr(b'\n', text).unwrap_or(text.len());
     match line {
-        None if text.len() > bounds.uri + 32 => Err(Refusal::UriTooLong),
-        Some(end) if end > bounds.uri + 64 => Err(Refusal::UriTooLong),
+        line if line > bounds.uri + LINE_MORE_MAX + 1 => Err(Refusal::UriTooLong),
         _ if skipped + text.len() > bounds.head => Err(Refusal::HeadTooLarge),
         _ => Ok(Parsed::Incomplete),
     }
-}
-
-fn check_size_and_lines(bytes: &[u8], bounds: Bounds) -> Result<(), Refusal> {
-    if bytes.len() > bounds.head {
-        return Err(Refusal::HeadTooLarge);
-    }
-    check_lines(bytes)
 }
 
 /// httparse takes a bare LF for a line's end; others do not, and see other requests. Without a

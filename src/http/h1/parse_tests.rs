@@ -67,6 +67,28 @@ fn every_prefix_of_a_request_is_incomplete_or_refused_alike() {
 }
 
 #[test]
+fn bounds_say_the_same_of_a_head_in_pieces() {
+    let method_bytes =
+        |count| format!("{} /{} HTTP/1.1\r\nHost: a\r\n\r\n", "M".repeat(count), "x".repeat(63));
+    let lines = |count| format!("{}GET / HTTP/1.1\r\nHost: a\r\n\r\n", "\r\n".repeat(count));
+    let table = [
+        (method_bytes(54), None),
+        (method_bytes(55), Some(Refusal::UriTooLong)),
+        (lines(242), None),
+        (lines(243), Some(Refusal::HeadTooLarge)),
+    ];
+    for (input, expected) in table {
+        let pieces = (1..=input.len()).map(|end| parse(&input[..end]));
+        let first = pieces.into_iter().find(|parsed| *parsed != Ok(Parsed::Incomplete));
+        let outcome = match expected {
+            None => Ok(Parsed::Head(input.len())),
+            Some(refusal) => Err(refusal),
+        };
+        assert_eq!((parse(&input), first), (outcome, Some(outcome)), "{input:?}");
+    }
+}
+
+#[test]
 fn a_head_that_grows_without_end_is_refused_before_it_ends() {
     assert_eq!(parse(&"x".repeat(200)), Err(Refusal::UriTooLong));
     let fields = format!("GET / HTTP/1.1\r\nX: {}", "y".repeat(600));

@@ -11,7 +11,7 @@ use crate::http::h1::chunked::Decoder;
 use crate::http::h1::parse;
 use crate::net::buffer::Size;
 use crate::net::deadline::Expired;
-use crate::net::{Buffer, Buffers, Reader};
+use crate::net::{Buffer, Buffers, Reader, Room};
 
 /// What bounds a body while it is read.
 #[derive(Clone, Copy, Debug)]
@@ -44,7 +44,7 @@ pub struct H1Source<'a> {
     /// Decoded data that was given back.
     unread: Option<Buffer>,
     spare: Option<Buffer>,
-    size: Size,
+    room: Room<'a>,
     received: u64,
     /// Spent waiting for the peer, if there is a least rate.
     waited: Duration,
@@ -65,7 +65,6 @@ impl<'a> H1Source<'a> {
             BodyLength::Chunked => Remaining::Chunked(Decoder::default()),
             BodyLength::UntilClose => Remaining::UntilClose,
         };
-        let size = input.as_ref().and_then(Buffer::size).unwrap_or(Size::Small);
         H1Source {
             reader,
             buffers,
@@ -74,10 +73,15 @@ impl<'a> H1Source<'a> {
             input,
             unread: None,
             spare: None,
-            size,
+            room: buffers.room(Size::Small),
             received: 0,
             waited: Duration::ZERO,
         }
+    }
+
+    /// Begins with the room that `input` was read into.
+    pub fn with_room(self, room: Room<'a>) -> H1Source<'a> {
+        H1Source { room, ..self }
     }
 
     /// Bytes of the body so far.
@@ -108,7 +112,7 @@ impl<'a> H1Source<'a> {
     }
 
     pub fn recycle(&mut self, mut buffer: Buffer) {
-        if self.spare.is_none() && buffer.size() == Some(self.size) {
+        if self.spare.is_none() && buffer.size() == Some(self.room.size()) {
             buffer.clear();
             self.spare = Some(buffer);
         } else {
@@ -147,13 +151,13 @@ impl<'a> H1Source<'a> {
     }
 
     async fn read(&mut self) -> Result<(), SourceFault> {
-        let buffer = self.spare.take().unwrap_or_else(|| self.buffers.take(self.size));
+        let buffer = self.spare.take().unwrap_or_else(|| self.buffers.take(self.room.size()));
         let began = self.bounds.min_rate.map(|_| Instant::now());
         let (result, buffer) = self.reader.read_within(buffer, self.bounds.timeout).await;
         self.waited += began.map_or(Duration::ZERO, |began| began.elapsed());
         if buffer.spare() == 0 {
             // The kernel had at least as much as this: the next read takes more at once.
-            self.size = self.size.next();
+            self.room.grow();
         }
         match result {
             Ok(0) | Err(_) => {

@@ -11,6 +11,7 @@ pub use h1_source::H1Source;
 
 use crate::http::fields::Fields;
 use crate::net::Buffer;
+use crate::net::task::Turn;
 
 /// A piece of a body.
 pub enum Frame {
@@ -57,6 +58,12 @@ pub enum Sink<'a> {
 }
 
 impl<'a> Source<'a> {
+    /// The connection's own, for what it read beyond the body.
+    pub fn into_h1(self) -> H1Source<'a> {
+        let Source::H1(source) = self;
+        source
+    }
+
     /// The next frame if it can be had without waiting.
     pub fn ready(&mut self) -> Result<Option<Frame>, SourceFault> {
         match self {
@@ -122,7 +129,9 @@ impl Sink<'_> {
 /// Moves a whole body. A head that still waits in the sink leaves with the first data if that
 /// is already here, and at once if it is not.
 pub async fn relay(source: &mut Source<'_>, sink: &mut Sink<'_>) -> Result<(), RelayFault> {
+    let mut turn = Turn::default();
     loop {
+        turn.step().await;
         let frame = match source.ready().map_err(RelayFault::Source)? {
             Some(frame) => frame,
             None => {

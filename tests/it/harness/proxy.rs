@@ -437,6 +437,12 @@ impl Proxy {
         number.and_then(|n| n.parse().ok()).expect("VmRSS in kB")
     }
 
+    /// Open descriptors of the data process.
+    pub fn descriptors(&self) -> usize {
+        let path = format!("/proc/{}/fd", self.data_pid());
+        std::fs::read_dir(path).expect("a running data process").count()
+    }
+
     /// Processor time of the data process so far.
     pub fn processor_time(&self) -> Duration {
         let path = format!("/proc/{}/stat", self.data_pid());

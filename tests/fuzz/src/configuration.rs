@@ -1,0 +1,69 @@
+//! Any text as a configuration: it is refused with places that are in it, or it runs. After a
+//! NUL come variables of the environment, one a line.
+
+use std::path::PathBuf;
+
+use warpdrive::config::{Diagnostic, File, Sources};
+use warpdrive::plan::{self, Plan};
+use warpdrive::route::Question;
+
+use crate::split::Choice;
+
+const NAME: &str = "w.toml";
+
+pub fn check(input: &[u8]) {
+    let (text, variables) = match input.iter().position(|byte| *byte == 0) {
+        Some(end) => (&input[..end], &input[end + 1..]),
+        None => (input, &b""[..]),
+    };
+    let text = String::from_utf8_lossy(text).into_owned();
+    let file = (input.first() != Some(&0)).then(|| File { path: PathBuf::from(NAME), text: text.clone() });
+    let variables = String::from_utf8_lossy(variables);
+    let environment = variables.lines().filter_map(|line| line.split_once('='));
+    let environment = environment.map(|(name, value)| (format!("WARPDRIVE_{name}"), value.to_owned()));
+    let sources = Sources { file, environment: environment.collect() };
+    assert_eq!(Sources::decode(&sources.encode()).as_ref(), Ok(&sources));
+    match plan::load(&sources) {
+        Ok(loaded) => {
+            assert!(!loaded.warnings.iter().any(Diagnostic::is_error));
+            check_places(&text, &loaded.warnings);
+            check_plan(&loaded.plan, &text);
+        }
+        Err(diagnostics) => {
+            assert!(diagnostics.iter().any(Diagnostic::is_error), "it is refused for a reason");
+            check_places(&text, &diagnostics);
+        }
+    }
+}
+
+/// Every `file:line:column` that is told is in the text.
+fn check_places(text: &str, diagnostics: &[Diagnostic]) {
+    for diagnostic in diagnostics {
+        let told = diagnostic.to_string();
+        assert!(!diagnostic.message.is_empty() && !told.is_empty());
+        // A message may quote the text, so only the place that is told first is looked at.
+        let Some((_, place)) = told.split_once(&format!("{NAME}:")) else { continue };
+        let mut numbers = place.splitn(3, ':').map(|number| number.parse::<usize>());
+        let (Some(Ok(line)), Some(Ok(column))) = (numbers.next(), numbers.next()) else { continue };
+        let written = text.split('\n').nth(line.wrapping_sub(1));
+        let width = written.map(|written| written.chars().count());
+        let is_within = width.is_some_and(|width| (1..=width + 1).contains(&column));
+        assert!(is_within, "{line}:{column} is not in the text: {told}");
+    }
+}
+
+/// What runs is complete, and its tree takes any question.
+fn check_plan(plan: &Plan, text: &str) {
+    assert!(plan.server.worker_threads > 0 && plan.limits.fields > 0);
+    assert_eq!(plan.tree.len(), plan.routes.len());
+    let mut choice = Choice::of(text.as_bytes());
+    let words: Vec<&str> = text.split(['"', '\'', '\n']).filter(|word| word.is_ascii()).collect();
+    for _ in 0..8 {
+        let mut word = || words.get(choice.below(words.len())).copied().unwrap_or("/");
+        let question = Question { host: word().as_bytes(), path: word().as_bytes() };
+        if let Some(id) = plan.tree.decide(question) {
+            let warpdrive::plan::Action::Forward { upstream, .. } = &plan.routes[id.0 as usize].action;
+            assert!((upstream.0 as usize) < plan.upstreams.len());
+        }
+    }
+}
