@@ -92,7 +92,7 @@ fn encode_response() -> Case {
     Box::new(move || {
         out.clear();
         let framing = Framing::of(&head, false, Version::Http11);
-        encode::response(&mut out, black_box(&head), framing, Persistence::KeepAlive, &[b'0'; 29]);
+        encode::response(&mut out, black_box(&head), framing, Persistence::KeepAlive, &[b'0'; 29], None);
         black_box(&out);
     })
 }

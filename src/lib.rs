@@ -4,11 +4,13 @@
 //!
 //! 1. [`config`]: what was written. [`plan`]: what runs, compiled from it.
 //! 2. [`route`]: the decision tree. [`http`]: bytes to messages and back, no I/O.
+//!    [`middleware`]: the built-in steps of a route.
 //! 3. [`proxy`]: the life of a request; `proxy::exchange` is its straight line.
 //! 4. [`upstream`]: endpoints, balance, connection pools. [`net`]: streams, buffers, deadlines.
 //! 5. [`worker`]: one core. [`telemetry`]: one record per exchange.
 //! 6. [`server`]: the control thread of the data process. [`master`]: the small process
-//!    above it. [`process`]: what the two say to each other. [`sys`]: the kernel's edge.
+//!    above it. [`process`]: what the two say to each other, and children. [`sys`]: the kernel's edge.
+//! 7. [`demo`]: the servers behind `warpdrive demo`.
 //!
 //! Imports point down; `tests/it/architecture.rs` holds the table. Nothing below `proxy`
 //! names `plan`; only `plan`, `server` and `cli` name `config`; `http` and `route`
@@ -16,8 +18,10 @@
 
 pub mod cli;
 pub mod config;
+pub mod demo;
 pub mod http;
 pub mod master;
+pub mod middleware;
 pub mod net;
 pub mod plan;
 pub mod process;

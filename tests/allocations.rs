@@ -45,7 +45,7 @@ fn exchange(stream: &mut TcpStream, buffer: &mut [u8], end: &[u8]) {
 }
 
 /// Allocations per request of a worker in its steady state.
-fn measure(io: Io, response: &'static [u8], end: &[u8]) -> f64 {
+fn measure(io: Io, more: &str, response: &'static [u8], end: &[u8]) -> f64 {
     let directory = std::env::temp_dir().join(format!("warpdrive-allocations-{}", std::process::id()));
     std::fs::create_dir_all(&directory).unwrap();
     let socket = directory.join("origin.sock");
@@ -53,6 +53,7 @@ fn measure(io: Io, response: &'static [u8], end: &[u8]) -> f64 {
     let origin = UnixListener::bind(&socket).unwrap();
     std::thread::spawn(move || serve(&origin, response));
     let text = "[upstreams.app]\nhost = \"127.0.0.1\"\nport = 1\n[[routes]]\npath_prefix = \"/a\"\nupstream = \"app\"\n";
+    let text = format!("{text}{more}");
     let file = directory.join("warpdrive.toml");
     std::fs::write(&file, text).unwrap();
     let sources = Sources::read(Some(file), Vec::new()).unwrap();
@@ -97,9 +98,11 @@ fn measure(io: Io, response: &'static [u8], end: &[u8]) -> f64 {
 fn the_steady_path_allocates_only_for_full_log_buffers() {
     for io in [Io::IoUring, Io::Epoll] {
         // One buffer of log lines in about a hundred requests.
-        let plain = measure(io, RESPONSE, b"hello");
+        let plain = measure(io, "", RESPONSE, b"hello");
         assert!(plain < 0.02, "{io:?}: {plain} allocations per request");
-        let chunked = measure(io, CHUNKED, b"0\r\n\r\n");
+        let chunked = measure(io, "", CHUNKED, b"0\r\n\r\n");
         assert!(chunked < 0.02, "{io:?}: {chunked} allocations per chunked response");
+        let timed = measure(io, "[middleware]\nserver_timing = true\n", RESPONSE, b"hello");
+        assert!(timed < 0.02, "{io:?}: {timed} allocations per response with Server-Timing");
     }
 }

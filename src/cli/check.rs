@@ -7,7 +7,7 @@ use std::io::IsTerminal;
 use std::path::Path;
 use std::process::ExitCode;
 
-use super::json;
+use super::{env, json};
 use crate::config::{self, Colours, Diagnostic, Sources};
 use crate::plan::{self, Loaded};
 
@@ -49,10 +49,11 @@ impl Colour {
     }
 }
 
-/// Prints everything that is to be said about a configuration.
-pub fn check(file: Option<&Path>, format: Format, colours: Colours) -> ExitCode {
-    let loaded =
-        Sources::load(file).map_err(|unreadable| vec![unreadable]).and_then(|sources| plan::load(&sources));
+/// Prints everything that is to be said about a configuration; `set` is what `--set` says.
+pub fn check(file: Option<&Path>, set: &[String], format: Format, colours: Colours) -> ExitCode {
+    let loaded = Sources::load(file, set)
+        .map_err(|unreadable| vec![unreadable])
+        .and_then(|sources| plan::load(&sources));
     if format == Format::Json {
         println!("{}", json::report(&loaded));
         return if loaded.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
@@ -61,6 +62,7 @@ pub fn check(file: Option<&Path>, format: Format, colours: Colours) -> ExitCode 
         Ok(loaded) => {
             print(&loaded.warnings, colours);
             println!("{}", summary(&loaded));
+            env::print_overrides(&loaded.overrides);
             ExitCode::SUCCESS
         }
         Err(diagnostics) => refuse(&diagnostics, colours),

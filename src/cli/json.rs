@@ -82,7 +82,7 @@ mod tests {
 
     fn reported(text: &str) -> (String, Value) {
         let file = File { path: PathBuf::from("w.toml"), text: text.to_owned() };
-        let report = report(&plan::load(&Sources { file: Some(file), environment: Vec::new() }));
+        let report = report(&plan::load(&Sources { file: Some(file), ..Sources::default() }));
         let value = serde_json::from_str(&report).expect("it is JSON");
         (report, value)
     }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::render::{Colours, render};
 
-const BYTE_ORDER_MARK: char = '\u{feff}';
+pub const BYTE_ORDER_MARK: char = '\u{feff}';
 
 /// A configuration file as it was read.
 #[derive(Debug, PartialEq, Eq)]
@@ -18,6 +18,8 @@ pub struct Document {
     text: String,
     /// Where each line starts; the first at 0.
     line_starts: Vec<usize>,
+    /// How many files come before it.
+    rank: usize,
 }
 
 impl Document {
@@ -27,7 +29,12 @@ impl Document {
             text.drain(..BYTE_ORDER_MARK.len_utf8());
         }
         let after_newlines = text.match_indices('\n').map(|(at, _)| at + 1);
-        Document { line_starts: std::iter::once(0).chain(after_newlines).collect(), name, text }
+        Document { line_starts: std::iter::once(0).chain(after_newlines).collect(), name, text, rank: 0 }
+    }
+
+    /// The same as one of several files: so many come before it.
+    pub fn ranked(self, rank: usize) -> Document {
+        Document { rank, ..self }
     }
 
     pub fn name(&self) -> &str {
@@ -83,6 +90,8 @@ pub enum Place {
     Environment(String),
     /// The arguments of this process.
     CommandLine,
+    /// `--set` for this key.
+    Argument(String),
     /// The values that hold when nothing is written.
     Default,
 }
@@ -122,14 +131,24 @@ impl Place {
         }
     }
 
-    /// How diagnostics are ordered: the file in its own order, then everything else.
-    fn order(&self) -> (u8, usize) {
+    pub fn is_in_file(&self) -> bool {
+        matches!(self, Place::Text { .. })
+    }
+
+    /// Whether a reader meets it after that one.
+    pub fn is_after(&self, other: &Place) -> bool {
+        self.order() > other.order()
+    }
+
+    /// How diagnostics are ordered: each file in its own order, then everything else.
+    fn order(&self) -> (u8, usize, usize) {
         match self {
-            Place::Text { span, .. } => (0, span.start),
-            Place::File(_) => (1, 0),
-            Place::Environment(_) => (2, 0),
-            Place::CommandLine => (3, 0),
-            Place::Default => (4, 0),
+            Place::Text { document, span } => (0, document.rank, span.start),
+            Place::File(_) => (1, 0, 0),
+            Place::Environment(_) => (2, 0, 0),
+            Place::CommandLine => (3, 0, 0),
+            Place::Argument(_) => (4, 0, 0),
+            Place::Default => (5, 0, 0),
         }
     }
 }
@@ -143,6 +162,7 @@ impl fmt::Display for Place {
             (Place::Text { document, .. }, None) => f.write_str(&document.name),
             (Place::File(name), _) => f.write_str(name),
             (Place::Environment(name), _) => write!(f, "environment:{name}"),
+            (Place::Argument(key), _) => write!(f, "--set {key}"),
             (Place::CommandLine, _) => f.write_str("command line"),
             (Place::Default, _) => f.write_str("default"),
         }

@@ -1,16 +1,16 @@
-//! The file as a whole: its syntax, its top-level tables, and the mode without a file.
-
-use std::sync::Arc;
-
-use toml::de::DeTable;
+//! The configuration as a whole: its layers, and the tables of its top level.
 
 use super::diagnostic::{Diagnostic, Place, sort};
-use super::table::{Report, Table};
-use super::{Config, Document, Level, Log, LogFormat, Middleware, Sources};
-use super::{route, server, syntax, upstream, value, variables};
+use super::include::INCLUDE;
+use super::layers::{self, Layers};
+use super::parse::Parsed;
+use super::report::{Found, Report, Setting};
+use super::table::Table;
+use super::{Config, Level, Log, LogFormat, Middleware, Sources, Written};
+use super::{auth, route, server, upstream, value};
 
 /// Tables and keys of the top level that do not work yet.
-const LATER: [&str; 7] = ["admin", "auth", "cache", "include", "postgres", "wasm", "workloads"];
+const LATER: [&str; 5] = ["admin", "cache", "postgres", "wasm", "workloads"];
 const TLS_LATER: [&str; 11] = [
     "acme_directory",
     "acme_url",
@@ -38,45 +38,63 @@ const MIDDLEWARE_LATER: [&str; 8] = [
 /// What can be understood of the sources, and everything that is to be said about them, in
 /// document order. With an error among it, the configuration is good for further checks only.
 pub fn read(sources: &Sources) -> (Config, Vec<Diagnostic>) {
-    let mut diagnostics = Vec::new();
-    let mut config = match sources.document() {
-        Some(document) => read_text(Arc::new(document), &mut diagnostics),
-        None => Config::empty(Place::Default),
-    };
-    let environment = &sources.environment;
-    variables::apply(environment, sources.file.is_some(), &mut config, &mut diagnostics);
+    let layers = layers::merge(sources);
+    let (config, found) = read_layers(&layers, report(&layers, sources));
+    let mut diagnostics = sources.found.clone();
+    diagnostics.extend(layers.mistakes);
+    // What follows from a torn line is not worth a word.
+    let is_whole = |one: &Diagnostic| !layers.torn.contains(&one.place.file_and_line());
+    diagnostics.extend(found.diagnostics.into_iter().filter(is_whole));
     sort(&mut diagnostics);
-    (config, diagnostics)
+    (Config { overrides: layers.overrides, ..config }, diagnostics)
 }
 
-fn read_text(document: Arc<Document>, diagnostics: &mut Vec<Diagnostic>) -> Config {
-    let (root, mistakes) = DeTable::parse_recoverable(document.text());
-    let report = Report::new(Arc::clone(&document), !mistakes.is_empty());
-    let mut torn_lines = Vec::new();
-    for mistake in mistakes {
-        let explained = syntax::explain(&mistake, root.get_ref(), &report);
-        torn_lines.push(explained.place.line_and_column().map(|(line, _)| line));
-        diagnostics.push(explained);
-    }
-    let origin = Place::File(document.name().to_owned());
-    let table = Table::new("", root.get_ref(), origin.clone(), &report);
-    let config = Config { is_torn: !torn_lines.is_empty(), ..read_root(table, origin) };
-    let found = report.into_found().into_iter().filter(|one| {
-        let line = one.place.line_and_column().map(|(line, _)| line);
-        !torn_lines.contains(&line)
-    });
-    diagnostics.extend(found);
-    config
+/// Every key that there is for these sources, in the order in which it is read.
+pub fn settings(sources: &Sources) -> Vec<Setting> {
+    let layers = layers::merge(sources);
+    let (_, found) = read_layers(&layers, report(&layers, sources).recording());
+    found.settings
+}
+
+/// Every key that there is at all.
+pub fn all_settings() -> Vec<Setting> {
+    let report = Report::describing();
+    read_root(Table::root(report.nothing(), Place::Default, &report), Place::Default);
+    report.into_found().settings
+}
+
+/// The paths of the secrets that are in files and were not read. `parsed` are the files of the
+/// sources.
+pub fn wanted_secrets(sources: &Sources, parsed: Vec<Parsed>) -> Vec<Written<String>> {
+    let layers = layers::join(sources, parsed);
+    let (_, found) = read_layers(&layers, report(&layers, sources));
+    found.wanted
+}
+
+fn report<'a>(layers: &Layers, sources: &'a Sources) -> Report<'a> {
+    let is_torn = !layers.torn.is_empty() || sources.found.iter().any(Diagnostic::is_error);
+    Report::new(&sources.secrets, is_torn)
+}
+
+fn read_layers(layers: &Layers, report: Report<'_>) -> (Config, Found) {
+    let origin = layers.origin.clone();
+    let root = Table::root(&layers.entries, origin.clone(), &report);
+    let config = Config { is_torn: report.is_torn(), ..read_root(root, origin) };
+    (config, report.into_found())
 }
 
 fn read_root(mut root: Table<'_>, origin: Place) -> Config {
     let mut config = Config::empty(origin);
+    root.list(INCLUDE, |_| Ok(()));
     if let Some(table) = root.table("server") {
         (config.server, config.limits) = server::read(table);
     }
     if let Some(mut table) = root.table("upstreams") {
-        for (name, table) in table.named_tables() {
-            config.upstreams.push(upstream::read(name, table));
+        let tables = table.named_tables();
+        let names = tables.iter().map(|(name, _)| name).filter(|name| name.place.is_in_file());
+        let defined: Vec<String> = names.map(|name| name.value.clone()).collect();
+        for (name, table) in tables {
+            config.upstreams.push(upstream::read(name, table, &defined));
         }
     }
     if let Some(tables) = root.tables("routes") {
@@ -91,6 +109,9 @@ fn read_root(mut root: Table<'_>, origin: Place) -> Config {
     if let Some(table) = root.table("tls") {
         read_tls(table);
     }
+    if let Some(table) = root.table("auth") {
+        config.auth = auth::read(table);
+    }
     root.finish(&LATER);
     config
 }
@@ -98,7 +119,8 @@ fn read_root(mut root: Table<'_>, origin: Place) -> Config {
 fn read_middleware(mut table: Table<'_>) -> Middleware {
     let middleware = Middleware {
         log_requests: table.boolean("log_requests").map(|written| written.value),
-        forward_headers: table.boolean("forward_headers").map(|written| written.value),
+        forward_headers: table.boolean("forward_headers"),
+        server_timing: table.boolean("server_timing").map(|written| written.value),
     };
     table.finish(&MIDDLEWARE_LATER);
     middleware

@@ -9,17 +9,33 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use diagnostic::{Diagnostic, Document, Place, Position, Related, Severity, sort};
-pub use file::read;
+pub use file::{read, settings};
+pub use layers::Override;
 pub use render::{Colours, render};
+pub use report::{Kind, SecretFile, Setting};
+pub use schema::schema;
+pub use secret::Secret;
 pub use sources::{DecodeError, File, Sources, environment, find_file};
 pub use suggest::nearest;
 
+mod auth;
 mod diagnostic;
 mod file;
+mod include;
+mod layers;
+mod node;
+mod parse;
+mod quantity;
+pub mod reference;
 mod render;
+mod report;
 mod route;
+mod schema;
+mod secret;
+mod secret_file;
 mod server;
 mod sources;
+mod substitute;
 mod suggest;
 mod syntax;
 mod table;
@@ -27,6 +43,8 @@ mod upstream;
 mod value;
 mod variables;
 
+#[cfg(test)]
+mod layer_tests;
 #[cfg(test)]
 mod tests;
 
@@ -41,21 +59,16 @@ impl<T> Written<T> {
     pub fn new(value: T, place: Place) -> Written<T> {
         Written { value, place }
     }
-
-    fn span_start(&self) -> usize {
-        match &self.place {
-            Place::Text { span, .. } => span.start,
-            _ => 0,
-        }
-    }
 }
 
 /// Everything that was written, in the order in which it was.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The file, or the environment.
+    /// The file, or what there is without one.
     pub origin: Place,
-    /// The text was not TOML all through: what seems to be absent may be there.
+    /// What the environment and arguments set.
+    pub overrides: Vec<Override>,
+    /// A text was not TOML all through, or not read: what seems to be absent may be there.
     pub is_torn: bool,
     pub server: Server,
     pub limits: Limits,
@@ -63,6 +76,7 @@ pub struct Config {
     pub routes: Vec<Route>,
     pub middleware: Middleware,
     pub log: Log,
+    pub auth: Auth,
 }
 
 impl Config {
@@ -70,6 +84,7 @@ impl Config {
     pub fn empty(origin: Place) -> Config {
         Config {
             origin,
+            overrides: Vec::new(),
             is_torn: false,
             server: Server::default(),
             limits: Limits::default(),
@@ -77,6 +92,7 @@ impl Config {
             routes: Vec::new(),
             middleware: Middleware::default(),
             log: Log::default(),
+            auth: Auth::default(),
         }
     }
 
@@ -131,6 +147,7 @@ pub struct Limits {
     pub head_timeout: Option<Duration>,
     pub idle_timeout: Option<Duration>,
     pub body_timeout: Option<Duration>,
+    pub write_timeout: Option<Duration>,
     /// Bytes a second; may be 0.
     pub min_rate: Option<u64>,
     pub tunnel_timeout: Option<Duration>,
@@ -177,6 +194,8 @@ pub struct Route {
     pub host: Option<String>,
     pub path: Option<Path>,
     pub strip_prefix: bool,
+    /// Where it is required, if it is.
+    pub require_auth: Option<Place>,
     pub upstream: Written<String>,
 }
 
@@ -191,7 +210,17 @@ pub enum Path {
 #[derive(Clone, Debug, Default)]
 pub struct Middleware {
     pub log_requests: Option<bool>,
-    pub forward_headers: Option<bool>,
+    pub forward_headers: Option<Written<bool>>,
+    pub server_timing: Option<bool>,
+}
+
+/// `[auth]`.
+#[derive(Clone, Debug, Default)]
+pub struct Auth {
+    /// Visible characters of ASCII, at least one.
+    pub admin_token: Option<Written<Secret>>,
+    /// There is one, but it cannot be used.
+    pub is_wrong: bool,
 }
 
 /// `[log]`.

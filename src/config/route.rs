@@ -4,7 +4,7 @@ use super::diagnostic::Diagnostic;
 use super::table::Table;
 use super::{Path, Route, value};
 
-const LATER: [&str; 24] = [
+const LATER: [&str; 23] = [
     "add_headers",
     "cache",
     "connect_timeout",
@@ -24,7 +24,6 @@ const LATER: [&str; 24] = [
     "read_timeout_secs",
     "redirect",
     "remove_headers",
-    "require_auth",
     "respond",
     "response_headers",
     "rewrite",
@@ -50,6 +49,7 @@ pub fn read(mut table: Table<'_>) -> Option<Route> {
         let lone = Diagnostic::error(place.unwrap_or_else(|| strip.place.clone()), message);
         table.report().push(lone.with_help("add path_prefix to this route, or remove strip_prefix"));
     }
+    let require_auth = table.boolean("require_auth").filter(|required| required.value);
     let upstream = table.string("upstream");
     if !table.has("upstream") && !OTHER_ACTIONS.iter().any(|key| table.has(key)) {
         let message = "a route needs an upstream";
@@ -65,6 +65,7 @@ pub fn read(mut table: Table<'_>) -> Option<Route> {
         host: host.map(|host| host.value),
         path,
         strip_prefix: strip_prefix.is_some_and(|strip| strip.value),
+        require_auth: require_auth.map(|required| required.place),
         upstream: upstream?,
     })
 }
@@ -73,7 +74,7 @@ fn read_path(table: &mut Table<'_>) -> Option<Path> {
     let exact = table.parsed("path_exact", value::route_path);
     let prefix = table.parsed("path_prefix", value::route_path);
     if let (Some(exact), Some(prefix)) = (table.key_place("path_exact"), table.key_place("path_prefix")) {
-        let (earlier, later) = match exact.line_and_column() > prefix.line_and_column() {
+        let (earlier, later) = match exact.is_after(&prefix) {
             true => (prefix, exact),
             false => (exact, prefix),
         };

@@ -95,6 +95,7 @@ fn read_limits(mut table: Table<'_>) -> Limits {
         head_timeout: table.duration("head_timeout"),
         idle_timeout: table.duration("idle_timeout"),
         body_timeout: table.duration("body_timeout"),
+        write_timeout: table.duration("write_timeout"),
         min_rate: table.size("min_rate", 0..=u64::from(u32::MAX)),
         tunnel_timeout: table.duration("tunnel_timeout"),
     };

@@ -1,16 +1,17 @@
-//! Where a configuration comes from: one file, or none, and the environment.
+//! Where a configuration comes from: files, the environment and arguments.
 //!
 //! Everything is read once into [`Sources`], which is complete in itself, so that the process
 //! that checks a configuration and the one that runs it work on the same bytes.
-//! Must not know: what the text means.
+//! Must not know: what the text means, but for what other files it names.
 
 use std::ffi::OsString;
 use std::fmt;
-use std::io::Read;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use super::diagnostic::{Diagnostic, Document, Place};
+use super::diagnostic::Diagnostic;
+use super::report::SecretFile;
+use super::{file, include, secret_file, variables};
 
 /// Where a file is looked for when none is named.
 const USUAL_FILES: [&str; 2] = ["warpdrive.toml", "/etc/warpdrive/warpdrive.toml"];
@@ -18,62 +19,126 @@ const USUAL_FILES: [&str; 2] = ["warpdrive.toml", "/etc/warpdrive/warpdrive.toml
 /// The variable that names the file.
 pub const FILE_VARIABLE: &str = "WARPDRIVE_CONFIG";
 
-/// Variables without this prefix are not ours.
+/// Where there is a file, variables without this prefix are not ours.
 pub const PREFIX: &str = "WARPDRIVE_";
 
-const FILE_BYTES_MAX: u64 = 16 << 20;
-
 /// First line of the encoded form; the number grows when the form changes.
-const ENCODING: &str = "warpdrive sources 1\n";
+const ENCODING: &str = "warpdrive sources 2\n";
 
 /// A configuration as it was found, before anything is understood.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Sources {
     /// `None` is the mode without a file: one upstream, named by the environment.
     pub file: Option<File>,
-    /// Name and value of each variable with our prefix, sorted by name.
+    /// What it includes, in the order in which it is taken.
+    pub included: Vec<File>,
+    /// Name and value of each variable that sets a key, sorted by name.
     pub environment: Vec<(String, String)>,
+    /// Name and value of each variable that a file names.
+    pub variables: Vec<(String, String)>,
+    /// `KEY=VALUE`, each from a `--set`.
+    pub arguments: Vec<String>,
+    /// The files that secrets are in.
+    pub secrets: Vec<SecretFile>,
+    /// What was found wrong with files. It is not encoded: with an error among it there is
+    /// nothing to run.
+    pub found: Vec<Diagnostic>,
 }
 
 /// A file and its text.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct File {
     pub path: PathBuf,
     pub text: String,
 }
 
+/// Texts and values may hold secrets: only what they are called is shown.
+impl fmt::Debug for Sources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let files: Vec<&PathBuf> = self.file.iter().chain(&self.included).map(|file| &file.path).collect();
+        let names = self.environment.iter().chain(&self.variables).map(|(name, _)| name);
+        let variables: Vec<&String> = names.collect();
+        let shown = &mut f.debug_struct("Sources");
+        shown.field("files", &files).field("variables", &variables).finish_non_exhaustive()
+    }
+}
+
+impl File {
+    /// What messages call it.
+    pub fn name(&self) -> String {
+        self.path.display().to_string()
+    }
+}
+
 impl Sources {
-    /// Reads the file that `explicit`, the environment or the usual places name.
+    /// Reads the file that `explicit`, the environment or the usual places name, and every file
+    /// that it leads to. `arguments` are those of `--set`.
     ///
     /// # Errors
     /// The file cannot be read, or is not UTF-8.
-    pub fn load(explicit: Option<&Path>) -> Result<Sources, Diagnostic> {
+    pub fn load(explicit: Option<&Path>, arguments: &[String]) -> Result<Sources, Diagnostic> {
         let environment = environment();
         let file = find_file(explicit, &environment);
-        Sources::read(file, environment)
+        Sources::gather(file, environment, arguments.to_vec())
     }
 
     /// Reads this file, if any. As [`Sources::load`], with the choice made.
     pub fn read(path: Option<PathBuf>, environment: Vec<(String, String)>) -> Result<Sources, Diagnostic> {
-        let file = match path {
-            Some(path) => {
-                let text = read_text(&path)?;
-                Some(File { path, text })
+        Sources::gather(path, environment, Vec::new())
+    }
+
+    fn gather(
+        path: Option<PathBuf>,
+        environment: Vec<(String, String)>,
+        arguments: Vec<String>,
+    ) -> Result<Sources, Diagnostic> {
+        let mut sources = Sources { arguments, ..Sources::default() };
+        let mut parsed = Vec::new();
+        if let Some(path) = path {
+            let gathered = include::gather(path, &environment)?;
+            let (files, texts) = gathered.files.into_iter().unzip::<_, _, Vec<_>, Vec<_>>();
+            let mut files = files.into_iter();
+            parsed = texts;
+            sources.file = files.next();
+            sources.included = files.collect();
+            sources.variables = gathered.variables;
+            sources.found = gathered.mistakes;
+        }
+        sources.environment = environment;
+        let is_simple = sources.file.is_none();
+        sources
+            .environment
+            .retain(|(name, _)| name.starts_with(PREFIX) || is_simple && variables::is_for_simple_mode(name));
+        for path in file::wanted_secrets(&sources, parsed) {
+            match secret_file::read(&path) {
+                Ok((secret, doubt)) => {
+                    sources.secrets.push(secret);
+                    sources.found.extend(doubt);
+                }
+                Err(wrong) => sources.found.push(wrong),
             }
-            None => None,
-        };
-        Ok(Sources { file, environment })
+        }
+        Ok(sources)
     }
 
     /// One string of bytes that [`Sources::decode`] takes back.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = ENCODING.as_bytes().to_vec();
-        if let Some(file) = &self.file {
+        for file in self.file.iter().chain(&self.included) {
             let path = file.path.as_os_str().as_bytes();
             encode_pair(&mut out, "file", path, file.text.as_bytes());
         }
         for (name, value) in &self.environment {
+            encode_pair(&mut out, "setting", name.as_bytes(), value.as_bytes());
+        }
+        for (name, value) in &self.variables {
             encode_pair(&mut out, "variable", name.as_bytes(), value.as_bytes());
+        }
+        for argument in &self.arguments {
+            encode_pair(&mut out, "argument", argument.as_bytes(), b"");
+        }
+        for secret in &self.secrets {
+            encode_pair(&mut out, "secret", secret.path.as_bytes(), secret.text.as_bytes());
         }
         out.extend_from_slice(b"end\n");
         out
@@ -101,20 +166,22 @@ impl Sources {
             let second = decode_text(decode_piece(&mut rest, words.next())?)?;
             match kind {
                 "file" => {
-                    sources.file =
-                        Some(File { path: PathBuf::from(OsString::from_vec(first.to_vec())), text: second });
+                    let path = PathBuf::from(OsString::from_vec(first.to_vec()));
+                    let file = File { path, text: second };
+                    match sources.file {
+                        None => sources.file = Some(file),
+                        Some(_) => sources.included.push(file),
+                    }
                 }
-                "variable" => sources.environment.push((decode_text(first)?, second)),
+                "setting" => sources.environment.push((decode_text(first)?, second)),
+                "variable" => sources.variables.push((decode_text(first)?, second)),
+                "argument" => sources.arguments.push(decode_text(first)?),
+                "secret" => {
+                    sources.secrets.push(SecretFile { path: decode_text(first)?, text: second });
+                }
                 _ => return Err(DecodeError("unknown kind")),
             }
         }
-    }
-
-    /// The file as diagnostics show it.
-    pub(super) fn document(&self) -> Option<Document> {
-        let file = self.file.as_ref()?;
-        let name = file.path.display().to_string();
-        Some(Document::new(name, file.text.clone()))
     }
 }
 
@@ -143,37 +210,16 @@ pub fn find_file(explicit: Option<&Path>, environment: &[(String, String)]) -> O
     USUAL_FILES.iter().map(PathBuf::from).find(|path| path.exists())
 }
 
-/// The variables of this process that have our prefix, sorted by name.
+/// The variables of this process, sorted by name.
 pub fn environment() -> Vec<(String, String)> {
     let mut variables: Vec<(String, String)> = std::env::vars_os()
         .map(|(name, value)| {
             let name = name.to_string_lossy().into_owned();
             (name, value.to_string_lossy().into_owned())
         })
-        .filter(|(name, _)| name.starts_with(PREFIX))
         .collect();
     variables.sort();
     variables
-}
-
-fn read_text(path: &Path) -> Result<String, Diagnostic> {
-    let name = path.display().to_string();
-    let mut bytes = Vec::new();
-    let read =
-        std::fs::File::open(path).and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes));
-    let wrong = match read {
-        Err(error) => Some(format!("cannot read the file: {error}")),
-        Ok(_) if bytes.len() as u64 > FILE_BYTES_MAX => Some("the file is larger than 16 MiB".to_owned()),
-        Ok(_) => None,
-    };
-    if let Some(wrong) = wrong {
-        return Err(Diagnostic::error(Place::File(name), wrong));
-    }
-    String::from_utf8(bytes).map_err(|error| {
-        let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-        let line = valid.iter().filter(|byte| **byte == b'\n').count() + 1;
-        Diagnostic::error(Place::File(name), format!("line {line} of the file is not UTF-8"))
-    })
 }
 
 fn encode_pair(out: &mut Vec<u8>, kind: &str, first: &[u8], second: &[u8]) {
@@ -202,6 +248,7 @@ fn decode_text(bytes: &[u8]) -> Result<String, DecodeError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Place;
 
     fn variable(name: &str, value: &str) -> (String, String) {
         (name.to_owned(), value.to_owned())
@@ -213,10 +260,15 @@ mod tests {
         let text = "é = \"\n\"\nend\n".to_owned();
         let cases = [
             Sources::default(),
-            Sources { file: None, environment: vec![variable("WARPDRIVE_HTTP_PORT", "")] },
+            Sources { environment: vec![variable("WARPDRIVE_HTTP_PORT", "")], ..Sources::default() },
             Sources {
-                file: Some(File { path, text }),
+                file: Some(File { path: path.clone(), text: text.clone() }),
+                included: vec![File { path: PathBuf::from("b"), text: String::new() }, File { path, text }],
                 environment: vec![variable("WARPDRIVE_A", "line\nend\n"), variable("WARPDRIVE_B", "ü")],
+                variables: vec![variable("C", "file 1 1\n")],
+                arguments: vec!["a.b=\"\n\"".to_owned(), String::new()],
+                secrets: vec![SecretFile { path: "/s".to_owned(), text: "t\n".to_owned() }],
+                found: Vec::new(),
             },
         ];
         for case in cases {

@@ -5,12 +5,11 @@
 
 use std::time::Duration;
 
-use toml::de::DeValue;
-
+use super::node::Value;
 use super::value;
 
 /// The keys that work, by table.
-const KEYS: [(&str, &[&str]); 8] = [
+const KEYS: [(&str, &[&str]); 9] = [
     (
         "[server]",
         &[
@@ -37,6 +36,7 @@ const KEYS: [(&str, &[&str]); 8] = [
             "head_timeout",
             "idle_timeout",
             "body_timeout",
+            "write_timeout",
             "min_rate",
             "tunnel_timeout",
         ],
@@ -57,9 +57,10 @@ const KEYS: [(&str, &[&str]); 8] = [
         ],
     ),
     ("[[upstreams.NAME.instances]]", &["host", "port", "socket"]),
-    ("[[routes]]", &["host", "path_exact", "path_prefix", "strip_prefix", "upstream"]),
-    ("[middleware]", &["log_requests", "forward_headers"]),
+    ("[[routes]]", &["host", "path_exact", "path_prefix", "strip_prefix", "require_auth", "upstream"]),
+    ("[middleware]", &["log_requests", "forward_headers", "server_timing"]),
     ("[log]", &["format", "file", "level"]),
+    ("[auth]", &["admin_token", "admin_token_file"]),
     ("[tls]", &["enabled"]),
 ];
 
@@ -214,6 +215,8 @@ pub fn table<'a>(written: &str, below: Option<&str>, known: impl IntoIterator<It
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     String,
+    /// A string that no help shows.
+    Secret,
     Boolean,
     Integer,
     Duration,
@@ -227,7 +230,7 @@ impl Kind {
     /// Completes "must be …".
     pub fn words(self) -> &'static str {
         match self {
-            Kind::String => "a string",
+            Kind::String | Kind::Secret => "a string",
             Kind::Boolean => "true or false",
             Kind::Integer => "an integer",
             Kind::Duration => "a duration such as \"5s\"",
@@ -239,28 +242,15 @@ impl Kind {
     }
 }
 
-/// What kind of value it is, for a reader.
-pub fn name_of(value: &DeValue<'_>) -> &'static str {
-    match value {
-        DeValue::String(_) => "a string",
-        DeValue::Integer(_) => "an integer",
-        DeValue::Float(_) => "a decimal number",
-        DeValue::Boolean(_) => "a boolean",
-        DeValue::Datetime(_) => "a date",
-        DeValue::Array(_) => "a list",
-        DeValue::Table(_) => "a table",
-    }
-}
-
 /// How a value of another kind has to be written. `path` is the key with its tables.
-pub fn retyped(key: &str, path: &str, wanted: Kind, found: &DeValue<'_>) -> Option<String> {
+pub fn retyped(key: &str, path: &str, wanted: Kind, found: &Value) -> Option<String> {
     let write = |value: String| Some(format!("write {key} = {value}"));
     match (wanted, found) {
-        (Kind::Integer, DeValue::String(text)) => {
+        (Kind::Integer, Value::String(text)) => {
             let number: u64 = text.trim().parse().ok()?;
             write(number.to_string()).map(|help| help + ", without quotes")
         }
-        (Kind::Boolean, DeValue::String(text)) => {
+        (Kind::Boolean, Value::String(text)) => {
             let is_on = match text.trim().to_ascii_lowercase().as_str() {
                 "true" | "yes" | "on" | "1" => true,
                 "false" | "no" | "off" | "0" => false,
@@ -268,18 +258,20 @@ pub fn retyped(key: &str, path: &str, wanted: Kind, found: &DeValue<'_>) -> Opti
             };
             write(is_on.to_string()).map(|help| help + ", without quotes")
         }
-        (Kind::Boolean, DeValue::Integer(number)) => match number.as_str() {
+        (Kind::Boolean, Value::Integer(number)) => match number.text.as_str() {
             "0" => write("false".to_owned()),
             "1" => write("true".to_owned()),
             _ => None,
         },
-        (Kind::String, DeValue::Integer(number)) => write(format!("\"{number}\"")),
-        (Kind::Strings, DeValue::String(text)) => write(format!("[\"{}\"]", text.escape_debug())),
-        (Kind::Table, DeValue::Array(_)) => {
+        (Kind::String, Value::Integer(number)) => write(format!("\"{}\"", number.text)),
+        (Kind::Strings, Value::String(text) | Value::Bare(text)) => {
+            write(format!("[\"{}\"]", text.escape_debug()))
+        }
+        (Kind::Table, Value::Array(_)) => {
             Some(format!("write [{path}], with one bracket on each side, and only once"))
         }
         (Kind::Table, _) => Some(format!("write [{path}], and its keys below")),
-        (Kind::Tables, DeValue::Table(_)) => {
+        (Kind::Tables, Value::Table(_)) => {
             Some(format!("write [[{path}]], with two brackets on each side, above each of them"))
         }
         _ => None,
@@ -423,6 +415,9 @@ mod tests {
         let mut tables: Vec<(String, Vec<String>)> = Vec::new();
         for line in REFERENCE.lines() {
             let line = line.strip_prefix("# ").unwrap_or(line);
+            if tables.is_empty() && !line.starts_with('[') {
+                continue;
+            }
             let is_key = |key: &&str| key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
             if line.starts_with('[') && line.ends_with(']') {
                 let title = line.replace("upstreams.app", "upstreams.NAME");

@@ -3,23 +3,23 @@
 //! Must not know: which tables and keys there are.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, Error};
 
-use super::diagnostic::Diagnostic;
-use super::table::Report;
+use super::diagnostic::{Diagnostic, Document, Place};
 use super::value;
 
 /// What the parser found at one place of the text. `root` is what it could understand.
-pub fn explain(mistake: &Error, root: &DeTable<'_>, report: &Report) -> Diagnostic {
-    let text = report.text();
+pub fn explain(mistake: &Error, root: &DeTable<'_>, document: &Arc<Document>) -> Diagnostic {
+    let text = document.text();
     let span = mistake.span().unwrap_or(text.len()..text.len());
-    let place = report.place(span.clone());
+    let place = place_in(document, span.clone());
     let written = text.get(span.clone()).map(str::trim).unwrap_or_default();
     let message = mistake.message();
     if message == "duplicate key" {
-        return duplicate(written, span, root, report);
+        return duplicate(written, span, root, document);
     }
     if let Some((message, help)) = clearer(message) {
         return Diagnostic::error(place, message).with_help(help);
@@ -35,6 +35,10 @@ pub fn explain(mistake: &Error, root: &DeTable<'_>, report: &Report) -> Diagnost
         Some(meant) => unquoted.with_help(format!("write {meant}")),
         None => unquoted,
     }
+}
+
+fn place_in(document: &Arc<Document>, span: Range<usize>) -> Place {
+    Place::Text { document: Arc::clone(document), span }
 }
 
 /// Words of the parser that do not say what to do, in words that do.
@@ -66,11 +70,11 @@ fn meant(word: &str) -> Option<String> {
     }
 }
 
-fn duplicate(name: &str, span: Range<usize>, root: &DeTable<'_>, report: &Report) -> Diagnostic {
-    let before = report.text().get(..span.start).unwrap_or_default();
+fn duplicate(name: &str, span: Range<usize>, root: &DeTable<'_>, document: &Arc<Document>) -> Diagnostic {
+    let before = document.text().get(..span.start).unwrap_or_default();
     let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
     let is_header = before[line_start..].trim_start().starts_with('[');
-    let place = report.place(span.clone());
+    let place = place_in(document, span.clone());
     let duplicate = match is_header {
         true => Diagnostic::error(place, format!("table `{name}` is there twice"))
             .with_help("write all keys of a table under one header"),
@@ -79,11 +83,13 @@ fn duplicate(name: &str, span: Range<usize>, root: &DeTable<'_>, report: &Report
         }
     };
     let first = match is_header {
-        true => earlier_header(report.text(), line_start),
+        true => earlier_header(document.text(), line_start),
         false => earlier(name.trim_matches(['"', '\'']), &span, root),
     };
     match first {
-        Some(first) => duplicate.with_label("again here").with_related(report.place(first), "first here"),
+        Some(first) => {
+            duplicate.with_label("again here").with_related(place_in(document, first), "first here")
+        }
         None => duplicate,
     }
 }

@@ -1,88 +1,54 @@
-//! Reads one table of the file, key by key, and reports what does not fit, with its position.
+//! Reads one table, key by key, and reports what does not fit, with its place.
 //!
 //! A getter answers `None` for a key that is absent and for one that is wrong; the latter is
-//! reported. [`Table::finish`] reports the keys that nobody asked for.
+//! reported. [`Table::finish`] reports the keys that nobody asked for. Every key that is asked
+//! for is recorded with its kind, so the readers are the one list of what there is.
 //! Must not know: which tables and keys there are.
 
-use std::cell::RefCell;
-use std::ops::{Range, RangeInclusive};
-use std::sync::Arc;
-use std::time::Duration;
+use std::ops::RangeInclusive;
 
-use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use serde_json::json;
 
 use super::Written;
-use super::diagnostic::{Diagnostic, Document, Place};
-use super::suggest::{self, Kind};
+use super::diagnostic::{Diagnostic, Place};
+use super::node::{Entries, Entry, Node, Value, quoted};
+use super::report::{Kind, Report, Setting};
+use super::suggest::{self, Kind as Wants};
 use super::value::{self, Wanted};
-
-/// The mistakes found so far in one file.
-pub struct Report {
-    document: Arc<Document>,
-    found: RefCell<Vec<Diagnostic>>,
-    /// The text was not TOML all through: what seems to be absent may be there.
-    is_torn: bool,
-}
-
-impl Report {
-    pub fn new(document: Arc<Document>, is_torn: bool) -> Report {
-        Report { document, found: RefCell::default(), is_torn }
-    }
-
-    pub fn text(&self) -> &str {
-        self.document.text()
-    }
-
-    pub fn place(&self, span: Range<usize>) -> Place {
-        Place::Text { document: Arc::clone(&self.document), span }
-    }
-
-    pub fn push(&self, diagnostic: Diagnostic) {
-        self.found.borrow_mut().push(diagnostic);
-    }
-
-    pub fn error(&self, place: &Place, message: impl Into<String>) {
-        self.push(Diagnostic::error(place.clone(), message));
-    }
-
-    /// A mistake only if every table is where it was meant to be, and whole.
-    pub fn push_unless_torn(&self, diagnostic: Diagnostic) {
-        if !self.is_torn {
-            self.push(diagnostic);
-        }
-    }
-
-    /// How many mistakes have been found so far.
-    pub fn len(&self) -> usize {
-        self.found.borrow().len()
-    }
-
-    pub fn into_found(self) -> Vec<Diagnostic> {
-        self.found.into_inner()
-    }
-}
 
 /// One table, and which of its keys have been asked for.
 pub struct Table<'a> {
     /// As in the file: `[server]`, `[[routes]]`; empty for the file itself.
     title: String,
-    entries: &'a DeTable<'a>,
+    names: Names,
+    entries: &'a Entries,
     place: Place,
-    report: &'a Report,
+    report: &'a Report<'a>,
     known: Vec<String>,
 }
 
-type Entry<'a> = (Place, &'a Spanned<DeValue<'a>>);
+/// What a table is called in settings, each with a dot at its end; empty for the file itself.
+#[derive(Clone, Default)]
+struct Names {
+    key: String,
+    shape: String,
+}
+
+impl Names {
+    fn below(&self, key: &str, shape: &str) -> Names {
+        Names { key: format!("{}{key}.", self.key), shape: format!("{}{shape}.", self.shape) }
+    }
+}
 
 impl<'a> Table<'a> {
-    pub fn new(
-        title: impl Into<String>,
-        entries: &'a DeTable<'a>,
-        place: Place,
-        report: &'a Report,
-    ) -> Table<'a> {
-        Table { title: title.into(), entries, place, report, known: Vec::new() }
+    /// The whole configuration.
+    pub fn root(entries: &'a Entries, place: Place, report: &'a Report<'a>) -> Table<'a> {
+        let (title, names) = (String::new(), Names::default());
+        Table { title, names, entries, place, report, known: Vec::new() }
+    }
+
+    fn below(&self, title: String, names: Names, entries: &'a Entries, place: Place) -> Table<'a> {
+        Table { title, names, entries, place, report: self.report, known: Vec::new() }
     }
 
     /// Its header, or the braces around it.
@@ -94,36 +60,27 @@ impl<'a> Table<'a> {
         &self.title
     }
 
-    pub fn report(&self) -> &'a Report {
+    pub fn report(&self) -> &'a Report<'a> {
         self.report
     }
 
     /// Where the key is, if it is there, whatever its value.
     pub fn key_place(&self, key: &str) -> Option<Place> {
-        let (key, _) = self.entries.get_key_value(key)?;
-        Some(self.report.place(key.span()))
+        self.entries.get(key).map(|entry| entry.place.clone())
     }
 
     pub fn has(&self, key: &str) -> bool {
-        self.entries.get_key_value(key).is_some()
+        self.entries.contains_key(key)
     }
 
     /// Whether the key is there, with `[]`.
     pub fn is_empty_list(&self, key: &str) -> bool {
-        let value = self.entries.get(key).map(Spanned::get_ref);
-        matches!(value, Some(DeValue::Array(items)) if items.is_empty())
+        let value = self.entries.get(key).map(|entry| &entry.node.value);
+        matches!(value, Some(Value::Array(items)) if items.is_empty())
     }
 
     pub fn string(&mut self, key: &str) -> Option<Written<String>> {
-        let (place, value) = self.entry(key)?;
-        match value.get_ref() {
-            DeValue::String(text) if text.contains('\0') => {
-                self.wrong(&place, key, "without a NUL character");
-                None
-            }
-            DeValue::String(text) => Some(Written::new(text.clone().into_owned(), place)),
-            other => self.mistyped(&place, key, Kind::String, other),
-        }
+        self.parsed(key, |text| Ok(text.to_owned()))
     }
 
     /// A string that `parse` understands.
@@ -132,7 +89,9 @@ impl<'a> Table<'a> {
         key: &str,
         parse: impl FnOnce(&str) -> Result<T, Wanted>,
     ) -> Option<Written<T>> {
-        let text = self.string(key)?;
+        let text = self.text(key, Wants::String);
+        self.record(key, Kind::String, text.as_ref(), |text| json!(text));
+        let text = text?;
         match parse(&text.value) {
             Ok(value) => Some(Written::new(value, text.place)),
             Err(wanted) => {
@@ -144,7 +103,10 @@ impl<'a> Table<'a> {
 
     /// One of the given words. `later` are words that will be valid, but are not yet.
     pub fn choice<T: Copy>(&mut self, key: &str, choices: &[(&str, T)], later: &[&str]) -> Option<T> {
-        let text = self.string(key)?;
+        let text = self.text(key, Wants::String);
+        let words = choices.iter().map(|(word, _)| (*word).to_owned());
+        self.record(key, Kind::Choice(words.collect()), text.as_ref(), |text| json!(text));
+        let text = text?;
         let word = text.value.as_str();
         if let Some((_, value)) = choices.iter().find(|(name, _)| *name == word) {
             return Some(*value);
@@ -174,104 +136,47 @@ impl<'a> Table<'a> {
     }
 
     pub fn boolean(&mut self, key: &str) -> Option<Written<bool>> {
-        let (place, value) = self.entry(key)?;
-        match value.get_ref() {
-            DeValue::Boolean(value) => Some(Written::new(*value, place)),
-            other => self.mistyped(&place, key, Kind::Boolean, other),
-        }
+        let found = self.entry(key).and_then(|node| match &node.value {
+            Value::Boolean(value) => Some(Written::new(*value, node.place.clone())),
+            Value::Bare(text) => match value::boolean(text) {
+                Some(value) => Some(Written::new(value, node.place.clone())),
+                None => self.wrong(&node.place, key, &format!("true or false, not `{text}`")),
+            },
+            other => self.mistyped(&node.place, key, Wants::Boolean, other),
+        });
+        self.record(key, Kind::Boolean, found.as_ref(), |value| json!(value));
+        found
     }
 
-    pub fn integer<T: TryFrom<u64>>(&mut self, key: &str, range: RangeInclusive<u64>) -> Option<Written<T>> {
-        let (place, value) = self.entry(key)?;
-        let DeValue::Integer(written) = value.get_ref() else {
-            return self.mistyped(&place, key, Kind::Integer, value.get_ref());
+    pub fn integer<T>(&mut self, key: &str, range: RangeInclusive<u64>) -> Option<Written<T>>
+    where
+        T: TryFrom<u64>,
+    {
+        let found = self.whole_number(key, range.clone());
+        let (least, most) = range.into_inner();
+        self.record(key, Kind::Integer { least, most }, found.as_ref(), |number| json!(number));
+        let found = found?;
+        // Every range is one of numbers that its type has.
+        Some(Written::new(T::try_from(found.value).ok()?, found.place))
+    }
+
+    pub(super) fn whole_number(&mut self, key: &str, range: RangeInclusive<u64>) -> Option<Written<u64>> {
+        let node = self.entry(key)?;
+        let (number, text) = match &node.value {
+            Value::Integer(integer) => (integer.number, integer.text.clone()),
+            Value::Bare(text) => (value::digits(text), format!("`{text}`")),
+            other => return self.mistyped(&node.place, key, Wants::Integer, other),
         };
-        let number = u64::from_str_radix(written.as_str(), written.radix())
-            .ok()
-            .filter(|number| range.contains(number))
-            .and_then(|number| T::try_from(number).ok());
-        match number {
-            Some(number) => Some(Written::new(number, place)),
+        match number.filter(|number| range.contains(number)) {
+            Some(number) => Some(Written::new(number, node.place.clone())),
             None => {
-                let (least, most) = range.into_inner();
-                let wanted = format!("an integer from {least} to {most}, not {written}");
-                self.wrong(&place, key, &wanted);
-                None
+                let wanted = match range.into_inner() {
+                    (least, u64::MAX) => format!("an integer, {least} or more, not {text}"),
+                    (least, most) => format!("an integer from {least} to {most}, not {text}"),
+                };
+                self.wrong(&node.place, key, &wanted)
             }
         }
-    }
-
-    /// `key = "5s"`, or whole seconds under `key_secs`; longer than nothing, at most a day.
-    pub fn duration(&mut self, key: &str) -> Option<Duration> {
-        let in_secs = format!("{key}_secs");
-        if self.are_both(key, &in_secs) {
-            return None;
-        }
-        let secs_max = value::DURATION_MAX.as_secs();
-        if let Some(secs) = self.integer(&in_secs, 1..=secs_max) {
-            return Some(Duration::from_secs(secs.value));
-        }
-        let (place, written) = self.entry(key)?;
-        let wanted = match written.get_ref() {
-            DeValue::String(text) => match value::duration(text) {
-                Some(found) if found.is_zero() => format!("longer than 0, not \"{text}\""),
-                Some(found) if found > value::DURATION_MAX => {
-                    format!("at most \"24h\", not \"{text}\"")
-                }
-                Some(found) => return Some(found),
-                None => {
-                    let wanted = "a duration such as \"5s\", \"250ms\", \"5m\" or \"1h\"";
-                    self.misspelt(place, key, &format!("{wanted}, not \"{text}\""), suggest::duration(text));
-                    return None;
-                }
-            },
-            DeValue::Integer(number) => {
-                let message = format!("{key} must be a duration with a unit, not {number}");
-                let help = format!("write {key} = \"{number}s\" or {in_secs} = {number}");
-                self.report.push(Diagnostic::error(place, message).with_help(help));
-                return None;
-            }
-            other => return self.mistyped(&place, key, Kind::Duration, other),
-        };
-        self.wrong(&place, key, &wanted);
-        None
-    }
-
-    /// Bytes: an integer, or `"32 KiB"`; an integer also under `key_bytes`.
-    pub fn size(&mut self, key: &str, range: RangeInclusive<u64>) -> Option<u64> {
-        let in_bytes = format!("{key}_bytes");
-        if !key.ends_with("_bytes") {
-            if self.are_both(key, &in_bytes) {
-                return None;
-            }
-            if let Some(bytes) = self.integer(&in_bytes, range.clone()) {
-                return Some(bytes.value);
-            }
-        }
-        let (place, written) = self.entry(key)?;
-        let (number, text) = match written.get_ref() {
-            DeValue::Integer(number) => {
-                (u64::from_str_radix(number.as_str(), number.radix()).ok(), number.to_string())
-            }
-            DeValue::String(text) => match value::size(text) {
-                Some(number) => (Some(number), format!("\"{text}\"")),
-                None => {
-                    let wanted = format!("a size in B, KiB, MiB or GiB such as \"32 KiB\", not \"{text}\"");
-                    self.misspelt(place, key, &wanted, suggest::size(text));
-                    return None;
-                }
-            },
-            other => return self.mistyped(&place, key, Kind::Size, other),
-        };
-        let number = number.filter(|number| range.contains(number));
-        if number.is_none() {
-            let wanted = match range.into_inner() {
-                (least, u64::MAX) => format!("{least} bytes or more, not {text}"),
-                (least, most) => format!("from {least} to {most} bytes, not {text}"),
-            };
-            self.wrong(&place, key, &wanted);
-        }
-        number
     }
 
     /// A list of strings, each of which `parse` understands. One wrong string loses only itself.
@@ -280,49 +185,59 @@ impl<'a> Table<'a> {
         key: &str,
         parse: impl Fn(&str) -> Result<T, Wanted>,
     ) -> Option<Vec<Written<T>>> {
-        let (place, value) = self.entry(key)?;
-        let DeValue::Array(items) = value.get_ref() else {
-            return self.mistyped(&place, key, Kind::Strings, value.get_ref());
-        };
+        let items = self.items(key, Wants::Strings);
+        let mut texts = Vec::new();
         let mut list = Vec::new();
-        for item in items.iter() {
-            let place = self.report.place(item.span());
-            let DeValue::String(text) = item.get_ref() else {
-                self.mistyped_item(place, key, Kind::String, item.get_ref());
+        for item in items.into_iter().flat_map(|(_, items)| items) {
+            let place = item.place.clone();
+            let Some(text) = item.value.text() else {
+                self.mistyped_item(place, key, Wants::String, &item.value);
                 continue;
             };
+            texts.push(text);
             match parse(text) {
                 Ok(value) => list.push(Written::new(value, place)),
                 Err(wanted) => self.unlike(place, &format!("each of {key}"), text, wanted),
             }
         }
-        Some(list)
+        let written = items.map(|(place, _)| Written::new(texts, place.clone()));
+        self.record(key, Kind::Strings, written.as_ref(), |texts| json!(texts));
+        items.map(|_| list)
     }
 
+    /// An empty one stands for one that is absent, so that its keys are asked for.
     pub fn table(&mut self, key: &str) -> Option<Table<'a>> {
-        let (place, value) = self.entry(key)?;
-        match value.get_ref() {
-            DeValue::Table(entries) => Some(Table::new(self.title_of(key), entries, place, self.report)),
-            other => self.mistyped(&place, key, Kind::Table, other),
+        let names = self.names.below(key, key);
+        if !self.has(key) {
+            self.known.push(key.to_owned());
+            let nothing = self.report.nothing();
+            return Some(self.below(self.title_of(key), names, nothing, Place::Default));
+        }
+        let node = self.entry(key)?;
+        match &node.value {
+            Value::Table(entries) => Some(self.below(self.title_of(key), names, entries, node.place.clone())),
+            other => self.mistyped(&node.place, key, Wants::Table, other),
         }
     }
 
     /// The tables of a `[[list]]`, in document order.
     pub fn tables(&mut self, key: &str) -> Option<Vec<Table<'a>>> {
-        let (place, value) = self.entry(key)?;
-        let DeValue::Array(items) = value.get_ref() else {
-            return self.mistyped(&place, key, Kind::Tables, value.get_ref());
-        };
         let title = format!("[{}]", self.title_of(key));
+        let shape = format!("{key}[]");
+        if self.report.is_describing() {
+            let names = self.names.below(&shape, &shape);
+            return Some(vec![self.below(title, names, self.report.nothing(), Place::Default)]);
+        }
+        let (_, items) = self.items(key, Wants::Tables)?;
         let mut tables = Vec::new();
-        for item in items.iter() {
-            let place = self.report.place(item.span());
-            match item.get_ref() {
-                DeValue::Table(entries) => {
-                    tables.push(Table::new(&title, entries, place, self.report));
+        for (number, item) in (1..).zip(items) {
+            let names = self.names.below(&format!("{key}.{number}"), &shape);
+            match &item.value {
+                Value::Table(entries) => {
+                    tables.push(self.below(title.clone(), names, entries, item.place.clone()));
                 }
                 other => {
-                    self.mistyped_item(place, key, Kind::Table, other);
+                    self.mistyped_item(item.place.clone(), key, Wants::Table, other);
                 }
             }
         }
@@ -332,22 +247,26 @@ impl<'a> Table<'a> {
     /// All entries, each a table under a name of the operator's, in document order.
     pub fn named_tables(&mut self) -> Vec<(Written<String>, Table<'a>)> {
         let mut tables = Vec::new();
-        for (name, value) in self.entries {
-            self.known.push(name.get_ref().to_string());
-            let name_place = self.report.place(name.span());
-            let DeValue::Table(entries) = value.get_ref() else {
-                let name = name.get_ref();
-                self.mistyped::<()>(&name_place, name, Kind::Table, value.get_ref());
-                continue;
-            };
-            let title = self.title_of(name.get_ref());
-            let place = self.report.place(value.span());
-            let name = Written::new(name.get_ref().to_string(), name_place);
-            let table = Table::new(title, entries, place, self.report);
-            tables.push((name.span_start(), (name, table)));
+        if self.report.is_describing() {
+            let names = self.names.below("*", "*");
+            let table = self.below(self.title_of("*"), names, self.report.nothing(), Place::Default);
+            tables.push((Written::new("*".to_owned(), Place::Default), table));
         }
-        tables.sort_by_key(|(start, _)| *start);
-        tables.into_iter().map(|(_, entry)| entry).collect()
+        for (name, entry) in self.entries {
+            self.known.push(name.clone());
+            match &entry.node.value {
+                Value::Table(entries) => {
+                    let names = self.names.below(&quoted(name), "*");
+                    let place = entry.node.place.clone();
+                    let table = self.below(self.title_of(name), names, entries, place);
+                    tables.push((Written::new(name.clone(), entry.place.clone()), table));
+                }
+                other => {
+                    self.mistyped::<()>(&entry.place, name, Wants::Table, other);
+                }
+            }
+        }
+        tables
     }
 
     /// Reports every key that was not asked for; `later` are those that do not work yet.
@@ -356,18 +275,17 @@ impl<'a> Table<'a> {
             "" => String::new(),
             title => format!(" in {title}"),
         };
-        for (key, _) in self.entries {
-            let name: &str = key.get_ref();
+        for (name, entry) in self.entries {
+            let name = name.as_str();
             if self.known.iter().any(|known| known == name) {
                 continue;
             }
-            let place = self.report.place(key.span());
             if later.contains(&name) {
                 let message = format!("`{name}`{within} is known, but does not work yet in this version");
-                self.report.error(&place, message);
+                self.report.error(&entry.place, message);
                 continue;
             }
-            let diagnostic = self.unknown(place, name, &within, later);
+            let diagnostic = self.unknown(entry, name, &within, later);
             match self.title.as_str() {
                 // Where a header is torn, its keys are found here.
                 "" => self.report.push_unless_torn(diagnostic),
@@ -376,13 +294,12 @@ impl<'a> Table<'a> {
         }
     }
 
-    fn unknown(&self, place: Place, name: &str, within: &str, later: &[&str]) -> Diagnostic {
+    fn unknown(&self, entry: &Entry, name: &str, within: &str, later: &[&str]) -> Diagnostic {
         let known = self.known.iter().map(String::as_str).chain(later.iter().copied());
-        let tables = match self.entries.get(name).map(Spanned::get_ref) {
-            Some(DeValue::Table(entries)) => Some(first_table(entries)),
-            Some(DeValue::Array(items)) => {
-                let first = items.first().map(Spanned::get_ref);
-                matches!(first, Some(DeValue::Table(_))).then_some(None)
+        let tables = match &entry.node.value {
+            Value::Table(entries) => Some(first_table(entries)),
+            Value::Array(items) => {
+                matches!(items.first().map(|item| &item.value), Some(Value::Table(_))).then_some(None)
             }
             _ => None,
         };
@@ -392,28 +309,60 @@ impl<'a> Table<'a> {
             }
             _ => (format!("unknown key `{name}`{within}"), suggest::key(name, &self.title, known)),
         };
-        Diagnostic { help, ..Diagnostic::error(place, message) }
+        Diagnostic { help, ..Diagnostic::error(entry.place.clone(), message) }
     }
 
-    /// Notes that the key is known, and returns its value with the value's place.
-    fn entry(&mut self, key: &str) -> Option<Entry<'a>> {
+    /// Notes that the key is known, and returns its value.
+    pub(super) fn entry(&mut self, key: &str) -> Option<&'a Node> {
         self.known.push(key.to_owned());
-        let value = self.entries.get(key)?;
-        Some((self.report.place(value.span()), value))
+        let node = &self.entries.get(key)?.node;
+        (!matches!(node.value, Value::Unknown)).then_some(node)
+    }
+
+    /// A string as it is written; `wanted` is what it is to be.
+    pub(super) fn text(&mut self, key: &str, wanted: Wants) -> Option<Written<String>> {
+        let node = self.entry(key)?;
+        match node.value.text() {
+            Some(text) if text.contains('\0') => self.wrong(&node.place, key, "without a NUL character"),
+            Some(text) => Some(Written::new(text.to_owned(), node.place.clone())),
+            None => self.mistyped(&node.place, key, wanted, &node.value),
+        }
+    }
+
+    /// The list's place and its items.
+    fn items(&mut self, key: &str, wanted: Wants) -> Option<(&'a Place, &'a [Node])> {
+        let node = self.entry(key)?;
+        match &node.value {
+            Value::Array(items) => Some((&node.place, items)),
+            other => self.mistyped(&node.place, key, wanted, other),
+        }
+    }
+
+    pub(super) fn record<T>(
+        &self,
+        key: &str,
+        kind: Kind,
+        found: Option<&Written<T>>,
+        show: impl FnOnce(&T) -> serde_json::Value,
+    ) {
+        if !self.report.is_recording() {
+            return;
+        }
+        self.report.record(Setting {
+            key: format!("{}{key}", self.names.key),
+            shape: format!("{}{key}", self.names.shape),
+            kind,
+            value: found.map(|found| Written::new(show(&found.value), found.place.clone())),
+        });
     }
 
     /// Whether two spellings of one setting are there, which is an error.
-    fn are_both(&mut self, key: &str, other: &str) -> bool {
+    pub(super) fn are_both(&mut self, key: &str, other: &str) -> bool {
         let (Some(first), Some(second)) = (self.key_place(key), self.key_place(other)) else {
             return false;
         };
         self.known.extend([key.to_owned(), other.to_owned()]);
-        let (earlier, later) = match (&first, &second) {
-            (Place::Text { span: a, .. }, Place::Text { span: b, .. }) if a.start > b.start => {
-                (second, first)
-            }
-            _ => (first, second),
-        };
+        let (earlier, later) = if first.is_after(&second) { (second, first) } else { (first, second) };
         let message = format!("{key} and {other} are the same setting");
         let both = Diagnostic::error(later, message).with_related(earlier, "first here");
         self.report.push(both.with_label("again here").with_help("keep one of them"));
@@ -442,25 +391,38 @@ impl<'a> Table<'a> {
     }
 
     /// Reports a quantity; `meant` is how it would be written.
-    fn misspelt(&self, place: Place, key: &str, wanted: &str, meant: Option<String>) {
+    pub(super) fn misspelt<T>(
+        &self,
+        place: &Place,
+        key: &str,
+        wanted: &str,
+        meant: Option<String>,
+    ) -> Option<T> {
         let help = meant.map(|meant| format!("write {key} = \"{meant}\""));
         let message = format!("{key} must be {wanted}");
-        self.report.push(Diagnostic { help, ..Diagnostic::error(place, message) });
+        self.report.push(Diagnostic { help, ..Diagnostic::error(place.clone(), message) });
+        None
     }
 
-    fn wrong(&self, place: &Place, key: &str, wanted: &str) {
+    pub(super) fn wrong<T>(&self, place: &Place, key: &str, wanted: &str) -> Option<T> {
         self.report.error(place, format!("{key} must be {wanted}"));
+        None
     }
 
-    fn mistyped_item(&self, place: Place, key: &str, wanted: Kind, found: &DeValue<'_>) {
-        let (wanted, found) = (wanted.words(), suggest::name_of(found));
-        self.report.error(&place, format!("each of {key} must be {wanted}, not {found}"));
+    fn mistyped_item(&self, place: Place, key: &str, wanted: Wants, found: &Value) {
+        if !matches!(found, Value::Unknown) {
+            let (wanted, found) = (wanted.words(), found.kind());
+            self.report.error(&place, format!("each of {key} must be {wanted}, not {found}"));
+        }
     }
 
-    fn mistyped<T>(&self, place: &Place, key: &str, wanted: Kind, found: &DeValue<'_>) -> Option<T> {
+    pub(super) fn mistyped<T>(&self, place: &Place, key: &str, wanted: Wants, found: &Value) -> Option<T> {
+        if matches!(found, Value::Unknown) {
+            return None;
+        }
         let path = self.path_of(key);
-        let name = if wanted == Kind::Table { &path } else { key };
-        let message = format!("{name} must be {}, not {}", wanted.words(), suggest::name_of(found));
+        let name = if wanted == Wants::Table { &path } else { key };
+        let message = format!("{name} must be {}, not {}", wanted.words(), found.kind());
         let help = suggest::retyped(key, &path, wanted, found);
         self.report.push(Diagnostic { help, ..Diagnostic::error(place.clone(), message) });
         None
@@ -468,7 +430,7 @@ impl<'a> Table<'a> {
 }
 
 /// The name of the first table among these.
-fn first_table<'a>(entries: &'a DeTable<'_>) -> Option<&'a str> {
-    let tables = entries.iter().filter(|(_, value)| matches!(value.get_ref(), DeValue::Table(_)));
-    tables.min_by_key(|(name, _)| name.span().start).map(|(name, _)| name.get_ref().as_ref())
+fn first_table(entries: &Entries) -> Option<&str> {
+    let is_table = |entry: &Entry| matches!(entry.node.value, Value::Table(_));
+    entries.iter().find(|(_, entry)| is_table(entry)).map(|(name, _)| name.as_str())
 }

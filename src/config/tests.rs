@@ -9,6 +9,7 @@ pub fn sources(text: &str, environment: &[(&str, &str)]) -> Sources {
     Sources {
         file: Some(File { path: PathBuf::from("w.toml"), text: text.to_owned() }),
         environment: variables.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+        ..Sources::default()
     }
 }
 
@@ -502,7 +503,8 @@ url = "x""#,
             "5:2: `postgres` is known, but does not work yet in this version",
         ],
     ),
-    (r#"include = ["x"]"#, &["1:1: `include` is known, but does not work yet in this version"]),
+    ("include = 1", &["1:11: include must be a list of strings, not an integer"]),
+    (r#"include = ["a", 2]"#, &["1:17: each of include must be a string, not an integer"]),
 ];
 
 const BROKEN_SYNTAX: Cases = &[

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::diagnostic::{Diagnostic, Place};
 use super::table::Table;
 use super::value::{self, Wanted, wanted};
-use super::{Instance, Strategy, Upstream, Written};
+use super::{Instance, Strategy, Upstream, Written, suggest};
 
 const LATER: [&str; 13] = [
     "fail_timeout",
@@ -30,7 +30,8 @@ const KEEPALIVE_MAX: u64 = 4096;
 /// Longest path a Unix socket can have: `sun_path`, less the NUL at its end.
 const SOCKET_PATH_MAX: usize = 107;
 
-pub fn read(name: Written<String>, mut table: Table<'_>) -> Upstream {
+/// `defined` are the names of the upstreams that files define.
+pub fn read(name: Written<String>, mut table: Table<'_>, defined: &[String]) -> Upstream {
     if name.value.is_empty() || name.value.contains(char::is_control) {
         let message = "the name of an upstream must have characters, and only visible ones";
         let help = "a name such as [upstreams.app]";
@@ -38,9 +39,14 @@ pub fn read(name: Written<String>, mut table: Table<'_>) -> Upstream {
     }
     let strategies = [("round_robin", Strategy::RoundRobin)];
     let _: Option<()> = table.choice("protocol", &[("http", ())], &PROTOCOLS_LATER);
+    let stranger = (!name.place.is_in_file()).then(|| {
+        let meant = suggest::nearest(&name.value, defined.iter().map(String::as_str));
+        let meant = meant.map_or(String::new(), |meant| format!("; did you mean `{meant}`?"));
+        format!("there is no such upstream in a file{meant}")
+    });
     let upstream = Upstream {
         name,
-        instances: read_instances(&mut table),
+        instances: read_instances(&mut table, stranger.as_deref()),
         strategy: table.choice("strategy", &strategies, &STRATEGIES_LATER),
         keepalive: table.integer("keepalive", 0..=KEEPALIVE_MAX).map(|connections| connections.value),
         keepalive_idle: table.duration("keepalive_idle"),
@@ -52,11 +58,12 @@ pub fn read(name: Written<String>, mut table: Table<'_>) -> Upstream {
     upstream
 }
 
-/// The upstream is its own and only instance, or has a list of them.
-fn read_instances(table: &mut Table<'_>) -> Vec<Instance> {
+/// The upstream is its own and only instance, or has a list of them. `stranger` is the help for
+/// one that no file defines.
+fn read_instances(table: &mut Table<'_>, stranger: Option<&str>) -> Vec<Instance> {
     let is_instance = ["host", "port", "socket"].iter().any(|key| table.has(key));
     let listed = table.tables("instances");
-    let single = read_instance(table, is_instance || !table.has("instances"));
+    let single = read_instance(table, is_instance || !table.has("instances"), stranger);
     if let (Some(place), true) = (table.key_place("instances"), is_instance) {
         let message = format!("{} has both an address and instances", table.title());
         let address = ["host", "port", "socket"].iter().find_map(|key| table.key_place(key));
@@ -72,21 +79,21 @@ fn read_instances(table: &mut Table<'_>) -> Vec<Instance> {
     };
     let mut instances = Vec::new();
     for mut table in listed {
-        instances.extend(read_instance(&mut table, true));
+        instances.extend(read_instance(&mut table, true, None));
         table.finish(&INSTANCE_LATER);
     }
     instances
 }
 
 /// `host` and `port`, or `socket`. Asks for the keys even where no instance is `wanted`.
-fn read_instance(table: &mut Table<'_>, wanted: bool) -> Option<Instance> {
+fn read_instance(table: &mut Table<'_>, wanted: bool, help: Option<&str>) -> Option<Instance> {
     let host = table.parsed("host", value::upstream_host);
     let port = table.integer("port", 1..=65535);
     let socket = table.parsed("socket", socket_path);
     let title = table.title();
-    let absent = |message: String, help: &str| {
+    let absent = |message: String, usual: &str| {
         let place = table.place().clone();
-        table.report().push_unless_torn(Diagnostic::error(place, message).with_help(help));
+        table.report().push_unless_torn(Diagnostic::error(place, message).with_help(help.unwrap_or(usual)));
         None
     };
     match (table.has("host"), table.has("port"), table.has("socket")) {

@@ -34,6 +34,7 @@ pub enum Known {
     UserAgent,
     Via,
     XAccel,
+    XAdminToken,
     XForwardedFor,
     XForwardedHost,
     XForwardedPort,
@@ -103,7 +104,8 @@ impl Known {
         if name.contains(&b'_') {
             return Known::of_x_with_underscores(name);
         }
-        const NAMES: [(&str, Known); 9] = [
+        const NAMES: [(&str, Known); 10] = [
+            ("x-admin-token", Known::XAdminToken),
             ("x-forwarded-for", Known::XForwardedFor),
             ("x-forwarded-host", Known::XForwardedHost),
             ("x-forwarded-port", Known::XForwardedPort),
@@ -310,7 +312,7 @@ mod tests {
 
     #[test]
     fn known_fields_are_found_whatever_their_case() {
-        let table: [(&str, Known); 16] = [
+        let table: [(&str, Known); 18] = [
             ("Host", Known::Host),
             ("hOST", Known::Host),
             ("hosts", Known::Other),
@@ -324,6 +326,8 @@ mod tests {
             ("X_Forwarded_For", Known::XLookalike),
             ("x-real_ip", Known::XLookalike),
             ("X_Accel-Redirect", Known::XLookalike),
+            ("X-ADMIN-Token", Known::XAdminToken),
+            ("X-Admin_Token", Known::XLookalike),
             ("X_Other", Known::Other),
             ("X-Sendfile-Type", Known::XSendfile),
             ("Content-Lengthy", Known::Other),

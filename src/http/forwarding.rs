@@ -14,12 +14,13 @@ use super::push_decimal;
 /// Our name in `Via` (RFC 9110 7.6.3).
 const NAME: &[u8] = b" warpdrive\r\n";
 
-/// Never passed on as they came. `Forwarded` and the fields that name files to a server are
-/// only removed; the others are written by [`write()`].
+/// Never passed on as they came. `Forwarded`, our own token and the fields that name files to a
+/// server are only removed; the others are written by [`write()`].
 pub const OWNED: KnownSet = KnownSet::of(&[
     Known::Forwarded,
     Known::Via,
     Known::XAccel,
+    Known::XAdminToken,
     Known::XForwardedFor,
     Known::XForwardedHost,
     Known::XForwardedPort,

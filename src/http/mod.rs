@@ -2,7 +2,7 @@
 //!
 //! `head` and `fields` are what a message says, whatever version carried it; `target` is the
 //! one normal form of host and path; `framing` is where a body ends; `forwarding` is what a
-//! proxy changes on the way; `h1` is HTTP/1.1's syntax.
+//! proxy changes on the way, `server_timing` what it tells of it; `h1` is HTTP/1.1's syntax.
 
 pub mod date;
 pub mod fields;
@@ -11,6 +11,7 @@ pub mod framing;
 pub mod h1;
 pub mod head;
 pub mod query;
+pub mod server_timing;
 pub mod status;
 pub mod target;
 

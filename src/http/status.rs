@@ -7,6 +7,8 @@ pub struct Status(pub u16);
 impl Status {
     pub const SWITCHING_PROTOCOLS: Status = Status(101);
     pub const BAD_REQUEST: Status = Status(400);
+    pub const UNAUTHORIZED: Status = Status(401);
+    pub const FORBIDDEN: Status = Status(403);
     pub const NOT_FOUND: Status = Status(404);
     pub const REQUEST_TIMEOUT: Status = Status(408);
     pub const CONTENT_TOO_LARGE: Status = Status(413);
@@ -26,6 +28,8 @@ impl Status {
     pub fn phrase(self) -> &'static str {
         match self {
             Status::BAD_REQUEST => "Bad Request",
+            Status::UNAUTHORIZED => "Unauthorized",
+            Status::FORBIDDEN => "Forbidden",
             Status::NOT_FOUND => "Not Found",
             Status::REQUEST_TIMEOUT => "Request Timeout",
             Status::CONTENT_TOO_LARGE => "Content Too Large",

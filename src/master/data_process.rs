@@ -2,7 +2,6 @@
 //! told what to do, ended. A value of this type is a process that was not reaped yet, so its
 //! pid is nobody else's.
 
-use std::fmt;
 use std::fs::File;
 use std::io::{self, Seek, Write};
 use std::os::fd::AsFd;
@@ -11,7 +10,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::fs::MemfdFlags;
-use rustix::process::{Pid, Signal, WaitStatus};
+use rustix::process::{Pid, Signal};
 
 use super::listeners::Listener;
 use crate::process::orders::{Order, Received, Report, Socket};
@@ -106,29 +105,6 @@ impl DataProcess {
     pub fn kill(&self) {
         if let Err(error) = rustix::process::kill_process(self.pid, Signal::KILL) {
             tracing::error!("cannot kill the data process: {error}");
-        }
-    }
-}
-
-/// How a process ended, as words.
-#[derive(Clone, Copy, Debug)]
-pub struct End(pub WaitStatus);
-
-impl End {
-    pub fn is_success(self) -> bool {
-        self.0.exit_status() == Some(0)
-    }
-}
-
-impl fmt::Display for End {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.0.exit_status(), self.0.terminating_signal()) {
-            (Some(code), _) => write!(f, "exit code {code}"),
-            (None, Some(number)) => match signal_hook::low_level::signal_name(number) {
-                Some(name) => write!(f, "killed by {name}"),
-                None => write!(f, "killed by signal {number}"),
-            },
-            (None, None) => write!(f, "status {}", self.0.as_raw()),
         }
     }
 }

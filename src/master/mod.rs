@@ -1,5 +1,6 @@
 //! The small process above the data process: binds and keeps the listening sockets, starts the
-//! data process again when it dies, and alone decides what a signal means. One thread.
+//! children and the data process, that one again when it dies, and alone decides what a signal
+//! means. One thread.
 //!
 //! Must not know: plans, workers, requests.
 
@@ -7,12 +8,14 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use crate::process::events;
+use crate::process::{child, events};
 
+mod children;
 mod data_process;
 mod listeners;
 mod signals;
 mod supervise;
+mod terminal;
 
 pub use data_process::ARGUMENT;
 
@@ -23,16 +26,21 @@ pub struct Settings {
     pub workers: usize,
     pub shutdown_timeout: Duration,
     pub level: tracing::Level,
+    /// Started before the data process, which begins to serve when all of them are ready.
+    pub children: Vec<child::Settings>,
+    /// Called once, when everything serves, with the first address.
+    pub announce: Option<fn(SocketAddr)>,
     /// The configuration itself, encoded: handed to each data process as it is, so that what was
     /// checked is what runs, whatever becomes of the file.
     pub sources: Vec<u8>,
 }
 
-/// Runs until it is told to stop.
+/// Runs until it is told to stop, or a child has ended.
 ///
-/// 0: told to, and everything had ended. 1: an address cannot be listened on, or the first data
-/// process failed. 2: a second signal, or a drain that
-/// would not end, cut what still ran.
+/// 0: told to, and everything had ended. 1: an address cannot be listened on, a child's is
+/// taken, or the first data process failed. 2: a second signal, a drain that would not end or a
+/// child that would not stop: what still ran was cut. 126, 127: a child could not be started.
+/// Else what the children ended with.
 pub fn run(settings: Settings) -> ExitCode {
     events::init(settings.level);
     let bound = match listeners::bind(&settings.listen, settings.workers) {
@@ -52,6 +60,6 @@ pub fn run(settings: Settings) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let Settings { sources, shutdown_timeout, .. } = settings;
-    supervise::Supervisor::new(signals, sources, bound.listeners, shutdown_timeout).run()
+    let Settings { sources, shutdown_timeout, announce, children, .. } = settings;
+    supervise::Supervisor::new(signals, sources, bound.listeners, shutdown_timeout, announce).run(&children)
 }

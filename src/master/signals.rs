@@ -4,15 +4,16 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 
-use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
+use rustix::process;
+use signal_hook::consts::{SIGCHLD, SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::backend::SignalDelivery;
 use signal_hook::iterator::exfiltrator::SignalOnly;
 
 /// What a signal means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
-    /// SIGTERM, SIGINT, SIGQUIT.
-    Stop,
+    /// SIGTERM, SIGINT or SIGQUIT: which one.
+    Stop(process::Signal),
     /// SIGCHLD.
     ChildEnded,
     /// SIGHUP.
@@ -21,6 +22,8 @@ pub enum Signal {
     ReopenLogs,
     /// SIGUSR2.
     ReplaceBinary,
+    /// SIGCONT: we were stopped, perhaps, and are in the foreground, perhaps.
+    Continue,
 }
 
 /// The signals that came and were not taken yet.
@@ -35,7 +38,7 @@ impl Signals {
     /// Too many open files.
     pub fn catch() -> io::Result<Signals> {
         let (read, write) = UnixStream::pair()?;
-        let numbers = [SIGTERM, SIGINT, SIGQUIT, SIGCHLD, SIGHUP, SIGUSR1, SIGUSR2];
+        let numbers = [SIGTERM, SIGINT, SIGQUIT, SIGCHLD, SIGCONT, SIGHUP, SIGUSR1, SIGUSR2];
         let delivery = SignalDelivery::with_pipe(read, write, SignalOnly, numbers)?;
         Ok(Signals { delivery })
     }
@@ -55,11 +58,14 @@ impl AsFd for Signals {
 
 fn meaning(number: i32) -> Option<Signal> {
     match number {
-        SIGTERM | SIGINT | SIGQUIT => Some(Signal::Stop),
+        SIGTERM => Some(Signal::Stop(process::Signal::TERM)),
+        SIGINT => Some(Signal::Stop(process::Signal::INT)),
+        SIGQUIT => Some(Signal::Stop(process::Signal::QUIT)),
         SIGCHLD => Some(Signal::ChildEnded),
         SIGHUP => Some(Signal::Reload),
         SIGUSR1 => Some(Signal::ReopenLogs),
         SIGUSR2 => Some(Signal::ReplaceBinary),
+        SIGCONT => Some(Signal::Continue),
         _ => None,
     }
 }

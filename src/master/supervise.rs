@@ -1,16 +1,25 @@
 //! What `master` does all its life: waits for signals, for reports and for deaths, and keeps a
-//! data process running until it is told to stop. One thread, which never waits elsewhere.
+//! data process running until it is told to stop, or a child has ended. One thread, which never
+//! waits elsewhere.
+//!
+//! Waiting (for the children) → Starting → Serving → Draining → Stopping (the children). Without
+//! children, the first and the last take no time.
 
 use std::io;
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::WaitOptions;
 
-use super::data_process::{DataProcess, End};
+use super::children::Children;
+use super::data_process::DataProcess;
 use super::listeners::Listener;
 use super::signals::{Signal, Signals};
+use super::terminal;
+use crate::process::child;
+use crate::process::end::End;
 use crate::process::orders::{Order, Report};
 use crate::process::restart::Backoff;
 
@@ -20,7 +29,10 @@ const DRAIN_EXTRA: Duration = Duration::from_secs(5);
 /// No drain is waited for longer; a bound for the clock.
 const DRAIN_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
-/// Exit code when connections were cut.
+/// Exit code when the first data process could not be started.
+const FAILED: u8 = 1;
+
+/// Exit code when connections were cut, or children were killed.
 const FORCED: u8 = 2;
 
 /// Everything `master` knows.
@@ -30,9 +42,14 @@ pub struct Supervisor {
     sources: Vec<u8>,
     listeners: Vec<Listener>,
     shutdown_timeout: Duration,
+    /// Called once, with the first address, when it serves.
+    announce: Option<fn(SocketAddr)>,
     backoff: Backoff,
+    children: Children,
     state: State,
     phase: Phase,
+    /// The signal to stop, once it came: the children are told to stop in the same way.
+    told: Option<rustix::process::Signal>,
 }
 
 enum State {
@@ -44,6 +61,8 @@ enum State {
 }
 
 enum Phase {
+    /// Not all children accept connections. There is no data process yet; clients queue.
+    Waiting,
     /// No data process was ever ready. If the first one ends, so do we; with its own words.
     Starting {
         failure: Option<String>,
@@ -51,6 +70,15 @@ enum Phase {
     Serving,
     Draining {
         until: Instant,
+    },
+    /// No data process serves any more, and the children were told to stop. The code is that of
+    /// the children if nothing else is to be said.
+    Stopping {
+        until: Instant,
+        code: Option<u8>,
+    },
+    Over {
+        code: u8,
     },
 }
 
@@ -60,53 +88,67 @@ impl Supervisor {
         sources: Vec<u8>,
         listeners: Vec<Listener>,
         shutdown_timeout: Duration,
+        announce: Option<fn(SocketAddr)>,
     ) -> Supervisor {
         Supervisor {
             signals,
             sources,
             listeners,
             shutdown_timeout,
+            announce,
             backoff: Backoff::default(),
+            children: Children::default(),
             state: State::Absent { until: Instant::now() },
-            phase: Phase::Starting { failure: None },
+            phase: Phase::Waiting,
+            told: None,
         }
     }
 
     /// Until there is an exit code.
-    pub fn run(mut self) -> ExitCode {
+    pub fn run(mut self, children: &[child::Settings]) -> ExitCode {
+        if let Err(refusal) = self.children.start(children) {
+            tracing::error!("{refusal}");
+            self.stop_children(Some(refusal.code()));
+        }
         loop {
-            if let Some(code) = self.turn() {
-                return code;
+            self.advance();
+            if let Some(code) = self.code() {
+                return ExitCode::from(code);
             }
+            if let Err(error) = self.wait() {
+                tracing::error!("cannot wait for events: {error}");
+                self.force();
+            }
+            for signal in self.signals.take() {
+                self.obey(signal);
+            }
+            self.read_reports();
+            self.reap();
         }
     }
 
-    fn turn(&mut self) -> Option<ExitCode> {
-        let code = self.meet_deadlines();
-        if code.is_some() {
-            return code;
-        }
-        if let Err(error) = self.wait() {
-            tracing::error!("cannot wait for events: {error}");
-            return Some(self.force());
-        }
-        for signal in self.signals.take() {
-            let code = self.obey(signal);
-            if code.is_some() {
-                return code;
+    /// The exit code, if everything is over.
+    fn code(&self) -> Option<u8> {
+        match self.phase {
+            Phase::Over { code } => Some(code),
+            Phase::Stopping { code, .. } if self.children.are_gone() => {
+                Some(code.unwrap_or_else(|| self.children.code()))
             }
+            _ => None,
         }
-        self.read_reports();
-        self.reap()
     }
 
-    /// Until a signal, a report or the next deadline.
+    /// Until a signal, a report, an answer to a child's probe or the next deadline.
     fn wait(&self) -> io::Result<()> {
         let mut sources = vec![PollFd::new(&self.signals, PollFlags::IN)];
         if let State::Running(process) = &self.state
             && let Some(orders) = process.orders()
         {
             sources.push(PollFd::new(orders, PollFlags::IN));
+        }
+        if let Phase::Waiting = self.phase {
+            let probes = self.children.sources();
+            sources.extend(probes.map(|probe| PollFd::from_borrowed_fd(probe, PollFlags::OUT)));
         }
         let timeout = self.deadline().map(|deadline| {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -120,39 +162,48 @@ impl Supervisor {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        match (&self.state, &self.phase) {
-            (State::Absent { until }, _) => Some(*until),
-            (State::Running(_), Phase::Draining { until }) => Some(*until),
-            (State::Running(_), _) => None,
+        match (&self.phase, &self.state) {
+            (Phase::Waiting, _) => self.children.deadline(),
+            (Phase::Draining { until } | Phase::Stopping { until, .. }, _) => Some(*until),
+            (Phase::Starting { .. } | Phase::Serving, State::Absent { until }) => Some(*until),
+            (Phase::Starting { .. } | Phase::Serving, State::Running(_)) | (Phase::Over { .. }, _) => None,
         }
     }
 
-    fn meet_deadlines(&mut self) -> Option<ExitCode> {
-        if self.deadline().is_none_or(|until| until > Instant::now()) {
-            return None;
-        }
-        match self.state {
-            State::Absent { .. } => self.start(),
-            State::Running(_) => {
+    /// Does what its time has come for.
+    fn advance(&mut self) {
+        let is_due = self.deadline().is_some_and(|until| until <= Instant::now());
+        match self.phase {
+            Phase::Waiting => {
+                self.children.ask();
+                if self.children.are_ready() {
+                    self.phase = Phase::Starting { failure: None };
+                    self.start();
+                }
+            }
+            Phase::Starting { .. } | Phase::Serving if is_due => self.start(),
+            Phase::Draining { .. } if is_due => {
                 tracing::error!("the data process did not end in time");
-                Some(self.force())
+                self.kill_data_process();
+                self.stop_children(Some(FORCED));
             }
+            Phase::Stopping { .. } if is_due && !self.children.are_gone() => {
+                tracing::error!("a child did not end in time: killing what is left of it");
+                self.force();
+            }
+            _ => {}
         }
     }
 
-    fn start(&mut self) -> Option<ExitCode> {
+    fn start(&mut self) {
         match DataProcess::start(&self.sources, &self.listeners) {
-            Ok(process) => {
-                self.state = State::Running(process);
-                None
-            }
+            Ok(process) => self.state = State::Running(process),
             Err(error) => {
                 tracing::error!("cannot start the data process: {error}");
-                if let Phase::Starting { .. } = self.phase {
-                    return Some(ExitCode::FAILURE);
+                match self.phase {
+                    Phase::Starting { .. } => self.stop_children(Some(FAILED)),
+                    _ => self.start_later(Duration::ZERO),
                 }
-                self.start_later(Duration::ZERO);
-                None
             }
         }
     }
@@ -165,13 +216,18 @@ impl Supervisor {
         self.state = State::Absent { until: Instant::now() + delay };
     }
 
-    fn obey(&mut self, signal: Signal) -> Option<ExitCode> {
+    fn obey(&mut self, signal: Signal) {
         match signal {
-            Signal::Stop if matches!(self.phase, Phase::Draining { .. }) => {
+            Signal::Stop(_) if self.told.is_some() => {
                 tracing::warn!("told to stop again: cutting what still runs");
-                return Some(self.force());
+                self.force();
             }
-            Signal::Stop => return self.drain(),
+            Signal::Stop(signal) => {
+                self.told = Some(signal);
+                self.drain();
+            }
+            // Not a wish to reload: there is nobody left.
+            Signal::Reload if terminal::is_gone() => self.obey(Signal::Stop(rustix::process::Signal::TERM)),
             Signal::Reload => {
                 tracing::warn!("SIGHUP does nothing yet: the configuration stays as it is");
             }
@@ -181,18 +237,23 @@ impl Supervisor {
             Signal::ReplaceBinary => {
                 tracing::warn!("SIGUSR2 does nothing yet: this binary runs on");
             }
+            Signal::Continue => self.children.resume(),
             // The dead are looked for on every turn.
             Signal::ChildEnded => {}
         }
-        None
     }
 
-    fn drain(&mut self) -> Option<ExitCode> {
+    /// Begins to stop, unless that has begun: first the data process, so that the children can
+    /// answer what still runs.
+    fn drain(&mut self) {
+        if let Phase::Draining { .. } | Phase::Stopping { .. } | Phase::Over { .. } = self.phase {
+            return;
+        }
         tracing::info!("stopping: nothing new is accepted, what runs may finish");
         // A socket is closed when its last copy is: ours must not outlive the worker's.
         self.listeners.clear();
         let State::Running(process) = &self.state else {
-            return Some(ExitCode::SUCCESS);
+            return self.stop_children(None);
         };
         if let Err(error) = process.send(&Order::<io::Stdin>::Drain) {
             tracing::error!("cannot tell the data process to stop: {error}");
@@ -200,14 +261,28 @@ impl Supervisor {
         }
         let until = Instant::now() + self.shutdown_timeout.min(DRAIN_MAX) + DRAIN_EXTRA;
         self.phase = Phase::Draining { until };
-        None
     }
 
-    fn force(&self) -> ExitCode {
+    /// The last thing: `code` is what we end with when the children have ended.
+    fn stop_children(&mut self, code: Option<u8>) {
+        self.listeners.clear();
+        self.children.signal(self.told.unwrap_or(rustix::process::Signal::TERM));
+        // Who is stopped would not hear of it.
+        self.children.resume();
+        let until = Instant::now() + self.shutdown_timeout.min(DRAIN_MAX);
+        self.phase = Phase::Stopping { until, code };
+    }
+
+    fn force(&mut self) {
+        self.kill_data_process();
+        self.children.signal(rustix::process::Signal::KILL);
+        self.phase = Phase::Over { code: FORCED };
+    }
+
+    fn kill_data_process(&self) {
         if let State::Running(process) = &self.state {
             process.kill();
         }
-        ExitCode::from(FORCED)
     }
 
     fn read_reports(&mut self) {
@@ -221,6 +296,9 @@ impl Supervisor {
                     for listener in &self.listeners {
                         tracing::info!("listening on http://{}", listener.address);
                     }
+                    if let (Some(announce), Some(first)) = (self.announce, self.listeners.first()) {
+                        announce(first.address);
+                    }
                 }
                 (Report::Ready { .. }, _) => tracing::info!("the data process is ready"),
                 (Report::Failed { message }, Phase::Starting { failure }) => {
@@ -232,49 +310,55 @@ impl Supervisor {
         }
     }
 
-    /// Buries every dead child: as process 1 we inherit those of others, too.
-    fn reap(&mut self) -> Option<ExitCode> {
+    /// Buries the dead, ours and the orphans of others that we inherit, and sees to the stopped.
+    fn reap(&mut self) {
         loop {
-            let (pid, status) = match rustix::process::wait(WaitOptions::NOHANG) {
+            let (pid, status) = match rustix::process::wait(WaitOptions::NOHANG | WaitOptions::UNTRACED) {
                 Ok(Some(dead)) => dead,
                 Err(rustix::io::Errno::INTR) => continue,
-                Ok(None) | Err(_) => return None,
+                Ok(None) | Err(_) => return,
             };
-            let State::Running(process) = &self.state else {
+            if let Some(signal) = status.stopping_signal() {
+                self.children.mind_stopped(pid, signal);
                 continue;
-            };
-            if process.pid() == pid {
+            }
+            let end = End(status);
+            if self.children.bury(pid, end, self.told.is_some()) {
+                self.drain();
+                continue;
+            }
+            if let State::Running(process) = &self.state
+                && process.pid() == pid
+            {
                 let lived = process.age();
                 // What it said last came before its death.
                 self.read_reports();
-                let code = self.outlive(End(status), lived);
-                if code.is_some() {
-                    return code;
-                }
+                self.state = State::Absent { until: Instant::now() };
+                self.outlive(end, lived);
             }
         }
     }
 
     /// The data process is dead and reaped.
-    fn outlive(&mut self, end: End, lived: Duration) -> Option<ExitCode> {
+    fn outlive(&mut self, end: End, lived: Duration) {
         match &mut self.phase {
-            Phase::Draining { .. } if end.is_success() => Some(ExitCode::SUCCESS),
+            Phase::Draining { .. } if end.is_success() => self.stop_children(None),
             Phase::Draining { .. } => {
                 tracing::error!("the data process ended before it had drained ({end})");
-                Some(ExitCode::from(FORCED))
+                self.stop_children(Some(FORCED));
             }
             Phase::Starting { failure } => {
                 match failure.take() {
                     Some(message) => tracing::error!("{message}"),
                     None => tracing::error!("the data process ended before it was ready ({end})"),
                 }
-                Some(ExitCode::FAILURE)
+                self.stop_children(Some(FAILED));
             }
             Phase::Serving => {
                 tracing::error!("the data process ended ({end}); starting another");
                 self.start_later(lived);
-                None
             }
+            Phase::Waiting | Phase::Stopping { .. } | Phase::Over { .. } => {}
         }
     }
 }

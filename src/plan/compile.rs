@@ -5,11 +5,13 @@
 
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Action, Limits, PathChange, Plan, Route, RouteId, Server, UpstreamId};
+use super::{Action, Limits, PathChange, Plan, Route, RouteId, Server, Step, UpstreamId};
 use crate::config::{self, Config, Diagnostic, Sources};
 use crate::http::forwarding;
+use crate::middleware::auth;
 use crate::route::{HostPattern, PathCondition, Rule, Tree, cover};
 use crate::telemetry::access_log;
 use crate::{net, upstream};
@@ -23,6 +25,7 @@ const URI_BYTES: usize = 8 << 10;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+const CLIENT_WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 const TUNNEL_TIMEOUT: Duration = Duration::from_secs(60 * 60);
 
 const KEEPALIVE: usize = 64;
@@ -39,6 +42,8 @@ pub struct Loaded {
     pub plan: Plan,
     /// In document order.
     pub warnings: Vec<Diagnostic>,
+    /// What the environment and arguments set.
+    pub overrides: Vec<config::Override>,
     /// The least important events that are told.
     pub level: tracing::Level,
 }
@@ -63,7 +68,10 @@ pub fn load(sources: &Sources) -> Result<Loaded, Vec<Diagnostic>> {
     diagnostics.extend(found.iter().cloned());
     config::sort(&mut diagnostics);
     match compiled {
-        Ok((plan, _)) => Ok(Loaded { plan, warnings: diagnostics, level: level(config.level()) }),
+        Ok((plan, _)) => {
+            let level = level(config.level());
+            Ok(Loaded { plan, warnings: diagnostics, overrides: config.overrides, level })
+        }
         Err(_) => Err(diagnostics),
     }
 }
@@ -78,7 +86,9 @@ pub fn compile(config: &Config) -> Result<(Plan, Vec<Diagnostic>), Vec<Diagnosti
     let rules = rules(config);
     find_unreachable(config, &rules, &mut diagnostics);
     let tree = Tree::compile(rules).expect("no route has an expression");
+    refuse_unusable_token(config, &mut diagnostics);
     warn_of_unused(config, &mut diagnostics);
+    warn_of_nobody_trusted(config, &mut diagnostics);
     if config.routes.is_empty() {
         let message = "there are no routes: every request will be answered with 404";
         let help = "write [[routes]] and below it upstream = \"NAME\"";
@@ -91,6 +101,7 @@ pub fn compile(config: &Config) -> Result<(Plan, Vec<Diagnostic>), Vec<Diagnosti
         server: server(&config.server),
         limits: limits(config),
         forwarding: forwarding(config),
+        server_timing: config.middleware.server_timing.unwrap_or(false),
         log: log(config),
         upstreams: config.upstreams.iter().map(settings).collect(),
         routes: routes.into(),
@@ -129,6 +140,7 @@ fn limits(config: &Config) -> Limits {
         head_timeout: written.head_timeout.unwrap_or(HEAD_TIMEOUT),
         idle_timeout: written.idle_timeout.unwrap_or(IDLE_TIMEOUT),
         body_timeout: written.body_timeout.unwrap_or(BODY_TIMEOUT),
+        write_timeout: written.write_timeout.unwrap_or(CLIENT_WRITE_TIMEOUT),
         min_rate: written.min_rate.filter(|rate| *rate > 0),
         tunnel_timeout: written.tunnel_timeout.unwrap_or(TUNNEL_TIMEOUT),
         abort_on_close: config.server.abort_on_close.unwrap_or(false),
@@ -141,7 +153,7 @@ fn forwarding(config: &Config) -> forwarding::Settings {
         trusted: trusted
             .map(|network| forwarding::Network { address: network.address, bits: network.bits })
             .collect(),
-        keep_received: config.middleware.forward_headers.unwrap_or(false),
+        keep_received: config.middleware.forward_headers.as_ref().is_some_and(|forward| forward.value),
     }
 }
 
@@ -183,17 +195,38 @@ fn compile_routes(config: &Config, diagnostics: &mut Vec<Diagnostic>) -> Vec<Rou
     let names = config.upstreams.iter().map(|one| one.name.value.as_str());
     let ids: HashMap<&str, UpstreamId> = names.zip((0..).map(UpstreamId)).collect();
     let mut routes = Vec::with_capacity(config.routes.len());
+    let token = config.auth.admin_token.as_ref();
+    let auth = token.map(|token| Arc::new(auth::Settings::new(token.value.reveal())));
     for route in &config.routes {
+        let steps = steps(config, route, auth.as_ref(), diagnostics);
         let Some(upstream) = ids.get(route.upstream.value.as_str()) else {
             diagnostics.push(undefined(config, &route.upstream));
             continue;
         };
         routes.push(Route {
             place: route.place.file_and_line(),
+            steps,
             action: Action::Forward { upstream: *upstream, path: path_change(route) },
         });
     }
     routes
+}
+
+fn steps(
+    config: &Config,
+    route: &config::Route,
+    auth: Option<&Arc<auth::Settings>>,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Box<[Step]> {
+    let Some(place) = &route.require_auth else {
+        return Box::default();
+    };
+    if auth.is_none() && !config.auth.is_wrong {
+        let message = "this route requires a token, and none is configured";
+        let help = "set admin_token_file in [auth], or the variable WARPDRIVE_ADMIN_TOKEN";
+        diagnostics.push(Diagnostic::error(place.clone(), message).with_help(help));
+    }
+    auth.cloned().map(Step::Auth).into_iter().collect()
 }
 
 /// The routes whose conditions could all be read.
@@ -225,6 +258,16 @@ fn undefined(config: &Config, name: &config::Written<String>) -> Diagnostic {
     })
 }
 
+/// Why a token cannot be used was said by whoever read it. If nobody did, no route may be open
+/// for that.
+fn refuse_unusable_token(config: &Config, diagnostics: &mut Vec<Diagnostic>) {
+    let required = config.routes.iter().find_map(|route| route.require_auth.as_ref());
+    if let (Some(place), true) = (required, config.auth.is_wrong) {
+        let message = "this route requires a token, and the configured one cannot be used";
+        diagnostics.push(Diagnostic::error(place.clone(), message));
+    }
+}
+
 fn warn_of_unused(config: &Config, diagnostics: &mut Vec<Diagnostic>) {
     let used = config.routes.iter().map(|one| one.upstream.value.as_str());
     let used: HashSet<&str> = used.collect();
@@ -244,6 +287,17 @@ fn rule(route: &config::Route, target: RouteId) -> Rule<RouteId> {
         path: path_condition(route.path.as_ref()),
         conditions: Vec::new(),
         target,
+    }
+}
+
+fn warn_of_nobody_trusted(config: &Config, diagnostics: &mut Vec<Diagnostic>) {
+    let Some(forward) = config.middleware.forward_headers.as_ref().filter(|forward| forward.value) else {
+        return;
+    };
+    if config.server.trusted_proxies.is_empty() {
+        let message = "forward_headers changes nothing: no address is trusted";
+        let help = "name the proxies in front of this one in trusted_proxies of [server]";
+        diagnostics.push(Diagnostic::warning(forward.place.clone(), message).with_help(help));
     }
 }
 

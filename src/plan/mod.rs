@@ -4,9 +4,10 @@
 //! request's way nothing is looked up or parsed. Shared as `Arc<Plan>`; replaced whole.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{http, net, route, telemetry, upstream};
+use crate::{http, middleware, net, route, telemetry, upstream};
 
 pub use compile::{Loaded, compile, load};
 pub use upstream::UpstreamId;
@@ -20,12 +21,27 @@ pub struct Plan {
     pub server: Server,
     pub limits: Limits,
     pub forwarding: http::forwarding::Settings,
+    /// Every response tells the client who answered.
+    pub server_timing: bool,
     pub log: telemetry::access_log::Settings,
     /// Indexed by [`UpstreamId`].
     pub upstreams: Box<[upstream::Settings]>,
     /// Indexed by [`RouteId`], in document order.
     pub routes: Box<[Route]>,
     pub tree: route::Tree<RouteId>,
+}
+
+impl Plan {
+    /// Host and port of the only instance there is, as in the mode without a file.
+    pub fn only_target(&self) -> Option<(&str, u16)> {
+        let [upstream] = &*self.upstreams else {
+            return None;
+        };
+        match &*upstream.instances {
+            [upstream::Instance::Host { host, port }] => Some((host, *port)),
+            _ => None,
+        }
+    }
 }
 
 /// A route's index in [`Plan::routes`].
@@ -37,7 +53,15 @@ pub struct RouteId(pub u32);
 pub struct Route {
     /// `file:line` of its `[[routes]]`, for logs and explanations.
     pub place: String,
+    /// Taken in this order before the action.
+    pub steps: Box<[Step]>,
     pub action: Action,
+}
+
+/// A built-in step of a route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    Auth(Arc<middleware::auth::Settings>),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,8 +107,10 @@ pub struct Limits {
     pub head_timeout: Duration,
     /// Silence between two requests.
     pub idle_timeout: Duration,
-    /// Silence while a request body is read, or while a client takes none of a response.
+    /// Silence while a request body is read.
     pub body_timeout: Duration,
+    /// Silence while a client takes none of a response.
+    pub write_timeout: Duration,
     /// Bytes a second that a request body must reach on average after `body_timeout`.
     pub min_rate: Option<u64>,
     /// Silence of a tunnel, both ways.

@@ -15,7 +15,7 @@ const THREE_APPS: &str = include_str!("../../config/three-apps.toml");
 fn sources(text: &str) -> Sources {
     Sources {
         file: Some(config::File { path: PathBuf::from("w.toml"), text: text.to_owned() }),
-        environment: Vec::new(),
+        ..Sources::default()
     }
 }
 
@@ -99,7 +99,7 @@ fn without_a_file_everything_goes_to_one_upstream() {
     assert_eq!(*plan.upstreams[0].instances, [host("app.internal", 81)]);
     assert_eq!(plan.server.listen[1], "[::]:0".parse().unwrap());
     assert_eq!(decided(&plan, b"any", b"/x"), Some(RouteId(0)));
-    assert_eq!(plan.routes[0].place, "environment:WARPDRIVE_TARGET_HOST");
+    assert_eq!(plan.routes[0].place, "default");
 }
 
 #[test]
@@ -358,54 +358,31 @@ fn the_most_fields_are_the_same_everywhere() {
 }
 
 #[test]
-fn every_key_that_works_is_in_the_reference() {
-    let keys = [
-        "http_port",
-        "https_port",
-        "bind",
-        "worker_threads",
-        "pin_cores",
-        "trusted_proxies",
-        "io",
-        "shutdown_timeout",
-        "abort_on_close",
-        "head_bytes",
-        "fields",
-        "uri_bytes",
-        "request_body",
-        "connections",
-        "connections_per_ip",
-        "head_timeout",
-        "idle_timeout",
-        "body_timeout",
-        "min_rate",
-        "tunnel_timeout",
-        "host",
-        "port",
-        "socket",
-        "strategy",
-        "protocol",
-        "keepalive",
-        "keepalive_idle",
-        "connect_timeout",
-        "read_timeout",
-        "write_timeout",
-        "path_exact",
-        "path_prefix",
-        "strip_prefix",
-        "upstream",
-        "log_requests",
-        "forward_headers",
-        "format",
-        "file",
-        "level",
-        "enabled",
-    ];
-    for key in keys {
-        let is_line = |line: &str| {
-            let line = line.strip_prefix("# ").unwrap_or(line);
-            line.strip_prefix(key).is_some_and(|rest| rest.starts_with(" = "))
-        };
-        assert!(REFERENCE.lines().any(is_line), "{key}");
-    }
+fn a_route_that_requires_a_token_has_a_step_or_is_refused() {
+    let route = |token: &str| {
+        format!("{token}upstreams.a.socket = \"a\"\nroutes = [{{ upstream = \"a\", require_auth = true }}]\n")
+    };
+    let plan = loaded(&route("auth.admin_token = \"0123456789abcdef\"\n")).plan;
+    assert_eq!(
+        *plan.routes[0].steps,
+        [Step::Auth(Arc::new(middleware::auth::Settings::new("0123456789abcdef")))]
+    );
+    let refused_for = |token: &str| lines(&refused(&route(token)));
+    let none = "w.toml:2:44: error: this route requires a token, and none is configured";
+    assert_eq!(refused_for(""), [none]);
+    let empty = "w.toml:1:20: error: admin_token must not be empty";
+    assert_eq!(refused_for("auth.admin_token = \"\"\n"), [empty]);
+    let unread = "w.toml:3:44: error: this route requires a token, and the configured one cannot be used";
+    assert_eq!(refused_for("auth.admin_token_file = \"unread\"\n"), [unread]);
+    let without = route("").replace("true", "false");
+    assert!(loaded(&without).plan.routes[0].steps.is_empty());
+}
+
+#[test]
+fn nobody_trusted_is_told() {
+    let loaded = loaded(
+        "middleware.forward_headers = true\nupstreams.a.socket = \"a\"\nroutes = [{ upstream = \"a\" }]",
+    );
+    let warning = "w.toml:1:30: warning: forward_headers changes nothing: no address is trusted";
+    assert_eq!(lines(&loaded.warnings), [warning]);
 }

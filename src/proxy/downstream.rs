@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::body::{H1Sink, Sink, SinkFault};
 use crate::http::h1::encode::{self, Framing, Persistence};
 use crate::http::head::{Method, RequestHead, ResponseHead, Version};
+use crate::http::server_timing::Timing;
 use crate::net::{Buffers, Writer};
 
 pub enum Downstream<'a> {
@@ -46,7 +47,7 @@ impl<'a> Downstream<'a> {
             return Ok(());
         }
         let Sink::H1(sink) = &mut h1.sink;
-        encode::response(sink.head, head, Framing::Nothing, Persistence::KeepAlive, date);
+        encode::response(sink.head, head, Framing::Nothing, Persistence::KeepAlive, date, None);
         sink.flush().await
     }
 
@@ -54,19 +55,25 @@ impl<'a> Downstream<'a> {
     pub async fn switch(&mut self, head: &ResponseHead, date: &[u8; 29]) -> Result<(), SinkFault> {
         let Downstream::H1(h1) = self;
         let Sink::H1(sink) = &mut h1.sink;
-        encode::response(sink.head, head, Framing::Nothing, Persistence::Upgrade, date);
+        encode::response(sink.head, head, Framing::Nothing, Persistence::Upgrade, date, None);
         h1.has_response = true;
         sink.flush().await
     }
 
     /// Takes the final head. It leaves with the first data of the body.
-    pub fn respond(&mut self, head: &ResponseHead, may_persist: bool, date: &[u8; 29]) {
+    pub fn respond(
+        &mut self,
+        head: &ResponseHead,
+        may_persist: bool,
+        date: &[u8; 29],
+        timing: Option<Timing<'_>>,
+    ) {
         let Downstream::H1(h1) = self;
         let framing = Framing::of(head, h1.to_head_request, h1.client);
         h1.persistence = Persistence::of(may_persist && framing != Framing::UntilClose, h1.client);
         let Sink::H1(sink) = &mut h1.sink;
         sink.is_chunked = framing == Framing::Chunked;
-        encode::response(sink.head, head, framing, h1.persistence, date);
+        encode::response(sink.head, head, framing, h1.persistence, date, timing);
         h1.has_response = true;
     }
 

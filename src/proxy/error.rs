@@ -2,6 +2,7 @@
 
 use crate::http::h1::Refusal;
 use crate::http::status::Status;
+use crate::middleware::auth::Denied;
 
 /// Whose fault it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +35,7 @@ pub enum Error {
     ClientGone,
     NoRoute,
     NoRoutesConfigured,
+    Denied(Denied),
     NoEndpoint,
     ConnectFailed,
     ConnectTimeout,
@@ -56,6 +58,8 @@ impl Error {
             Error::BodyTooLarge => Status::CONTENT_TOO_LARGE,
             Error::ClientGone | Error::ClientStalled => Status::CLIENT_CLOSED,
             Error::NoRoute | Error::NoRoutesConfigured => Status::NOT_FOUND,
+            Error::Denied(Denied::Absent) => Status::UNAUTHORIZED,
+            Error::Denied(Denied::Wrong | Denied::Repeated) => Status::FORBIDDEN,
             Error::NoEndpoint | Error::TooManyConnections | Error::Cut => Status::UNAVAILABLE,
             Error::TooManyConnectionsOfAddress => Status::TOO_MANY_REQUESTS,
             Error::ConnectFailed | Error::UpstreamBroken(_) | Error::UpstreamProtocol(_) => {
@@ -79,6 +83,9 @@ impl Error {
             Error::ClientGone => "client closed the connection",
             Error::NoRoute => "no route matches",
             Error::NoRoutesConfigured => "no routes are configured",
+            Error::Denied(Denied::Absent) => "admin token required",
+            Error::Denied(Denied::Wrong) => "wrong admin token",
+            Error::Denied(Denied::Repeated) => "more than one admin token",
             Error::NoEndpoint => "upstream has no endpoint",
             Error::ConnectFailed => "connecting to the upstream failed",
             Error::ConnectTimeout => "connecting to the upstream timed out",

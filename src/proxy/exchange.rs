@@ -5,6 +5,7 @@ use super::core::{Active, Core};
 use super::error::Error;
 use super::forward;
 use super::respond;
+use super::steps;
 use super::trace::Trace;
 use crate::http::framing::BodyLength;
 use crate::http::head::RequestHead;
@@ -44,7 +45,9 @@ async fn serve(
     refuse_large_body(active, &work.request)?;
     let route = decide(active, &work.request)?;
     trace.route = Some(route);
-    match &active.plan.routes[route.0 as usize].action {
+    let route = &active.plan.routes[route.0 as usize];
+    steps::request(&route.steps, &work.request)?;
+    match &route.action {
         Action::Forward { upstream, path } => {
             trace.upstream = Some(*upstream);
             forward::run(core, active, *upstream, *path, stream, work, trace).await

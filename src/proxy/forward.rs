@@ -27,7 +27,7 @@ use crate::http::status::Status;
 use crate::net::deadline::Expired;
 use crate::net::stream::Peeked;
 use crate::net::{Buffer, Reader, Writer};
-use crate::plan::{Limits, PathChange, UpstreamId};
+use crate::plan::{Limits, PathChange, Plan, UpstreamId};
 use crate::upstream::pool::{Cleanliness, Lease, Pool};
 use crate::upstream::upstreams::Upstream;
 
@@ -38,6 +38,7 @@ const INFORMATIONAL_MAX: usize = 32;
 /// One exchange's share of what forwarding needs.
 struct Forward<'a> {
     core: &'a Core,
+    plan: &'a Plan,
     limits: &'a Limits,
     upstream: &'a Upstream,
     request: &'a RequestHead,
@@ -80,15 +81,15 @@ pub async fn run(
     let endpoint = upstream.pick().ok_or(Error::NoEndpoint)?;
     let Work { input, request, response, out, peer, .. } = work;
     let peer = peer.as_ref().expect("a connection makes its peer before its first exchange");
-    let forward =
-        Forward { core, limits, upstream: &upstream, request, date: core.date(trace.stamp.start_ms) };
+    let date = core.date(trace.stamp.start_ms);
+    let forward = Forward { core, plan: &active.plan, limits, upstream: &upstream, request, date };
 
     let (reader, writer) = stream.split();
     let bounds =
         Bounds { timeout: limits.body_timeout, bytes: limits.request_body, min_rate: limits.min_rate };
     let body = H1Source::new(reader, &core.buffers, input.take(), request.body, bounds);
     let mut source = Source::H1(body);
-    let mut downstream = Downstream::h1(writer, &core.buffers, out, request, limits.body_timeout);
+    let mut downstream = Downstream::h1(writer, &core.buffers, out, request, limits.write_timeout);
     let mut flight =
         Flight::load(&core.buffers, request, path, peer, &trace.stamp, &mut source).map_err(client_error)?;
     let upload = Upload::default();
@@ -294,7 +295,7 @@ impl Forward<'_> {
         trace.response_head_is_here();
         // An answer that comes before the body was sent is the last on its connection.
         let may_persist = self.request.keep_alive && !self.core.is_draining() && upload.is_sent.get();
-        downstream.respond(response, may_persist, &self.date);
+        downstream.respond(response, may_persist, &self.date, trace.timing(self.core, self.plan));
         let bounds = Bounds { timeout: self.upstream.settings.read_timeout, bytes: None, min_rate: None };
         let source = H1Source::new(reader, &self.core.buffers, Some(input), response.body, bounds);
         let mut source = Source::H1(source.with_room(room));

@@ -14,6 +14,7 @@ pub mod exchange;
 pub mod flight;
 pub mod forward;
 pub mod respond;
+mod steps;
 pub mod trace;
 pub mod tunnel;
 mod upload;

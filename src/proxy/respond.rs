@@ -35,8 +35,9 @@ pub async fn fail(
     let with_body = !(trace.has_head && head.method == Method::Head);
     let date = core.date(trace.stamp.start_ms);
     let mut buffer = core.buffers.take(Size::Small);
-    encode::own_response(buffer.as_vec(), error.status(), error.text(), with_body, persistence, &date);
-    let (sent, buffer) = stream.writer().write_all(buffer, active.plan.limits.body_timeout).await;
+    let (status, text, timing) = (error.status(), error.text(), trace.timing(core, &active.plan));
+    encode::own_response(buffer.as_vec(), status, text, with_body, persistence, &date, timing);
+    let (sent, buffer) = stream.writer().write_all(buffer, active.plan.limits.write_timeout).await;
     core.buffers.put(buffer);
     match sent {
         Err(_) => Next::Close,

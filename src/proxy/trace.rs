@@ -8,8 +8,9 @@ use super::core::{Active, Core};
 use crate::http::fields::Known;
 use crate::http::forwarding::Stamp;
 use crate::http::head::Version;
+use crate::http::server_timing::Timing;
 use crate::http::status::Status;
-use crate::plan::{RouteId, UpstreamId};
+use crate::plan::{Plan, RouteId, UpstreamId};
 use crate::telemetry::Record;
 use crate::upstream::pool::Pool;
 
@@ -58,6 +59,24 @@ impl Trace {
         self.upstream_duration = Some(self.start.elapsed());
     }
 
+    /// What of this the client is told, if the plan has it so.
+    pub fn timing<'a>(&'a self, core: &Core, plan: &'a Plan) -> Option<Timing<'a>> {
+        plan.server_timing.then(|| Timing {
+            worker: core.index,
+            route: self.route_place(plan),
+            endpoint: self.endpoint_label(),
+            upstream: self.upstream_duration,
+        })
+    }
+
+    fn route_place<'a>(&self, plan: &'a Plan) -> &'a str {
+        self.route.map_or("", |id| &plan.routes[id.0 as usize].place)
+    }
+
+    fn endpoint_label(&self) -> &str {
+        self.endpoint.as_ref().map_or("", |pool| pool.label())
+    }
+
     /// The response is through.
     pub fn end(&mut self) -> Instant {
         *self.end.get_or_insert_with(Instant::now)
@@ -67,7 +86,6 @@ impl Trace {
     pub fn tell(&self, core: &Core, active: &Active, work: &Work) {
         core.counters.exchanges.add(1);
         let Some(log) = &core.log else { return };
-        let endpoint = self.endpoint.as_ref().map_or("", |pool| pool.label());
         let mut record = Record {
             time_ms: self.stamp.start_ms,
             client: b"",
@@ -78,9 +96,9 @@ impl Trace {
             protocol: "",
             status: self.status,
             reason: self.reason,
-            route: self.route.map_or("", |id| &active.plan.routes[id.0 as usize].place),
+            route: self.route_place(&active.plan),
             upstream: self.upstream.map_or("", |id| &active.plan.upstreams[id.0 as usize].name),
-            endpoint,
+            endpoint: self.endpoint_label(),
             request_id: &self.stamp.request_id,
             referer: b"",
             user_agent: b"",

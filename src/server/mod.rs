@@ -256,8 +256,10 @@ mod tests {
 
     #[test]
     fn the_instructions_end_with_start() {
-        let sources =
-            Sources { file: None, environment: vec![("WARPDRIVE_HTTP_PORT".to_owned(), "0".to_owned())] };
+        let sources = Sources {
+            environment: vec![("WARPDRIVE_HTTP_PORT".to_owned(), "0".to_owned())],
+            ..Sources::default()
+        };
         let file = || {
             let memory = rustix::fs::memfd_create("test", MemfdFlags::CLOEXEC).unwrap();
             let mut memory = File::from(memory);

@@ -1,3 +1,5 @@
 //! The kernel's edge: everything that is `unsafe`, each with its reason.
 
+pub mod child;
+pub mod process;
 pub mod socket;

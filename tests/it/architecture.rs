@@ -6,7 +6,8 @@ use crate::source::{Source, all};
 /// Which modules of ours a module may use; `main` and the tests of a module are no exception.
 const MAY_USE: &[(&str, &[&str])] = &[
     ("main", &["cli"]),
-    ("cli", &["server", "master", "plan", "config", "route"]),
+    ("cli", &["server", "master", "plan", "config", "route", "process", "demo"]),
+    ("demo", &["http"]),
     ("master", &["process", "sys"]),
     (
         "server",
@@ -53,15 +54,18 @@ const HOMES: &[(&str, &[&str])] = &[
     ("toml", &["config"]),
     ("annotate_snippets", &["config"]),
     ("serde", &["config"]),
+    ("glob", &["config"]),
+    ("indexmap", &["config"]),
+    ("constant_time_eq", &["middleware"]),
     ("libc", &["sys"]),
     ("rustix", &["sys", "net", "master", "process", "server", "worker"]),
     ("socket2", &["master", "server"]),
-    ("signal_hook", &["master", "server"]),
+    ("signal_hook", &["demo", "master", "process", "server"]),
     ("httparse", &["http"]),
     ("crossbeam_channel", &["worker", "server", "telemetry"]),
     ("core_affinity", &["worker", "server"]),
     ("lexopt", &["cli"]),
-    ("serde_json", &["cli"]),
+    ("serde_json", &["cli", "config"]),
     ("tracing_subscriber", &["process"]),
 ];
 

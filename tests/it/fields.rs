@@ -202,3 +202,51 @@ fn the_log_can_be_in_the_combined_format_on_stdout() {
         crate::harness::holds(found, lines)
     });
 }
+
+#[test]
+fn server_timing_tells_who_answered_where_it_is_wanted() {
+    let origin = Origin::answering(|_| {
+        b"HTTP/1.1 200 OK\r\nServer-Timing: db;dur=5\r\nContent-Length: 0\r\n\r\n".to_vec()
+    });
+    for is_on in [false, true] {
+        let builder = Builder::new()
+            .middleware(&format!("server_timing = {is_on}"))
+            .upstream("app", &origin, "")
+            .toml("[upstreams.gone]\nsocket = \"/nonexistent/a.sock\"")
+            .route("gone", "path_exact = \"/gone\"")
+            .route("app", "path_prefix = \"/a\"")
+            .workers(1);
+        let line = |n: usize| {
+            let text = builder.text();
+            let (at, _) = text.match_indices("[[routes]]").nth(n).unwrap();
+            text[..at].lines().count() + 1
+        };
+        let (gone, app) = (line(0), line(1));
+        let proxy = builder.start();
+        let file = proxy.directory().join("warpdrive.toml").display().to_string();
+        let address = origin.address();
+        let cases = [
+            ("/a", format!(", route;desc=\"{file}:{app}\", endpoint;desc=\"{address}\", upstream;dur=")),
+            ("/gone", format!(", route;desc=\"{file}:{gone}\"")),
+            ("/none", String::new()),
+        ];
+        let mut client = proxy.client();
+        for (path, told) in cases {
+            let head = client.get(path).head;
+            let mut fields = head.values("server-timing");
+            if path == "/a" {
+                assert_eq!(fields.remove(0), "db;dur=5", "the upstream's own stays");
+            }
+            if !is_on {
+                assert!(fields.is_empty(), "{path}: {fields:?}");
+                continue;
+            }
+            let [field] = fields[..] else { panic!("{path}: {fields:?}") };
+            let rest = field.strip_prefix("worker;desc=\"0\"").unwrap_or_else(|| panic!("{field}"));
+            let rest = rest.strip_prefix(&*told).unwrap_or_else(|| panic!("{field}; wanted {told}"));
+            let (whole, part) = rest.split_once('.').unwrap_or(("", ""));
+            let is_duration = whole.parse::<u64>().is_ok() && part.len() == 3 && part.parse::<u64>().is_ok();
+            assert_eq!(is_duration, path == "/a", "{field}");
+        }
+    }
+}

@@ -10,8 +10,10 @@ pub mod wire;
 
 use std::fmt::Debug;
 use std::io;
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -93,6 +95,42 @@ impl Drop for Directory {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
     }
+}
+
+/// A port that nobody listens on, for a program that cannot say which one it chose. It is below
+/// those that the kernel hands out, so that no connection takes it meanwhile.
+pub fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let start = (std::process::id() % 100) as u16 * 100;
+    let mut ports =
+        std::iter::repeat_with(|| 20_000 + (start + NEXT.fetch_add(1, Ordering::Relaxed)) % 10_000);
+    let is_free = |port: &u16| TcpListener::bind((Ipv4Addr::UNSPECIFIED, *port)).is_ok();
+    ports.find(is_free).expect("an endless row of ports")
+}
+
+/// Waits until a process has ended, reaped or not. Its first thread is listed until it is reaped;
+/// while another lives, its ring still accepts.
+pub fn ended(pid: u32) {
+    eventually(&format!("the end of process {pid}"), || {
+        let threads = std::fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
+        let is_dead = stat.is_err() || threads <= 1 && stat.as_ref().is_ok_and(|stat| stat.contains(") Z "));
+        holds(is_dead, (threads, stat.ok()))
+    });
+}
+
+/// Makes a named pipe: who reads from it waits until somebody has written, or opened and closed.
+pub fn make_pipe(path: &Path) {
+    use rustix::fs::{CWD, FileType, Mode};
+    rustix::fs::mknodat(CWD, path, FileType::Fifo, Mode::RWXU, 0).expect("a named pipe");
+}
+
+/// The writing end of a named pipe, once somebody reads from it.
+pub fn reach_reader(path: &Path) -> OwnedFd {
+    use rustix::fs::{Mode, OFlags};
+    eventually("somebody to read from the pipe", || {
+        rustix::fs::open(path, OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())
+    })
 }
 
 /// A small repeatable source of numbers (xorshift).

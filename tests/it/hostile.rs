@@ -3,8 +3,8 @@
 
 use std::io::{Read, Write};
 use std::net::Shutdown;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::harness::client::{End, get, request};
@@ -16,7 +16,10 @@ const DRIVERS: [&str; 2] = ["io_uring", "epoll"];
 
 /// How long a neighbour of an attack may wait for one answer: far more than it takes, far less
 /// than a worker that serves one connection only.
-const NEIGHBOUR: Duration = Duration::from_secs(2);
+const NEIGHBOUR: Duration = Duration::from_secs(5);
+
+/// A flood takes all of a processor: more than one at a time would be an attack on other tests.
+static FLOODS: Mutex<()> = Mutex::new(());
 
 /// How much the data process may grow under an attack by one connection.
 const GROWTH_KIB: u64 = 8 << 10;
@@ -33,10 +36,12 @@ struct Flood {
     is_over: Arc<AtomicBool>,
     taken: Arc<AtomicUsize>,
     threads: Vec<std::thread::JoinHandle<()>>,
+    _only: MutexGuard<'static, ()>,
 }
 
 impl Flood {
     fn begin(proxy: &Proxy, first: &[u8], again: Vec<u8>, reads: bool) -> Flood {
+        let only = FLOODS.lock().unwrap_or_else(PoisonError::into_inner);
         let mut client = proxy.client();
         client.send(first);
         let stream = client.into_stream();
@@ -55,7 +60,7 @@ impl Flood {
                 while matches!(reader.read(&mut scratch), Ok(1..)) {}
             }));
         }
-        Flood { stream, is_over, taken, threads }
+        Flood { stream, is_over, taken, threads, _only: only }
     }
 
     /// Waits until so many bytes were taken from it.
@@ -105,7 +110,7 @@ fn a_pipeline_without_end_leaves_room_for_others() {
 fn a_pipeline_that_nobody_reads_is_bounded() {
     for path in ["/none", "/app"] {
         let origin = Origin::answering(|_| ok(&"x".repeat(64 << 10)));
-        let proxy = routed(&origin).limit("body_timeout = \"600ms\"").start();
+        let proxy = routed(&origin).limit("write_timeout = \"600ms\"").start();
         assert_eq!(get(proxy.address(), "/app").status, 200);
         let before = proxy.resident_kib();
         let flood = Flood::begin(&proxy, b"", request(path).repeat(1000), false);

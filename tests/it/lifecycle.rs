@@ -5,12 +5,12 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, test_kill_process};
+use rustix::process::Signal;
 
 use crate::harness::client::{End, get, request};
 use crate::harness::origin::ok;
 use crate::harness::proxy::{BINARY, run};
-use crate::harness::{Builder, Client, Directory, Latch, Origin, Proxy, QUIET, eventually, holds};
+use crate::harness::{Builder, Client, Directory, Latch, Origin, Proxy, QUIET, ended, eventually, holds};
 
 /// An origin that answers `/wait` only when told, and everything else at once.
 pub fn waiting() -> (Origin, Latch) {
@@ -126,13 +126,7 @@ fn connections_that_come_while_there_is_no_data_process_are_served() {
     let proxy = Proxy::to(&origin);
     let before = proxy.data_pid();
     proxy.signal_data_process(Signal::KILL);
-    // Its first thread is listed until it is reaped; while another lives, its ring still accepts.
-    eventually("the data process to be gone", || {
-        let threads = std::fs::read_dir(format!("/proc/{before}/task")).map_or(0, Iterator::count);
-        let state = std::fs::read_to_string(format!("/proc/{before}/stat"));
-        let is_dead = state.is_err() || threads <= 1 && state.is_ok_and(|s| s.contains(") Z "));
-        holds(is_dead, threads)
-    });
+    ended(before);
     let mut clients: Vec<Client> = (0..20).map(|_| proxy.client()).collect();
     for client in &mut clients {
         assert_eq!(client.get("/").text(), "fine");
@@ -143,15 +137,9 @@ fn connections_that_come_while_there_is_no_data_process_are_served() {
 fn the_data_process_does_not_outlive_its_master() {
     let origin = Origin::ok("fine");
     let proxy = Proxy::to(&origin);
-    let data = Pid::from_raw(proxy.data_pid().cast_signed()).unwrap();
+    let data = proxy.data_pid();
     proxy.signal(Signal::KILL);
-    eventually("the end of the data process", || match test_kill_process(data) {
-        Err(_) => Ok(()),
-        Ok(()) => {
-            let stat = std::fs::read_to_string(format!("/proc/{}/stat", data.as_raw_nonzero()));
-            holds(stat.as_ref().is_ok_and(|stat| stat.contains(") Z ")), stat.ok())
-        }
-    });
+    ended(data);
 }
 
 #[test]

@@ -18,7 +18,8 @@ const REACHED: &[(&str, &[&str])] = &[
     ("connections_per_ip", &["connections_of_one_address_over_the_limit_are_refused_with_429"]),
     ("head_timeout", &["a_head_that_comes_too_slowly_is_408"]),
     ("idle_timeout", &["an_idle_connection_is_closed_without_a_word"]),
-    ("body_timeout", &["a_request_body_that_stalls_is_408", "a_client_that_takes_nothing_is_cut"]),
+    ("body_timeout", &["a_request_body_that_stalls_is_408"]),
+    ("write_timeout", &["a_client_that_takes_nothing_is_cut"]),
     ("min_rate", &["a_request_body_below_the_least_rate_is_408"]),
     ("tunnel_timeout", &["a_tunnel_that_is_silent_both_ways_is_closed"]),
 ];
@@ -250,7 +251,7 @@ fn a_client_that_takes_nothing_is_cut() {
         c.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {LARGE}\r\n\r\n"))?;
         c.send(&body)
     });
-    let proxy = Proxy::with(&origin).limit("body_timeout = \"600ms\"").start();
+    let proxy = Proxy::with(&origin).limit("write_timeout = \"600ms\"").start();
     let mut client = proxy.client();
     client.send(request("/"));
     let end = origin.wait_end(0);

@@ -3,7 +3,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may fail anywhere, and says where")]
 
+mod applications;
 mod architecture;
+mod auth;
+mod browser;
+mod demo;
 mod diagnostics;
 mod faults;
 mod fields;
@@ -16,6 +20,10 @@ mod rehearsal;
 mod requests;
 mod responses;
 mod review;
+mod schema;
 mod servers;
 mod source;
+mod terminal;
 mod tunnels;
+mod values;
+mod wrapping;

@@ -10,14 +10,14 @@ use crate::harness::client::get;
 use crate::harness::{Directory, Proxy, eventually, pattern, show};
 
 /// A server as a child of ours, on a port that it chose itself.
-struct Server {
+pub struct Server {
     child: Child,
-    port: u16,
+    pub port: u16,
 }
 
 impl Server {
     /// Starts it and waits for a line of its output with `mark`, which ends in its port.
-    fn start(command: &mut Command, package: &str, mark: &str) -> Server {
+    pub fn start(command: &mut Command, package: &str, mark: &str) -> Server {
         command.stdin(Stdio::null());
         let (reader, writer) = std::io::pipe().expect("a pipe for its output");
         command.stderr(writer.try_clone().expect("the pipe twice")).stdout(writer);

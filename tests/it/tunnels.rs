@@ -160,6 +160,7 @@ fn a_tunnel_outlives_the_timeouts_of_requests() {
     let proxy = Proxy::with_upstream(&origin, "read_timeout = \"200ms\"")
         .limit("idle_timeout = \"200ms\"")
         .limit("body_timeout = \"200ms\"")
+        .limit("write_timeout = \"200ms\"")
         .limit("head_timeout = \"200ms\"")
         .start();
     assert_eq!(tunnel(&proxy, "").until("."), b"alive.");

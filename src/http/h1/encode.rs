@@ -8,6 +8,7 @@ use crate::http::forwarding::{self, Stamp};
 use crate::http::framing::BodyLength;
 use crate::http::head::{RequestHead, ResponseHead, Version};
 use crate::http::push_decimal;
+use crate::http::server_timing::Timing;
 use crate::http::status::Status;
 
 /// Fields of one connection (RFC 9110 7.6.1), and those that framing rewrites.
@@ -26,6 +27,9 @@ const HOP_BY_HOP: KnownSet = KnownSet::of(&[
 /// Fields of a request that are dropped, or written anew after the others.
 const NOT_FORWARDED: KnownSet =
     HOP_BY_HOP.and(forwarding::OWNED).and(KnownSet::of(&[Known::Host, Known::Expect]));
+
+/// What a 401 has to say (RFC 9110 11.6.1). The scheme is ours and named after its field.
+const CHALLENGE: &[u8] = b"WWW-Authenticate: X-Admin-Token realm=\"warpdrive\"\r\n";
 
 /// Writes the head of a request as it goes to an upstream.
 pub fn request(out: &mut Vec<u8>, head: &RequestHead, path: &[u8], peer: &forwarding::Peer, stamp: &Stamp) {
@@ -113,6 +117,7 @@ pub fn response(
     framing: Framing,
     persistence: Persistence,
     date: &[u8; 29],
+    timing: Option<Timing<'_>>,
 ) {
     push_status(out, head.status);
     out.extend_from_slice(head.fields.bytes(head.phrase));
@@ -142,6 +147,9 @@ pub fn response(
     {
         push_field(out, b"Upgrade", head.fields.bytes(upgrade));
     }
+    if let Some(timing) = timing {
+        timing.write(out);
+    }
     out.extend_from_slice(b"\r\n");
 }
 
@@ -153,6 +161,7 @@ pub fn own_response(
     with_body: bool,
     persistence: Persistence,
     date: &[u8; 29],
+    timing: Option<Timing<'_>>,
 ) {
     push_status(out, status);
     out.extend_from_slice(status.phrase().as_bytes());
@@ -161,8 +170,14 @@ pub fn own_response(
     if status == Status::UNAVAILABLE || status == Status::TOO_MANY_REQUESTS {
         out.extend_from_slice(b"Retry-After: 1\r\n");
     }
+    if status == Status::UNAUTHORIZED {
+        out.extend_from_slice(CHALLENGE);
+    }
     push_length(out, text.len() as u64 + 1);
     push_persistence(out, persistence);
+    if let Some(timing) = timing {
+        timing.write(out);
+    }
     out.extend_from_slice(b"\r\n");
     if with_body {
         out.extend_from_slice(text.as_bytes());

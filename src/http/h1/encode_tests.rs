@@ -136,7 +136,7 @@ fn responses_are_framed_for_their_client() {
         assert_eq!(parsed, Ok(Parsed::Head(input.len())), "{input}");
         let framing = Framing::of(&head, method == Method::Head, client);
         let mut out = Vec::new();
-        response(&mut out, &head, framing, Persistence::KeepAlive, DATE);
+        response(&mut out, &head, framing, Persistence::KeepAlive, DATE, None);
         let expected = expected.replace("{}", std::str::from_utf8(DATE).unwrap());
         assert_eq!(String::from_utf8(out).unwrap(), expected, "{input}");
     }

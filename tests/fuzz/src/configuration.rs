@@ -22,7 +22,7 @@ pub fn check(input: &[u8]) {
     let variables = String::from_utf8_lossy(variables);
     let environment = variables.lines().filter_map(|line| line.split_once('='));
     let environment = environment.map(|(name, value)| (format!("WARPDRIVE_{name}"), value.to_owned()));
-    let sources = Sources { file, environment: environment.collect() };
+    let sources = Sources { file, environment: environment.collect(), ..Sources::default() };
     assert_eq!(Sources::decode(&sources.encode()).as_ref(), Ok(&sources));
     match plan::load(&sources) {
         Ok(loaded) => {

@@ -18,6 +18,8 @@ pub const BINARY: &str = env!("CARGO_BIN_EXE_warpdrive");
 
 /// A configuration and a way to start it, line by line.
 pub struct Builder {
+    /// Before the first table.
+    top: String,
     server: String,
     limits: String,
     middleware: String,
@@ -26,6 +28,7 @@ pub struct Builder {
     workers: usize,
     port: u16,
     descriptors: Option<u32>,
+    variables: Vec<(String, String)>,
     directory: Directory,
 }
 
@@ -40,6 +43,7 @@ pub struct Run {
 impl Builder {
     pub fn new() -> Builder {
         Builder {
+            top: String::new(),
             server: String::new(),
             limits: String::new(),
             middleware: String::new(),
@@ -47,8 +51,15 @@ impl Builder {
             workers: 2,
             port: 0,
             descriptors: None,
+            variables: Vec::new(),
             directory: Directory::fresh(),
         }
+    }
+
+    /// A line before all tables.
+    pub fn before(mut self, line: &str) -> Builder {
+        writeln!(self.top, "{line}").expect("a String takes it");
+        self
     }
 
     /// A line of `[server]`.
@@ -102,6 +113,20 @@ impl Builder {
         self
     }
 
+    /// A variable of its environment.
+    pub fn variable(mut self, name: &str, value: &str) -> Builder {
+        self.variables.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// A file beside the configuration, where it runs.
+    pub fn file(self, name: &str, text: &str) -> Builder {
+        let path = self.directory.path().join(name);
+        std::fs::create_dir_all(path.parent().expect("a file in a folder")).expect("a folder for it");
+        std::fs::write(path, text).expect("the file written");
+        self
+    }
+
     fn log_file(&self) -> PathBuf {
         self.directory.path().join("access.log")
     }
@@ -109,10 +134,11 @@ impl Builder {
     /// The configuration file as text.
     pub fn text(&self) -> String {
         format!(
-            "[server]\nhttp_port = {}\nbind = [\"127.0.0.1\"]\nworker_threads = {}\n{}\n\
+            "{}[server]\nhttp_port = {}\nbind = [\"127.0.0.1\"]\nworker_threads = {}\n{}\n\
              [server.limits]\n{}\n\
              [middleware]\nlog_requests = true\n{}\n\
              [log]\nformat = \"json\"\nfile = \"{}\"\n\n{}",
+            self.top,
             self.port,
             self.workers,
             self.server,
@@ -123,27 +149,26 @@ impl Builder {
         )
     }
 
-    fn written(&self) -> PathBuf {
+    /// The configuration file.
+    pub fn written(&self) -> PathBuf {
         let path = self.directory.path().join("warpdrive.toml");
         std::fs::write(&path, self.text()).expect("the configuration written");
         path
     }
 
     fn command(&self, file: &Path) -> Command {
-        match self.descriptors {
-            None => {
-                let mut command = Command::new(BINARY);
-                command.arg("run").arg("-c").arg(file);
-                command
-            }
+        let mut command = match self.descriptors {
+            None => Command::new(BINARY),
             Some(count) => {
                 let mut command = Command::new("sh");
                 let script = format!("ulimit -n {count}; exec \"$0\" \"$@\"");
-                command.arg("-c").arg(script);
-                command.arg(BINARY).arg("run").arg("-c").arg(file);
+                command.arg("-c").arg(script).arg(BINARY);
                 command
             }
-        }
+        };
+        command.arg("run").arg("-c").arg(file);
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
+        command
     }
 
     /// Starts it and waits until it listens.
@@ -184,10 +209,10 @@ pub fn run(command: &mut Command) -> Run {
     Run { code: status.and_then(|status| status.code()), stdout: read(&stdout), stderr: read(&stderr) }
 }
 
-type Lines = Arc<Mutex<VecDeque<String>>>;
+pub type Lines = Arc<Mutex<VecDeque<String>>>;
 
 /// Lines of output as they come, the last thousand. The reader lets go of them at the end.
-fn collect(output: Option<impl Read + Send + 'static>) -> Lines {
+pub fn collect(output: Option<impl Read + Send + 'static>) -> Lines {
     let lines = Lines::default();
     let theirs = Arc::clone(&lines);
     let output = output.expect("a pipe was asked for");
@@ -234,7 +259,7 @@ fn end(child: &mut Child) {
     }
 }
 
-fn children(pid: u32) -> Vec<u32> {
+pub fn children(pid: u32) -> Vec<u32> {
     let list = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
     let list = list.unwrap_or_default();
     list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
@@ -276,7 +301,7 @@ pub struct Proxy {
     log: PathBuf,
     /// Data processes that a test asked for: one may outlive a master that the test killed.
     seen: Mutex<Vec<u32>>,
-    _directory: Directory,
+    directory: Directory,
 }
 
 impl Proxy {
@@ -306,8 +331,25 @@ impl Proxy {
         Proxy::spawn(command, directory.path().join("access.log"), directory)
     }
 
-    /// Any command that runs the proxy.
-    pub fn spawn(mut command: Command, log: PathBuf, directory: Directory) -> Proxy {
+    /// Any command that runs the proxy, once it listens.
+    pub fn spawn(command: Command, log: PathBuf, directory: Directory) -> Proxy {
+        let unknown = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut proxy = Proxy::launch(command, unknown, log, directory);
+        // Behind it an application may have to start, on a machine that does much else.
+        proxy.address = eventually_within(BOUND * 3, "the proxy to listen", || {
+            let lines = proxy.stderr();
+            if let Ok(Some(status)) = proxy.master.try_wait() {
+                panic!("the proxy ended with {status}; it said: {lines:#?}");
+            }
+            // The demo says it with other words, on its standard output.
+            let all = lines.iter().cloned().chain(proxy.stdout()).find_map(|line| address_in(&line));
+            all.ok_or(lines)
+        });
+        proxy
+    }
+
+    /// The same, not waited for; `address` is where it will listen.
+    pub fn launch(mut command: Command, address: SocketAddr, log: PathBuf, directory: Directory) -> Proxy {
         without_settings(&mut command);
         command.current_dir(directory.path());
         command.stdin(Stdio::null());
@@ -315,23 +357,12 @@ impl Proxy {
         let mut master = command.spawn().expect("the proxy starts");
         let stderr = collect(master.stderr.take());
         let stdout = collect(master.stdout.take());
-        let mut proxy = Proxy {
-            master,
-            address: SocketAddr::from(([127, 0, 0, 1], 0)),
-            stderr,
-            stdout,
-            log,
-            seen: Mutex::default(),
-            _directory: directory,
-        };
-        proxy.address = eventually("the proxy to listen", || {
-            let lines = proxy.stderr();
-            if let Ok(Some(status)) = proxy.master.try_wait() {
-                panic!("the proxy ended with {status}; it said: {lines:#?}");
-            }
-            lines.iter().find_map(|line| address_in(line)).ok_or(lines)
-        });
-        proxy
+        Proxy { master, address, stderr, stdout, log, seen: Mutex::default(), directory }
+    }
+
+    /// Where it runs.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -349,7 +380,14 @@ impl Proxy {
 
     /// The pid of the data process.
     pub fn data_pid(&self) -> u32 {
-        let pid = eventually("the data process", || children(self.pid()).first().copied().ok_or("no child"));
+        let pid = eventually("the data process", || {
+            let is_one = |pid: &u32| {
+                let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+                line.split(|byte| *byte == 0).nth(1) == Some(b"data-process")
+            };
+            let all = children(self.pid());
+            all.iter().copied().find(is_one).ok_or(all)
+        });
         self.seen.lock().unwrap().push(pid);
         pid
     }
@@ -372,13 +410,18 @@ impl Proxy {
 
     /// What is in the access log now.
     pub fn log(&self) -> Vec<LogLine> {
-        let text = std::fs::read_to_string(&self.log).unwrap_or_default();
+        let text = self.log_text();
         let whole = text.rfind('\n').map_or("", |end| &text[..end]);
         let parse = |line: &str| match serde_json::from_str(line) {
             Ok(value) => LogLine(value),
             Err(error) => panic!("a log line that is no JSON: {line}: {error}"),
         };
         whole.lines().map(parse).collect()
+    }
+
+    /// The access log as it is.
+    pub fn log_text(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
     /// Waits until so many lines of the access log are wanted ones.
@@ -478,7 +521,8 @@ impl Drop for Proxy {
 
 /// Where to connect, from the line that says where it listens.
 fn address_in(line: &str) -> Option<SocketAddr> {
-    let (_, address) = line.split_once("listening on http://")?;
+    let said = ["listening on http://", "running at http://"];
+    let (_, address) = said.iter().find_map(|said| line.split_once(said))?;
     let end = address.find(|c: char| c.is_whitespace() || c == '/');
     let mut address: SocketAddr = address[..end.unwrap_or(address.len())].parse().ok()?;
     if address.ip().is_unspecified() {

@@ -137,7 +137,7 @@ fn core(socket: PathBuf) -> (Rc<Core>, Receiver<Vec<u8>>) {
         BOUNDS.head, BOUNDS.fields, BOUNDS.uri
     );
     let file = Some(File { path: "stage.toml".into(), text });
-    let loaded = warpdrive::plan::load(&Sources { file, environment: Vec::new() });
+    let loaded = warpdrive::plan::load(&Sources { file, ..Sources::default() });
     let plan = Arc::new(loaded.expect("the stage's configuration is right").plan);
     let (full, lines) = crossbeam_channel::unbounded();
     let log = AccessLog::new(plan.log.format, full);

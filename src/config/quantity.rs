@@ -1,0 +1,123 @@
+//! The getters of a table for what has two spellings: durations, sizes, secrets.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::Written;
+use super::diagnostic::Diagnostic;
+use super::node::Value;
+use super::report::Kind;
+use super::secret::Secret;
+use super::suggest::{self, Kind as Wants};
+use super::table::Table;
+use super::value;
+
+impl Table<'_> {
+    /// `key = "5s"`, or whole seconds under `key_secs`; longer than nothing, at most a day.
+    pub fn duration(&mut self, key: &str) -> Option<Duration> {
+        let found = self.read_duration(key);
+        self.record(key, Kind::Duration, found.as_ref(), |duration| json!(value::show_duration(*duration)));
+        found.map(|found| found.value)
+    }
+
+    fn read_duration(&mut self, key: &str) -> Option<Written<Duration>> {
+        let in_secs = format!("{key}_secs");
+        if self.are_both(key, &in_secs) {
+            return None;
+        }
+        let secs_max = value::DURATION_MAX.as_secs();
+        if let Some(secs) = self.whole_number(&in_secs, 1..=secs_max) {
+            return Some(Written::new(Duration::from_secs(secs.value), secs.place));
+        }
+        let node = self.entry(key)?;
+        let wanted = match &node.value {
+            Value::String(text) | Value::Bare(text) => match value::duration(text) {
+                Some(found) if found.is_zero() => format!("longer than 0, not \"{text}\""),
+                Some(found) if found > value::DURATION_MAX => {
+                    format!("at most \"24h\", not \"{text}\"")
+                }
+                Some(found) => return Some(Written::new(found, node.place.clone())),
+                None => {
+                    let wanted =
+                        format!("a duration such as \"5s\", \"250ms\", \"5m\" or \"1h\", not \"{text}\"");
+                    return self.misspelt(&node.place, key, &wanted, suggest::duration(text));
+                }
+            },
+            Value::Integer(integer) => {
+                let number = &integer.text;
+                let message = format!("{key} must be a duration with a unit, not {number}");
+                let help = format!("write {key} = \"{number}s\" or {in_secs} = {number}");
+                self.report().push(Diagnostic::error(node.place.clone(), message).with_help(help));
+                return None;
+            }
+            other => return self.mistyped(&node.place, key, Wants::Duration, other),
+        };
+        self.wrong(&node.place, key, &wanted)
+    }
+
+    /// Bytes: an integer, or `"32 KiB"`; an integer also under `key_bytes`.
+    pub fn size(&mut self, key: &str, range: RangeInclusive<u64>) -> Option<u64> {
+        let found = self.read_size(key, range.clone());
+        let (least, most) = range.into_inner();
+        self.record(key, Kind::Size { least, most }, found.as_ref(), |bytes| value::show_size(*bytes));
+        found.map(|found| found.value)
+    }
+
+    fn read_size(&mut self, key: &str, range: RangeInclusive<u64>) -> Option<Written<u64>> {
+        let in_bytes = format!("{key}_bytes");
+        if !key.ends_with("_bytes") {
+            if self.are_both(key, &in_bytes) {
+                return None;
+            }
+            if let Some(bytes) = self.whole_number(&in_bytes, range.clone()) {
+                return Some(bytes);
+            }
+        }
+        let node = self.entry(key)?;
+        let (number, text) = match &node.value {
+            Value::Integer(integer) => (integer.number, integer.text.clone()),
+            Value::String(text) | Value::Bare(text) => match value::size(text) {
+                Some(number) => (Some(number), format!("\"{text}\"")),
+                None => {
+                    let wanted = format!("a size in B, KiB, MiB or GiB such as \"32 KiB\", not \"{text}\"");
+                    return self.misspelt(&node.place, key, &wanted, suggest::size(text));
+                }
+            },
+            other => return self.mistyped(&node.place, key, Wants::Size, other),
+        };
+        if let Some(number) = number.filter(|number| range.contains(number)) {
+            return Some(Written::new(number, node.place.clone()));
+        }
+        let wanted = match range.into_inner() {
+            (least, u64::MAX) => format!("{least} bytes or more, not {text}"),
+            (least, most) => format!("from {least} to {most} bytes, not {text}"),
+        };
+        self.wrong(&node.place, key, &wanted)
+    }
+
+    /// A secret: the string itself, or under `key_file` the path of a file that holds it. No
+    /// message shows it.
+    pub fn secret(&mut self, key: &str) -> Option<Written<Secret>> {
+        let found = self.read_secret(key);
+        self.record(key, Kind::Secret, found.as_ref(), |_| json!(null));
+        found
+    }
+
+    fn read_secret(&mut self, key: &str) -> Option<Written<Secret>> {
+        let in_file = format!("{key}_file");
+        if self.are_both(key, &in_file) {
+            return None;
+        }
+        if let Some(path) = self.text(&in_file, Wants::String) {
+            if path.value.is_empty() {
+                return self.wrong(&path.place, &in_file, "a path, not an empty string");
+            }
+            let text = self.report().secret(&path)?;
+            return Some(Written::new(Secret::new(text), path.place));
+        }
+        let text = self.text(key, Wants::Secret)?;
+        Some(Written::new(Secret::new(text.value), text.place))
+    }
+}
