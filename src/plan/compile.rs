@@ -8,11 +8,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::rules::{rules, tree, without_slash};
 use super::{Action, Limits, PathChange, Plan, Route, RouteId, Server, Step, UpstreamId};
 use crate::config::{self, Config, Diagnostic, Sources};
 use crate::http::forwarding;
 use crate::middleware::auth;
-use crate::route::{HostPattern, PathCondition, Rule, Tree, cover};
+use crate::route::{Rule, cover};
 use crate::telemetry::access_log;
 use crate::{net, upstream};
 
@@ -58,7 +59,8 @@ pub fn load(sources: &Sources) -> Result<Loaded, Vec<Diagnostic>> {
         // Any other check would take what could not be read for absent.
         if !config.is_torn {
             compile_routes(&config, &mut diagnostics);
-            find_unreachable(&config, &rules(&config), &mut diagnostics);
+            let rules = rules(&config, &mut diagnostics);
+            find_unreachable(&config, &rules, &mut diagnostics);
         }
         config::sort(&mut diagnostics);
         return Err(diagnostics);
@@ -83,9 +85,9 @@ pub fn load(sources: &Sources) -> Result<Loaded, Vec<Diagnostic>> {
 pub fn compile(config: &Config) -> Result<(Plan, Vec<Diagnostic>), Vec<Diagnostic>> {
     let mut diagnostics = Vec::new();
     let routes = compile_routes(config, &mut diagnostics);
-    let rules = rules(config);
+    let rules = rules(config, &mut diagnostics);
     find_unreachable(config, &rules, &mut diagnostics);
-    let tree = Tree::compile(rules).expect("no route has an expression");
+    let tree = tree(config, rules, &mut diagnostics);
     refuse_unusable_token(config, &mut diagnostics);
     warn_of_unused(config, &mut diagnostics);
     warn_of_nobody_trusted(config, &mut diagnostics);
@@ -94,9 +96,9 @@ pub fn compile(config: &Config) -> Result<(Plan, Vec<Diagnostic>), Vec<Diagnosti
         let help = "write [[routes]] and below it upstream = \"NAME\"";
         diagnostics.push(Diagnostic::warning(config.origin.clone(), message).with_help(help));
     }
-    if diagnostics.iter().any(Diagnostic::is_error) {
+    let Some(tree) = tree.filter(|_| !diagnostics.iter().any(Diagnostic::is_error)) else {
         return Err(diagnostics);
-    }
+    };
     let plan = Plan {
         server: server(&config.server),
         limits: limits(config),
@@ -229,12 +231,6 @@ fn steps(
     auth.cloned().map(Step::Auth).into_iter().collect()
 }
 
-/// The routes whose conditions could all be read.
-fn rules(config: &Config) -> Vec<Rule<RouteId>> {
-    let whole = config.routes.iter().zip(0..).filter(|(route, _)| route.is_whole);
-    whole.map(|(route, id)| rule(route, RouteId(id))).collect()
-}
-
 fn undefined(config: &Config, name: &config::Written<String>) -> Diagnostic {
     let message = format!("upstream `{}` is not defined", name.value);
     let undefined = Diagnostic::error(name.place.clone(), message);
@@ -281,15 +277,6 @@ fn warn_of_unused(config: &Config, diagnostics: &mut Vec<Diagnostic>) {
     }
 }
 
-fn rule(route: &config::Route, target: RouteId) -> Rule<RouteId> {
-    Rule {
-        hosts: route.host.iter().cloned().map(HostPattern::Exact).collect(),
-        path: path_condition(route.path.as_ref()),
-        conditions: Vec::new(),
-        target,
-    }
-}
-
 fn warn_of_nobody_trusted(config: &Config, diagnostics: &mut Vec<Diagnostic>) {
     let Some(forward) = config.middleware.forward_headers.as_ref().filter(|forward| forward.value) else {
         return;
@@ -301,26 +288,14 @@ fn warn_of_nobody_trusted(config: &Config, diagnostics: &mut Vec<Diagnostic>) {
     }
 }
 
-fn path_condition(path: Option<&config::Path>) -> PathCondition {
-    match path {
-        None => PathCondition::Any,
-        Some(config::Path::Exact(path)) => PathCondition::Exact(path.clone()),
-        Some(config::Path::Prefix(path)) => PathCondition::Prefix(without_slash(path).to_owned()),
-    }
-}
-
 fn path_change(route: &config::Route) -> PathChange {
-    match (&route.path, route.strip_prefix) {
+    match (route.path.as_ref().map(|path| &path.value), route.strip_prefix) {
         (Some(config::Path::Prefix(path)), true) => match without_slash(path).len() {
             0 => PathChange::Keep,
             bytes => PathChange::Strip(bytes),
         },
         _ => PathChange::Keep,
     }
-}
-
-fn without_slash(prefix: &str) -> &str {
-    prefix.strip_suffix('/').unwrap_or(prefix)
 }
 
 fn find_unreachable(config: &Config, rules: &[Rule<RouteId>], diagnostics: &mut Vec<Diagnostic>) {

@@ -255,7 +255,7 @@ socket = "a.sock"
 path_prefix = "nowhere"
 upstream = "b"
 [[routes]]
-methods = ["GET"]
+rewrite = "/"
 upstream = "a"
 [[routes]]
 path_prefix = "/x"
@@ -271,7 +271,7 @@ lvel = "info"
     let expected = [
         "w.toml:4:15: error: path_prefix must be a path that starts with `/`, not `nowhere`",
         "w.toml:5:12: error: upstream `b` is not defined",
-        "w.toml:7:1: error: `methods` in [[routes]] is known, but does not work yet in this version",
+        "w.toml:7:1: error: `rewrite` in [[routes]] is known, but does not work yet in this version",
         "w.toml:12:1: error: this route can never match: an earlier one takes all of its requests \
          (this one takes them: w.toml:9:1)",
         "w.toml:16:1: error: unknown key `lvel` in [log]",
