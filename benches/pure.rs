@@ -7,7 +7,6 @@
 #![allow(unsafe_code)]
 
 use std::hint::black_box;
-use std::process::Command;
 use std::time::Duration;
 
 use warpdrive::http::forwarding::{Peer, Settings, Stamp};
@@ -16,12 +15,12 @@ use warpdrive::http::h1::encode::{self, Framing, Persistence};
 use warpdrive::http::h1::{Bounds, parse};
 use warpdrive::http::head::{Method, RequestHead, ResponseHead, Version};
 use warpdrive::http::status::Status;
-use warpdrive::route::{PathCondition, Question, Rule, Tree};
 use warpdrive::telemetry::Counters;
 use warpdrive::telemetry::access_log::{AccessLog, Format, Record};
 
-#[path = "../tests/counting/mod.rs"]
-mod counting;
+use instruments::Case;
+
+mod instruments;
 
 const BOUNDS: Bounds = Bounds { head: 32 * 1024, fields: 100, uri: 8 * 1024 };
 
@@ -37,9 +36,6 @@ const RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\nServer: origin\r\nDate: Sat, 21 Nov
 
 const CHUNKED: &[u8] = b"10\r\n0123456789abcdef\r\n20;x=y\r\n0123456789abcdef0123456789abcdef\r\n0\r\n\r\n";
 
-/// A case, ready to be called any number of times.
-type Case = Box<dyn FnMut()>;
-
 fn cases() -> Vec<(&'static str, Case)> {
     vec![
         ("parse a request of 8 fields", parse_request()),
@@ -47,7 +43,6 @@ fn cases() -> Vec<(&'static str, Case)> {
         ("parse a response of 7 fields", parse_response()),
         ("encode it for a client", encode_response()),
         ("decode 48 bytes in 2 chunks", decode_chunks()),
-        ("decide among 100 prefixes", decide()),
         ("write a line of the access log", write_line()),
     ]
 }
@@ -110,19 +105,6 @@ fn decode_chunks() -> Case {
     })
 }
 
-fn decide() -> Case {
-    let rules = (0..100).map(|number| Rule {
-        host: None,
-        path: PathCondition::Prefix(format!("/tenant-{number}/app")),
-        target: number,
-    });
-    let tree = Tree::compile(rules.collect());
-    Box::new(move || {
-        let question = Question { host: b"www.example.com", path: b"/tenant-99/app/products/17" };
-        assert_eq!(tree.decide(black_box(question)), Some(&99));
-    })
-}
-
 fn write_line() -> Case {
     let (full, _lines) = crossbeam_channel::bounded(1);
     let log = AccessLog::new(Format::Json, full);
@@ -162,19 +144,6 @@ fn repeat(name: &str, rounds: u64) {
     }
 }
 
-/// Instructions of a process that runs a case so many times.
-fn instructions(name: &str, rounds: u64) -> Option<u64> {
-    let this = std::env::current_exe().expect("this program has a path");
-    let output = Command::new("valgrind")
-        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
-        .arg(this)
-        .args(["repeat", name, &rounds.to_string()])
-        .output()
-        .ok()?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    said.lines().find_map(|line| line.split("Collected : ").nth(1)?.trim().parse().ok())
-}
-
 /// Shows that every case works, not what it costs.
 fn try_each() {
     let mut cases = cases();
@@ -186,37 +155,19 @@ fn try_each() {
     println!("{} cases work; `cargo bench` measures them", cases.len());
 }
 
-fn allocations(case: &mut Case) -> f64 {
-    const ROUNDS: u32 = 1_000;
-    for _ in 0..ROUNDS {
-        case();
-    }
-    let before = counting::allocations();
-    for _ in 0..ROUNDS {
-        case();
-    }
-    (counting::allocations() - before) as f64 / f64::from(ROUNDS)
-}
-
 fn main() {
-    let arguments: Vec<String> = std::env::args().collect();
-    if let [_, command, name, rounds] = &arguments[..]
-        && command == "repeat"
-    {
-        return repeat(name, rounds.parse().expect("a number of rounds"));
+    if let Some((name, rounds)) = instruments::asked_to_repeat() {
+        return repeat(&name, rounds);
     }
-    // Only `cargo bench` says this.
-    if !arguments.iter().any(|argument| argument == "--bench") {
+    if !instruments::is_bench() {
         return try_each();
     }
     println!("{:<34}{:>14}{:>14}", "one call", "instructions", "allocations");
     for (name, mut case) in cases() {
-        let allocated = allocations(&mut case);
-        let few = instructions(name, 1_000);
-        let many = instructions(name, 3_000);
-        let counted = match (few, many) {
-            (Some(few), Some(many)) => (many.saturating_sub(few) / 2_000).to_string(),
-            _ => "no valgrind".to_owned(),
+        let allocated = instruments::allocations(&mut case);
+        let counted = match instruments::instructions(name, 1_000) {
+            Some(counted) => counted.to_string(),
+            None => "no valgrind".to_owned(),
         };
         println!("{name:<34}{counted:>14}{allocated:>14.2}");
     }

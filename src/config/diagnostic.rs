@@ -106,6 +106,23 @@ impl Place {
         Some(document.position(span.start)..document.position(end))
     }
 
+    /// Where the bytes in `range` of a string are, if this is where the string stands and it is
+    /// written there as it is read: without escapes and substitutions.
+    pub fn within(&self, text: &str, range: &Range<usize>) -> Option<Place> {
+        let Place::Text { document, span } = self else {
+            return None;
+        };
+        let written = document.text.get(span.clone())?;
+        let quotes = written.len().checked_sub(text.len())? / 2;
+        let is_same = written.get(quotes..written.len() - quotes)? == text;
+        let start = span.start + quotes;
+        let is_inside = range.start <= range.end && range.end <= text.len();
+        (is_same && is_inside).then(|| Place::Text {
+            document: Arc::clone(document),
+            span: start + range.start..start + range.end,
+        })
+    }
+
     /// Line and column of the first character, both from 1; the column counts characters.
     pub fn line_and_column(&self) -> Option<(usize, usize)> {
         let start = self.range()?.start;
@@ -141,7 +158,7 @@ impl Place {
     }
 
     /// How diagnostics are ordered: each file in its own order, then everything else.
-    fn order(&self) -> (u8, usize, usize) {
+    pub(super) fn order(&self) -> (u8, usize, usize) {
         match self {
             Place::Text { document, span } => (0, document.rank, span.start),
             Place::File(_) => (1, 0, 0),
@@ -274,6 +291,19 @@ mod tests {
         #[expect(clippy::reversed_empty_ranges, reason = "that is what it is about")]
         let reversed = range("abc", 2..1);
         assert_eq!(reversed, ((1, 3), (1, 3)));
+    }
+
+    #[test]
+    fn a_part_of_a_string_has_a_place_if_it_is_written_as_it_is_read() {
+        let part = |written: &str, text: &str| {
+            let place = place(written, 0..written.len()).within(text, &(1..2))?;
+            place.line_and_column()
+        };
+        assert_eq!(part("\"abc\"", "abc"), Some((1, 3)));
+        assert_eq!(part("'''abc'''", "abc"), Some((1, 5)));
+        assert_eq!(part("\"\\u0061bc\"", "abc"), None);
+        assert_eq!(part("'a'", "a"), None);
+        assert_eq!(Place::Default.within("abc", &(1..2)), None);
     }
 
     #[test]

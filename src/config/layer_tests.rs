@@ -73,7 +73,7 @@ fn included_files_are_taken_by_name_and_their_routes_in_this_order() {
     ]);
     let (config, warnings) = parse(&folder.sources(&[])).unwrap();
     assert_eq!(said(&warnings), Vec::<String>::new());
-    let paths: Vec<_> = config.routes.iter().map(|route| route.path.clone().unwrap()).collect();
+    let paths: Vec<_> = config.routes.iter().map(|route| route.path.clone().unwrap().value).collect();
     assert_eq!(paths, ["/m", "/a", "/c", "/b"].map(|path| super::Path::Prefix(path.to_owned())));
     assert_eq!(config.limits.fields, Some(7));
     assert_eq!(config.level(), Level::Debug);

@@ -19,6 +19,7 @@ pub use sources::{DecodeError, File, Sources, environment, find_file};
 pub use suggest::nearest;
 
 mod auth;
+mod conditions;
 mod diagnostic;
 mod file;
 mod include;
@@ -190,20 +191,54 @@ pub struct Route {
     pub place: Place,
     /// Nothing in it was wrong: these are all of its conditions.
     pub is_whole: bool,
-    /// In lower case, without a port.
-    pub host: Option<String>,
-    pub path: Option<Path>,
+    /// One of them, or any if there is none.
+    pub hosts: Vec<Host>,
+    pub path: Option<Written<Path>>,
+    /// One of them, or any if there is none.
+    pub methods: Vec<String>,
+    /// All of them.
+    pub fields: Vec<Condition>,
+    /// All of them.
+    pub parameters: Vec<Condition>,
     pub strip_prefix: bool,
     /// Where it is required, if it is.
     pub require_auth: Option<Place>,
     pub upstream: Written<String>,
 }
 
-/// A path of a route, in normal form and as it was written.
+/// A host of a route, in lower case, without a port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Host {
+    Exact(String),
+    /// What follows the `*`: `.example.com`.
+    Below(String),
+}
+
+/// A path of a route; in normal form, but for the expression.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Path {
     Exact(String),
     Prefix(String),
+    /// `/user/{id}`: with names whose spelling was not looked at.
+    Pattern(String),
+    Regex(String),
+}
+
+/// What a route asks of a field or a parameter.
+#[derive(Clone, Debug)]
+pub struct Condition {
+    /// Of a field in lower case.
+    pub name: String,
+    pub test: Test,
+}
+
+#[derive(Clone, Debug)]
+pub enum Test {
+    Present,
+    Absent,
+    Equals(String),
+    /// An expression.
+    Matches(Written<String>),
 }
 
 /// `[middleware]`.

@@ -37,6 +37,8 @@ pub enum Kind {
     },
     Choice(Vec<String>),
     Strings,
+    /// A table that says what is asked of a field or a parameter, or a list of them.
+    Conditions,
     /// A string that is never shown; also in a file, whose path has `_file` at the end of the key.
     Secret,
 }

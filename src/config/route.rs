@@ -2,23 +2,15 @@
 
 use super::diagnostic::Diagnostic;
 use super::table::Table;
-use super::{Path, Route, value};
+use super::{Route, conditions};
 
-const LATER: [&str; 23] = [
+const LATER: [&str; 15] = [
     "add_headers",
     "cache",
     "connect_timeout",
     "connect_timeout_secs",
-    "description",
     "files",
-    "header",
-    "headers",
-    "hosts",
-    "methods",
     "middleware",
-    "path",
-    "path_regex",
-    "query",
     "rate_limit",
     "read_timeout",
     "read_timeout_secs",
@@ -37,8 +29,13 @@ const OTHER_ACTIONS: [&str; 4] = ["files", "redirect", "respond", "workload"];
 pub fn read(mut table: Table<'_>) -> Option<Route> {
     let report = table.report();
     let found_before = report.len();
-    let host = table.parsed("host", value::route_host);
-    let path = read_path(&mut table);
+    // For the reader of the file, and of `warpdrive env`.
+    table.string("description");
+    let hosts = conditions::read_hosts(&mut table);
+    let path = conditions::read_path(&mut table);
+    let methods = conditions::read_methods(&mut table);
+    let fields = conditions::read_fields(&mut table);
+    let parameters = conditions::read_parameters(&mut table);
     let strip_prefix = table.boolean("strip_prefix");
     if let Some(strip) = &strip_prefix
         && strip.value
@@ -62,27 +59,13 @@ pub fn read(mut table: Table<'_>) -> Option<Route> {
     Some(Route {
         place,
         is_whole: report.len() == found_before,
-        host: host.map(|host| host.value),
+        hosts,
         path,
+        methods,
+        fields,
+        parameters,
         strip_prefix: strip_prefix.is_some_and(|strip| strip.value),
         require_auth: require_auth.map(|required| required.place),
         upstream: upstream?,
     })
-}
-
-fn read_path(table: &mut Table<'_>) -> Option<Path> {
-    let exact = table.parsed("path_exact", value::route_path);
-    let prefix = table.parsed("path_prefix", value::route_path);
-    if let (Some(exact), Some(prefix)) = (table.key_place("path_exact"), table.key_place("path_prefix")) {
-        let (earlier, later) = match exact.is_after(&prefix) {
-            true => (prefix, exact),
-            false => (exact, prefix),
-        };
-        let both = Diagnostic::error(later, "path_exact and path_prefix exclude each other")
-            .with_related(earlier, "the other one")
-            .with_help("keep one of them, or write two routes");
-        table.report().push(both);
-    }
-    let exact = exact.map(|path| Path::Exact(path.value));
-    exact.or(prefix.map(|path| Path::Prefix(path.value)))
 }

@@ -106,6 +106,20 @@ fn properties(key: &str, kind: &Kind) -> Vec<(String, Value)> {
     let one = |value| vec![(key.to_owned(), value)];
     match kind {
         Kind::String => one(string),
+        Kind::Conditions => {
+            let condition = json!({
+                "type": "object",
+                "properties": {
+                    "name": string,
+                    "value": string,
+                    "value_regex": string,
+                    "absent": { "anyOf": [{ "type": "boolean" }, whole] },
+                },
+                "required": ["name"],
+                "additionalProperties": false,
+            });
+            one(json!({ "anyOf": [condition, { "type": "array", "items": condition, "minItems": 1 }] }))
+        }
         Kind::Strings => one(json!({ "type": "array", "items": string })),
         Kind::Boolean => one(json!({ "anyOf": [{ "type": "boolean" }, whole] })),
         Kind::Choice(words) => one(json!({ "anyOf": [{ "enum": words }, replaced] })),

@@ -57,7 +57,25 @@ const KEYS: [(&str, &[&str]); 9] = [
         ],
     ),
     ("[[upstreams.NAME.instances]]", &["host", "port", "socket"]),
-    ("[[routes]]", &["host", "path_exact", "path_prefix", "strip_prefix", "require_auth", "upstream"]),
+    (
+        "[[routes]]",
+        &[
+            "description",
+            "host",
+            "hosts",
+            "path_exact",
+            "path_prefix",
+            "path",
+            "path_regex",
+            "methods",
+            "header",
+            "headers",
+            "query",
+            "strip_prefix",
+            "require_auth",
+            "upstream",
+        ],
+    ),
     ("[middleware]", &["log_requests", "forward_headers", "server_timing"]),
     ("[log]", &["format", "file", "level"]),
     ("[auth]", &["admin_token", "admin_token_file"]),
@@ -65,7 +83,7 @@ const KEYS: [(&str, &[&str]); 9] = [
 ];
 
 /// What other programs call it, by the beginning of the table's title.
-const CALLED_OTHERWISE: [(&str, &str, &str); 30] = [
+const CALLED_OTHERWISE: [(&str, &str, &str); 35] = [
     ("[server.limits]", "client_max_body_size", "request_body"),
     ("[server.limits]", "max_connections", "connections"),
     ("[server]", "address", "bind"),
@@ -89,10 +107,15 @@ const CALLED_OTHERWISE: [(&str, &str, &str); 30] = [
     ("[upstreams.", "url", "host"),
     ("[[routes]]", "backend", "upstream"),
     ("[[routes]]", "domain", "host"),
+    ("[[routes]]", "domains", "hosts"),
     ("[[routes]]", "location", "path_prefix"),
+    ("[[routes]]", "method", "methods"),
+    ("[[routes]]", "params", "query"),
     ("[[routes]]", "prefix", "path_prefix"),
     ("[[routes]]", "proxy_pass", "upstream"),
+    ("[[routes]]", "regex", "path_regex"),
     ("[[routes]]", "server_name", "host"),
+    ("[[routes]]", "server_names", "hosts"),
     ("[[routes]]", "target", "upstream"),
     ("[log]", "access_log", "file"),
     ("[log]", "path", "file"),

@@ -25,6 +25,8 @@ pub struct Table<'a> {
     place: Place,
     report: &'a Report<'a>,
     known: Vec<String>,
+    /// Of a setting that is recorded as a whole.
+    is_part: bool,
 }
 
 /// What a table is called in settings, each with a dot at its end; empty for the file itself.
@@ -44,11 +46,11 @@ impl<'a> Table<'a> {
     /// The whole configuration.
     pub fn root(entries: &'a Entries, place: Place, report: &'a Report<'a>) -> Table<'a> {
         let (title, names) = (String::new(), Names::default());
-        Table { title, names, entries, place, report, known: Vec::new() }
+        Table { title, names, entries, place, report, known: Vec::new(), is_part: false }
     }
 
     fn below(&self, title: String, names: Names, entries: &'a Entries, place: Place) -> Table<'a> {
-        Table { title, names, entries, place, report: self.report, known: Vec::new() }
+        Table { title, names, entries, place, report: self.report, known: Vec::new(), is_part: false }
     }
 
     /// Its header, or the braces around it.
@@ -244,6 +246,36 @@ impl<'a> Table<'a> {
         Some(tables)
     }
 
+    /// A table, or a list of tables, which is one setting as a whole.
+    pub fn conditions(&mut self, key: &str) -> Vec<Table<'a>> {
+        let node = self.entry(key);
+        let written = node.map(|node| Written::new(node.value.to_json(), node.place.clone()));
+        self.record(key, Kind::Conditions, written.as_ref(), serde_json::Value::clone);
+        let items = match node.map(|node| (node, &node.value)) {
+            None => &[],
+            Some((_, Value::Array(items))) => items.as_slice(),
+            Some((node, _)) => std::slice::from_ref(node),
+        };
+        let mut tables = Vec::new();
+        for item in items {
+            match &item.value {
+                Value::Table(entries) => {
+                    let part = self.below(self.title_of(key), Names::default(), entries, item.place.clone());
+                    tables.push(Table { is_part: true, ..part });
+                }
+                Value::Array(_) | Value::Unknown => {
+                    self.mistyped_item(item.place.clone(), key, Wants::Table, &item.value);
+                }
+                other => {
+                    let message = format!("{key} must be a table or a list of tables, not {}", other.kind());
+                    let help = format!("such as {key} = {{ name = \"NAME\", value = \"VALUE\" }}");
+                    self.report.push(Diagnostic::error(item.place.clone(), message).with_help(help));
+                }
+            }
+        }
+        tables
+    }
+
     /// All entries, each a table under a name of the operator's, in document order.
     pub fn named_tables(&mut self) -> Vec<(Written<String>, Table<'a>)> {
         let mut tables = Vec::new();
@@ -345,7 +377,7 @@ impl<'a> Table<'a> {
         found: Option<&Written<T>>,
         show: impl FnOnce(&T) -> serde_json::Value,
     ) {
-        if !self.report.is_recording() {
+        if self.is_part || !self.report.is_recording() {
             return;
         }
         self.report.record(Setting {

@@ -97,7 +97,7 @@ upstream = "a"
     assert_eq!(config.upstreams[0].instances, [socket, host("h.example", 1)]);
     assert_eq!(config.upstreams[1].name.value, "b c");
     assert_eq!(config.upstreams[1].instances, [host("2001:db8::1", 65535)]);
-    assert_eq!(config.routes[0].host.as_deref(), Some("a.example"));
+    assert_eq!(config.routes[0].hosts, [Host::Exact("a.example".to_owned())]);
     assert_eq!(config.level(), Level::Info);
 }
 
@@ -416,22 +416,22 @@ upstream = "a""#,
 host = "a.example:80"
 upstream = "a"
 [[routes]]
-host = "*.example"
+host = "a.*.example"
 upstream = "a""#,
         &[
-            "2:8: host must be a host name such as example.com, not `a.example:80` [leave out the port: it is not compared]",
-            "5:8: host must be an exact host name, not `*.example` [`*.` does not work yet in this version]",
+            "2:8: host must be a host name such as example.com or *.example.com, not `a.example:80` [leave out the port: it is not compared]",
+            "5:8: host must be a host name such as example.com or *.example.com, not `a.*.example` [`*.` can only be at the beginning]",
         ],
     ),
     (
         r#"[[routes]]
-methods = ["GET"]
-path_regex = "x"
+rate_limit = 3
+cache = true
 rewrite = "/"
 upstream = "a""#,
         &[
-            "2:1: `methods` in [[routes]] is known, but does not work yet in this version",
-            "3:1: `path_regex` in [[routes]] is known, but does not work yet in this version",
+            "2:1: `rate_limit` in [[routes]] is known, but does not work yet in this version",
+            "3:1: `cache` in [[routes]] is known, but does not work yet in this version",
             "4:1: `rewrite` in [[routes]] is known, but does not work yet in this version",
         ],
     ),

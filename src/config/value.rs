@@ -5,7 +5,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::Network;
+use super::{Host, Network};
 
 /// What would have been right.
 #[derive(Debug, PartialEq, Eq)]
@@ -154,17 +154,28 @@ pub fn upstream_host(text: &str) -> Result<String, Wanted> {
     host_name(text).ok_or(wanted)
 }
 
-/// The host of a route, in lower case, as requests name it: a name, or a literal address.
-pub fn route_host(text: &str) -> Result<String, Wanted> {
+/// The host of a route, in lower case, as requests name it: a name, a literal address, or `*.`
+/// and a name for all that is below it.
+pub fn route_host(text: &str) -> Result<Host, Wanted> {
     match ip_address(text) {
-        Some(IpAddr::V4(address)) => return Ok(address.to_string()),
-        Some(IpAddr::V6(address)) => return Ok(format!("[{address}]")),
+        Some(IpAddr::V4(address)) => return Ok(Host::Exact(address.to_string())),
+        Some(IpAddr::V6(address)) => return Ok(Host::Exact(format!("[{address}]"))),
         None => {}
     }
-    if text.starts_with("*.") {
-        return Err(wanted("an exact host name").with_help("`*.` does not work yet in this version"));
+    let (name, is_below) = match text.strip_prefix("*.") {
+        Some(name) => (name, true),
+        None => (text, false),
+    };
+    let wanted = wanted("a host name such as example.com or *.example.com");
+    if text == "*" {
+        return Err(wanted.with_help("leave it out for any host"));
     }
-    let wanted = wanted("a host name such as example.com");
+    if name.contains('*') {
+        return Err(wanted.with_help("`*.` can only be at the beginning"));
+    }
+    if is_below && ip_address(name).is_some() {
+        return Err(wanted.with_help("nothing is below an address"));
+    }
     if text.contains('/') {
         return Err(wanted.with_help("leave out the scheme and the path"));
     }
@@ -174,7 +185,11 @@ pub fn route_host(text: &str) -> Result<String, Wanted> {
     if text.ends_with('.') {
         return Err(wanted.with_help("leave out the dot at the end"));
     }
-    host_name(text).ok_or(wanted)
+    match (host_name(name), is_below) {
+        (Some(name), false) => Ok(Host::Exact(name)),
+        (Some(name), true) => Ok(Host::Below(format!(".{name}"))),
+        (None, _) => Err(wanted),
+    }
 }
 
 fn host_name(text: &str) -> Option<String> {
@@ -191,25 +206,107 @@ fn host_name(text: &str) -> Option<String> {
 /// A path of a route is written as it is compared: in normal form, so that a rule and a
 /// request cannot differ in spelling only. An escape is left only where it has to be one.
 pub fn route_path(text: &str) -> Result<String, Wanted> {
+    path_in_normal_form(text, LITERALS)
+}
+
+/// A path with captures in braces, otherwise as [`route_path`].
+pub fn route_pattern(text: &str) -> Result<String, Wanted> {
+    path_in_normal_form(text, LITERALS_AND_BRACES)
+}
+
+/// What stands for itself in a path, beside the unreserved characters.
+const LITERALS: &[u8] = b"/:@!$&'()*+,;=";
+const LITERALS_AND_BRACES: &[u8] = b"/:@!$&'()*+,;={}";
+
+/// Whoever compares paths may go down one segment after the other.
+const SEGMENTS_MAX: usize = 64;
+
+fn path_in_normal_form(text: &str, literals: &[u8]) -> Result<String, Wanted> {
     if !text.starts_with('/') {
         return Err(wanted("a path that starts with `/`"));
     }
     if text.contains(['?', '#']) {
         return Err(wanted("a path without a query"));
     }
-    match normal_form(text) {
+    if text.bytes().filter(|byte| *byte == b'/').count() > SEGMENTS_MAX {
+        return Err(wanted(format!("a path of at most {SEGMENTS_MAX} segments")));
+    }
+    match normal_form(text, literals) {
         Some(normal) if normal == text => Ok(normal),
         Some(normal) => {
-            let help = format!("write `{normal}`");
+            let mut help = format!("write `{normal}`");
+            if literals == LITERALS && text.contains('{') {
+                help += ", or use the key `path` for a pattern";
+            }
             Err(wanted("a path in normal form").with_help(help))
         }
         None => Err(wanted("a path without a malformed escape")),
     }
 }
 
+/// An expression for paths. They are ASCII: anything else is escaped in them.
+pub fn route_expression(text: &str) -> Result<String, Wanted> {
+    let Some(other) = text.chars().find(|character| !character.is_ascii()) else {
+        return Ok(text.to_owned());
+    };
+    let mut bytes = [0; 4];
+    let escaped: String = other.encode_utf8(&mut bytes).bytes().map(|byte| format!("%{byte:02X}")).collect();
+    Err(wanted("in ASCII, as paths are").with_help(format!("write `{escaped}` for `{other}`")))
+}
+
+/// Those that are known by name; others are allowed.
+const METHODS: [&str; 8] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"];
+
+/// A method as requests name it (RFC 9110 9.1): case counts.
+pub fn method(text: &str) -> Result<String, Wanted> {
+    let upper = text.to_ascii_uppercase();
+    if METHODS.contains(&upper.as_str()) && upper != text {
+        let help = format!("did you mean `{upper}`?");
+        return Err(wanted("a method in the right case").with_help(help));
+    }
+    if upper == "CONNECT" {
+        return Err(wanted("a method that is forwarded").with_help("CONNECT is always refused"));
+    }
+    match is_token(text) {
+        true => Ok(text.to_owned()),
+        false => Err(wanted("a method such as GET")),
+    }
+}
+
+/// The name of a field, in lower case.
+pub fn field_name(text: &str) -> Result<String, Wanted> {
+    if text.eq_ignore_ascii_case("host") {
+        let wanted = wanted("a field that does not name the host");
+        return Err(wanted.with_help("use the key `host` of the route"));
+    }
+    match is_token(text) {
+        true => Ok(text.to_ascii_lowercase()),
+        false => Err(wanted("the name of a field, such as X-API-Version")),
+    }
+}
+
+/// The value of a field: what a request cannot have would never be equal.
+pub fn field_value(text: &str) -> Result<String, Wanted> {
+    match text.trim_matches([' ', '\t']) == text && !text.contains(|c: char| c.is_control() && c != '\t') {
+        true => Ok(text.to_owned()),
+        false => Err(wanted("without blanks at its ends and without control characters")),
+    }
+}
+
+/// The name of a parameter of a query.
+pub fn parameter_name(text: &str) -> Result<String, Wanted> {
+    if text.is_empty() { Err(wanted("the name of a parameter")) } else { Ok(text.to_owned()) }
+}
+
+/// RFC 9110 5.6.2.
+fn is_token(text: &str) -> bool {
+    let is_char = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    !text.is_empty() && text.bytes().all(is_char)
+}
+
 /// The path with its needless escapes undone, its other ones complete and in upper case, and
 /// its dot segments removed (RFC 3986, sections 5.2.4 and 6.2.2). `None`: a malformed escape.
-fn normal_form(path: &str) -> Option<String> {
+fn normal_form(path: &str, literals: &[u8]) -> Option<String> {
     let mut unescaped = String::with_capacity(path.len());
     let mut bytes = path.bytes();
     while let Some(byte) = bytes.next() {
@@ -218,7 +315,7 @@ fn normal_form(path: &str) -> Option<String> {
             _ => (byte, false),
         };
         let is_unreserved = value.is_ascii_alphanumeric() || b"-._~".contains(&value);
-        let is_literal = !is_escaped && b"/:@!$&'()*+,;=".contains(&value);
+        let is_literal = !is_escaped && literals.contains(&value);
         match (value, is_unreserved || is_literal) {
             (0, _) => return None,
             (_, true) => unescaped.push(char::from(value)),
@@ -308,9 +405,11 @@ mod tests {
 
     #[test]
     fn hosts_of_routes_are_names_without_port_and_scheme() {
-        assert_eq!(route_host("Example.COM"), Ok("example.com".to_owned()));
-        assert_eq!(route_host("[::1]"), Ok("[::1]".to_owned()));
-        for wrong in ["a:80", "http://a", "*.a", "a.", "", "a b", "a/b", "-a", "a..b"] {
+        assert_eq!(route_host("Example.COM"), Ok(Host::Exact("example.com".to_owned())));
+        assert_eq!(route_host("[::1]"), Ok(Host::Exact("[::1]".to_owned())));
+        assert_eq!(route_host("*.Example.com"), Ok(Host::Below(".example.com".to_owned())));
+        let wrong = ["a:80", "http://a", "a.", "", "a b", "a/b", "-a", "a..b"];
+        for wrong in wrong.into_iter().chain(["*", "*.", "*a.b", "a.*.b", "*.*.a", "*.127.0.0.1", "*.a:80"]) {
             assert!(route_host(wrong).is_err(), "{wrong}");
         }
     }
@@ -333,8 +432,43 @@ mod tests {
             let help = route_path(text).unwrap_err().help;
             assert_eq!(help, Some(format!("write `{normal}`")), "{text}");
         }
-        for wrong in ["", "a", "/a?b", "/a#b", "/a%2", "/a%zz", "/a%00"] {
+        let deep = "/a".repeat(SEGMENTS_MAX);
+        assert!(route_path(&deep).is_ok() && route_pattern(&deep).is_ok());
+        let deeper = format!("{deep}/");
+        for wrong in ["", "a", "/a?b", "/a#b", "/a%2", "/a%zz", "/a%00", &deeper] {
             assert_eq!(route_path(wrong).unwrap_err().help, None, "{wrong}");
+            assert_eq!(route_pattern(wrong).unwrap_err().help, None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn patterns_of_routes_are_in_normal_form_around_their_captures() {
+        for right in ["/", "/user/{id}", "/files/{*rest}", "/a%2Fb/{id}", "/%7Bid%7D/{id}"] {
+            assert_eq!(route_pattern(right), Ok(right.to_owned()));
+        }
+        let respelt = [("/a b/{id}", "/a%20b/{id}"), ("/a/../{id}", "/{id}"), ("/%7bid%7d", "/%7Bid%7D")];
+        for (text, normal) in respelt {
+            let help = route_pattern(text).unwrap_err().help;
+            assert_eq!(help, Some(format!("write `{normal}`")), "{text}");
+        }
+        let meant = route_path("/user/{id}").unwrap_err().help.unwrap();
+        assert_eq!(meant, "write `/user/%7Bid%7D`, or use the key `path` for a pattern");
+    }
+
+    #[test]
+    fn methods_and_names_are_tokens() {
+        for right in ["GET", "PROPFIND", "M-SEARCH", "x"] {
+            assert_eq!(method(right), Ok(right.to_owned()));
+        }
+        for wrong in ["", "get", "Post", "CONNECT", "GET ", "GET,POST", "É"] {
+            assert!(method(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(field_name("X-API-Version"), Ok("x-api-version".to_owned()));
+        for wrong in ["", "X:", "X Y", ":path", "Host"] {
+            assert!(field_name(wrong).is_err(), "{wrong}");
+        }
+        for (text, is_right) in [("", true), ("a b", true), (" a", false), ("a\t", false), ("a\nb", false)] {
+            assert_eq!(field_value(text).is_ok(), is_right, "{text:?}");
         }
     }
 }

@@ -10,6 +10,7 @@ pub mod forwarding;
 pub mod framing;
 pub mod h1;
 pub mod head;
+pub mod query;
 pub mod server_timing;
 pub mod status;
 pub mod target;

@@ -8,11 +8,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::rules::{rules, tree, without_slash};
 use super::{Action, Limits, PathChange, Plan, Route, RouteId, Server, Step, UpstreamId};
 use crate::config::{self, Config, Diagnostic, Sources};
 use crate::http::forwarding;
 use crate::middleware::auth;
-use crate::route::{PathCondition, Question, Rule, Tree};
+use crate::route::{Rule, cover};
 use crate::telemetry::access_log;
 use crate::{net, upstream};
 
@@ -58,7 +59,8 @@ pub fn load(sources: &Sources) -> Result<Loaded, Vec<Diagnostic>> {
         // Any other check would take what could not be read for absent.
         if !config.is_torn {
             compile_routes(&config, &mut diagnostics);
-            find_unreachable(&config, &compile_tree(&config), &mut diagnostics);
+            let rules = rules(&config, &mut diagnostics);
+            find_unreachable(&config, &rules, &mut diagnostics);
         }
         config::sort(&mut diagnostics);
         return Err(diagnostics);
@@ -83,8 +85,9 @@ pub fn load(sources: &Sources) -> Result<Loaded, Vec<Diagnostic>> {
 pub fn compile(config: &Config) -> Result<(Plan, Vec<Diagnostic>), Vec<Diagnostic>> {
     let mut diagnostics = Vec::new();
     let routes = compile_routes(config, &mut diagnostics);
-    let tree = compile_tree(config);
-    find_unreachable(config, &tree, &mut diagnostics);
+    let rules = rules(config, &mut diagnostics);
+    find_unreachable(config, &rules, &mut diagnostics);
+    let tree = tree(config, rules, &mut diagnostics);
     refuse_unusable_token(config, &mut diagnostics);
     warn_of_unused(config, &mut diagnostics);
     warn_of_nobody_trusted(config, &mut diagnostics);
@@ -93,9 +96,9 @@ pub fn compile(config: &Config) -> Result<(Plan, Vec<Diagnostic>), Vec<Diagnosti
         let help = "write [[routes]] and below it upstream = \"NAME\"";
         diagnostics.push(Diagnostic::warning(config.origin.clone(), message).with_help(help));
     }
-    if diagnostics.iter().any(Diagnostic::is_error) {
+    let Some(tree) = tree.filter(|_| !diagnostics.iter().any(Diagnostic::is_error)) else {
         return Err(diagnostics);
-    }
+    };
     let plan = Plan {
         server: server(&config.server),
         limits: limits(config),
@@ -228,17 +231,6 @@ fn steps(
     auth.cloned().map(Step::Auth).into_iter().collect()
 }
 
-/// Of the routes whose conditions could all be read.
-fn compile_tree(config: &Config) -> Tree<RouteId> {
-    let whole = config.routes.iter().zip(0..).filter(|(route, _)| route.is_whole);
-    let rules = whole.map(|(route, id)| Rule {
-        host: route.host.clone(),
-        path: path_condition(route.path.as_ref()),
-        target: RouteId(id),
-    });
-    Tree::compile(rules.collect())
-}
-
 fn undefined(config: &Config, name: &config::Written<String>) -> Diagnostic {
     let message = format!("upstream `{}` is not defined", name.value);
     let undefined = Diagnostic::error(name.place.clone(), message);
@@ -296,16 +288,8 @@ fn warn_of_nobody_trusted(config: &Config, diagnostics: &mut Vec<Diagnostic>) {
     }
 }
 
-fn path_condition(path: Option<&config::Path>) -> PathCondition {
-    match path {
-        None => PathCondition::Any,
-        Some(config::Path::Exact(path)) => PathCondition::Exact(path.clone()),
-        Some(config::Path::Prefix(path)) => PathCondition::Prefix(without_slash(path).to_owned()),
-    }
-}
-
 fn path_change(route: &config::Route) -> PathChange {
-    match (&route.path, route.strip_prefix) {
+    match (route.path.as_ref().map(|path| &path.value), route.strip_prefix) {
         (Some(config::Path::Prefix(path)), true) => match without_slash(path).len() {
             0 => PathChange::Keep,
             bytes => PathChange::Strip(bytes),
@@ -314,36 +298,16 @@ fn path_change(route: &config::Route) -> PathChange {
     }
 }
 
-fn without_slash(prefix: &str) -> &str {
-    prefix.strip_suffix('/').unwrap_or(prefix)
-}
-
-/// A route can never match if an earlier one takes the whole of what it could take. Conditions
-/// are a host and one path, so one earlier route does it, and one question finds it.
-fn find_unreachable(config: &Config, tree: &Tree<RouteId>, diagnostics: &mut Vec<Diagnostic>) {
-    for (route, id) in config.routes.iter().zip(0..).filter(|(route, _)| route.is_whole) {
-        let path = match path_condition(route.path.as_ref()) {
-            PathCondition::Exact(path) => path,
-            // No rule has a NUL: only prefixes, and what takes any path, take this.
-            PathCondition::Prefix(prefix) => format!("{prefix}/\0"),
-            PathCondition::Any => "/\0".to_owned(),
-        };
-        let host = route.host.as_deref().unwrap_or_default();
-        let question = Question { host: host.as_bytes(), path: path.as_bytes() };
-        let Some(RouteId(first)) = tree.decide(question) else {
-            continue;
-        };
-        if *first < id {
-            let earlier = &config.routes[*first as usize];
-            diagnostics.push(unreachable(route, earlier));
-        }
+fn find_unreachable(config: &Config, rules: &[Rule<RouteId>], diagnostics: &mut Vec<Diagnostic>) {
+    for shadowed in cover::shadowed(rules) {
+        let route = |number: usize| &config.routes[rules[number].target.0 as usize];
+        diagnostics.push(unreachable(route(shadowed.rule), route(shadowed.by), shadowed.is_same));
     }
 }
 
-fn unreachable(route: &config::Route, earlier: &config::Route) -> Diagnostic {
-    let conditions = |route: &config::Route| (route.host.clone(), path_condition(route.path.as_ref()));
+fn unreachable(route: &config::Route, earlier: &config::Route, is_same: bool) -> Diagnostic {
     let place = route.place.clone();
-    let unreachable = match conditions(route) == conditions(earlier) {
+    let unreachable = match is_same {
         true => {
             Diagnostic::error(place, "this route can never match: an earlier one has the same conditions")
                 .with_related(earlier.place.clone(), "this one takes all of its requests")

@@ -10,9 +10,11 @@ use std::time::Duration;
 use crate::{http, middleware, net, route, telemetry, upstream};
 
 pub use compile::{Loaded, compile, load};
+pub use rules::rules;
 pub use upstream::UpstreamId;
 
 mod compile;
+mod rules;
 #[cfg(test)]
 pub(crate) mod tests;
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::*;
 use crate::config::{self, Config, Diagnostic, Sources};
+use crate::http::fields::Fields;
 use crate::route::Question;
 
 const REFERENCE: &str = include_str!("../../config/warpdrive.toml");
@@ -38,6 +39,12 @@ fn refused(text: &str) -> Vec<Diagnostic> {
         Ok(_) => panic!("this should be refused:\n{text}"),
         Err(diagnostics) => diagnostics,
     }
+}
+
+fn decided(plan: &Plan, host: &[u8], path: &[u8]) -> Option<RouteId> {
+    let fields = Fields::default();
+    let question = Question { method: b"GET", host, path, query: b"", fields: &fields };
+    plan.tree.decide(&question, &mut plan.tree.scratch()).copied()
 }
 
 #[test]
@@ -91,8 +98,7 @@ fn without_a_file_everything_goes_to_one_upstream() {
     let plan = loaded.plan;
     assert_eq!(*plan.upstreams[0].instances, [host("app.internal", 81)]);
     assert_eq!(plan.server.listen[1], "[::]:0".parse().unwrap());
-    let question = Question { host: b"any", path: b"/x" };
-    assert_eq!(plan.tree.decide(question), Some(&RouteId(0)));
+    assert_eq!(decided(&plan, b"any", b"/x"), Some(RouteId(0)));
     assert_eq!(plan.routes[0].place, "default");
 }
 
@@ -137,8 +143,7 @@ fn routes_become_actions_in_document_order() {
     let cases: [(&[u8], &[u8], u32); 4] =
         [(b"x", b"/a", 0), (b"x", b"/ab", 2), (b"b.example", b"/b", 1), (b"x", b"/b", 2)];
     for (host, path, expected) in cases {
-        let decided = plan.tree.decide(Question { host, path });
-        assert_eq!(decided, Some(&RouteId(expected)));
+        assert_eq!(decided(&plan, host, path), Some(RouteId(expected)));
     }
 }
 
@@ -194,8 +199,8 @@ fn a_route_that_can_never_match_names_the_one_that_is_in_its_way() {
         (&["path_prefix = \"/a/\"", "path_exact = \"/a\""], &[(2, 1, WIDER)]),
         (&["path_prefix = \"/a\"", "path_exact = \"/ab\""], &[]),
         (&["path_exact = \"/a\"", "path_prefix = \"/a\""], &[]),
-        (&["path_prefix = \"/\"", ""], &[(2, 1, WIDER)]),
-        (&["", "path_prefix = \"/\""], &[(2, 1, WIDER)]),
+        (&["path_prefix = \"/\"", ""], &[(2, 1, SAME)]),
+        (&["", "path_prefix = \"/\""], &[(2, 1, SAME)]),
         (&["host = \"a\"", "path_prefix = \"/x\""], &[]),
         (&["path_prefix = \"/x\"", "host = \"a\"\npath_prefix = \"/x/y\""], &[(2, 1, WIDER)]),
         (&["host = \"A\"", "host = \"a\"\npath_exact = \"/x\"", "host = \"b\""], &[(2, 1, WIDER)]),
@@ -250,7 +255,7 @@ socket = "a.sock"
 path_prefix = "nowhere"
 upstream = "b"
 [[routes]]
-methods = ["GET"]
+rewrite = "/"
 upstream = "a"
 [[routes]]
 path_prefix = "/x"
@@ -266,7 +271,7 @@ lvel = "info"
     let expected = [
         "w.toml:4:15: error: path_prefix must be a path that starts with `/`, not `nowhere`",
         "w.toml:5:12: error: upstream `b` is not defined",
-        "w.toml:7:1: error: `methods` in [[routes]] is known, but does not work yet in this version",
+        "w.toml:7:1: error: `rewrite` in [[routes]] is known, but does not work yet in this version",
         "w.toml:12:1: error: this route can never match: an earlier one takes all of its requests \
          (this one takes them: w.toml:9:1)",
         "w.toml:16:1: error: unknown key `lvel` in [log]",

@@ -13,7 +13,7 @@ use crate::http::h1;
 use crate::net::admission::{self, Admission};
 use crate::net::{Buffers, Wheel};
 use crate::plan::{Plan, RouteId};
-use crate::route::Tree;
+use crate::route::{Scratch, Tree};
 use crate::telemetry::{AccessLog, Counters};
 use crate::upstream::Upstreams;
 
@@ -32,6 +32,7 @@ const LINGERING_MAX: usize = 512;
 pub struct Active {
     pub plan: Arc<Plan>,
     pub tree: Tree<RouteId>,
+    pub scratch: RefCell<Scratch>,
 }
 
 pub struct Core {
@@ -223,7 +224,8 @@ fn wall() -> (Instant, Duration) {
 impl Active {
     fn new(plan: Arc<Plan>) -> Active {
         let tree = plan.tree.clone();
-        Active { plan, tree }
+        let scratch = RefCell::new(tree.scratch());
+        Active { plan, tree, scratch }
     }
 
     pub fn head_bounds(&self) -> h1::Bounds {

@@ -63,9 +63,14 @@ fn refuse_large_body(active: &Active, request: &RequestHead) -> Result<(), Error
 }
 
 fn decide(active: &Active, request: &RequestHead) -> Result<RouteId, Error> {
-    let question =
-        Question { host: request.text(request.target.host), path: request.text(request.target.path) };
-    match active.tree.decide(question) {
+    let question = Question {
+        method: request.text(request.method_text),
+        host: request.text(request.target.host),
+        path: request.text(request.target.path),
+        query: request.text(request.target.query),
+        fields: &request.fields,
+    };
+    match active.tree.decide(&question, &mut active.scratch.borrow_mut()) {
         Some(route) => Ok(*route),
         None if active.tree.is_empty() => Err(Error::NoRoutesConfigured),
         None => Err(Error::NoRoute),

@@ -1,34 +1,23 @@
-//! Which rule a request matches: document order, first match wins.
+//! Which rule a request matches: document order, first match wins, whatever the kinds of match.
 //!
-//! Pure and generic over the target: no I/O, no clock, no allocation per decision.
+//! [`Rule`] says what one rule means; [`Tree`] is all of them compiled, so that the first that
+//! holds is found without asking those before it. Pure and generic over the target: no I/O, no
+//! clock, no allocation per decision.
 
-pub use tree::Tree;
+pub use pattern::{Pattern, PatternFault, Segment};
+pub use program::{Program, ProgramFault};
+pub use template::{Captures, Template, TemplateFault};
+pub use tree::{Scratch, Tree};
 
 mod compile;
+pub mod cover;
+mod index;
+mod pattern;
+mod program;
+mod rule;
+mod template;
 #[cfg(test)]
 mod tests;
 mod tree;
 
-/// One rule: all given conditions must hold.
-#[derive(Clone, Debug)]
-pub struct Rule<T> {
-    /// Lower-case, without port; `None` matches any host.
-    pub host: Option<String>,
-    pub path: PathCondition,
-    pub target: T,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PathCondition {
-    Any,
-    Exact(String),
-    /// Without a trailing slash (`/` is the empty string): matches itself and what follows a `/`.
-    Prefix(String),
-}
-
-/// What is decided on: host in lower case without port, path in normal form without query.
-#[derive(Clone, Copy, Debug)]
-pub struct Question<'a> {
-    pub host: &'a [u8],
-    pub path: &'a [u8],
-}
+pub use rule::{Condition, HostPattern, Methods, PathCondition, Question, Rule, Test, Verdict};

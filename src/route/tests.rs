@@ -1,84 +1,262 @@
-//! The tree against a table, and against an oracle that asks every rule in turn.
+//! The tree against a table, and against a scan of all rules.
 
-use super::PathCondition::{Any, Exact, Prefix};
+use super::cover::{covers, shadowed};
 use super::*;
+use crate::http::fields::Fields;
 
-fn rule(host: Option<&str>, path: PathCondition, target: usize) -> Rule<usize> {
-    Rule { host: host.map(str::to_owned), path, target }
+/// A rule of words: `host=a`, `host=*.b`, `exact=/x`, `prefix=/x`, `pattern=/{x}`, `regex=^/x`,
+/// `method=GET`, `field=name`, `field=!name`, `field=name:value`, `field=name~regex`, and
+/// `query=` likewise.
+fn rule(words: &str, target: usize) -> Rule<usize> {
+    let mut rule = Rule { hosts: Vec::new(), path: PathCondition::Any, conditions: Vec::new(), target };
+    for word in words.split_whitespace() {
+        let (kind, text) = word.split_once('=').unwrap();
+        match kind {
+            "host" => rule.hosts.push(match text.strip_prefix('*') {
+                Some(end) => HostPattern::Below(end.to_owned()),
+                None => HostPattern::Exact(text.to_owned()),
+            }),
+            "exact" => rule.path = PathCondition::Exact(text.to_owned()),
+            "prefix" => rule.path = PathCondition::Prefix(text.trim_end_matches('/').to_owned()),
+            "pattern" => rule.path = PathCondition::Pattern(Pattern::parse(text).unwrap()),
+            "regex" => rule.path = PathCondition::Regex(Program::parse(text).unwrap()),
+            "method" => {
+                let names = text.split(',').map(str::to_owned).collect();
+                rule.conditions.push(Condition::Method(Methods::new(names)));
+            }
+            "field" => {
+                let (name, test) = named(text);
+                rule.conditions.push(Condition::Field(name, test));
+            }
+            "query" => {
+                let (name, test) = named(text);
+                rule.conditions.push(Condition::Parameter(name, test));
+            }
+            _ => panic!("{word}"),
+        }
+    }
+    rule
 }
 
-fn exact(path: &str) -> PathCondition {
-    Exact(path.to_owned())
+fn named(text: &str) -> (String, Test) {
+    if let Some(name) = text.strip_prefix('!') {
+        return (name.to_owned(), Test::Absent);
+    }
+    match (text.split_once(':'), text.split_once('~')) {
+        (Some((name, value)), _) => (name.to_owned(), Test::Equals(value.to_owned())),
+        (_, Some((name, regex))) => (name.to_owned(), Test::Matches(Program::parse(regex).unwrap())),
+        _ => (text.to_owned(), Test::Present),
+    }
 }
 
-fn prefix(path: &str) -> PathCondition {
-    Prefix(path.to_owned())
+/// A request of words: `GET a.example/path?query name:value …`.
+struct Asked {
+    method: String,
+    host: String,
+    path: String,
+    query: String,
+    fields: Fields,
 }
 
-fn decide(tree: &Tree<usize>, host: &str, path: &str) -> Option<usize> {
-    let question = Question { host: host.as_bytes(), path: path.as_bytes() };
-    tree.decide(question).copied()
+impl Asked {
+    fn new(text: &str) -> Asked {
+        let mut words = text.split(' ');
+        let method = words.next().unwrap().to_owned();
+        let target = words.next().unwrap();
+        let at = target.find(['/', '*']).unwrap();
+        let (host, rest) = target.split_at(at);
+        let (path, query) = rest.split_at(rest.find('?').unwrap_or(rest.len()));
+        let mut fields = Fields::default();
+        for field in words {
+            let (name, value) = field.split_once(':').unwrap();
+            fields.push(name.as_bytes(), value.as_bytes());
+        }
+        Asked { method, host: host.into(), path: path.into(), query: query.into(), fields }
+    }
+
+    fn question(&self) -> Question<'_> {
+        Question {
+            method: self.method.as_bytes(),
+            host: self.host.as_bytes(),
+            path: self.path.as_bytes(),
+            query: self.query.as_bytes(),
+            fields: &self.fields,
+        }
+    }
+}
+
+fn check(rules: &[&str], table: &[(&str, Option<usize>)]) {
+    let rules: Vec<Rule<usize>> = rules.iter().zip(0..).map(|(words, target)| rule(words, target)).collect();
+    let tree = Tree::compile(rules.clone()).unwrap();
+    let mut scratch = tree.scratch();
+    for (text, expected) in table {
+        let asked = Asked::new(text);
+        let decided = tree.decide(&asked.question(), &mut scratch).copied();
+        assert_eq!(decided, *expected, "{text}");
+        assert_eq!(scan(&rules, &asked), *expected, "{text}, by a scan");
+    }
+}
+
+fn scan(rules: &[Rule<usize>], asked: &Asked) -> Option<usize> {
+    rules.iter().position(|rule| rule.verdict(&asked.question()) == Verdict::Holds)
 }
 
 #[test]
 fn the_first_rule_that_holds_wins() {
-    let tree = Tree::compile(vec![
-        rule(None, prefix("/api/v1"), 0),
-        rule(Some("a.example"), exact("/api"), 1),
-        rule(None, prefix("/api"), 2),
-        rule(Some("a.example"), Any, 3),
-        rule(Some("a.example"), prefix("/late"), 4),
-        rule(None, exact("/"), 5),
-        rule(Some("b.example"), prefix(""), 6),
-        rule(None, prefix("/x//y"), 7),
-    ]);
-    let cases = [
-        ("a.example", "/api/v1", Some(0)),
-        ("a.example", "/api/v1/", Some(0)),
-        ("a.example", "/api/v1x", Some(2)),
-        ("a.example", "/api", Some(1)),
-        ("b.example", "/api", Some(2)),
-        ("", "/api", Some(2)),
-        ("", "/apix", None),
-        ("", "/ap", None),
-        ("a.example", "/apix", Some(3)),
-        ("a.example", "/late", Some(3)),
-        ("c.example", "/", Some(5)),
-        ("b.example", "/", Some(5)),
-        ("b.example", "/any", Some(6)),
-        ("b.example", "*", Some(6)),
-        ("a.example", "*", Some(3)),
-        ("c.example", "*", None),
-        ("c.example", "/x//y/z", Some(7)),
-        ("c.example", "/x/y", None),
+    let rules = [
+        "prefix=/api/v1",
+        "host=a.example exact=/api",
+        "prefix=/api",
+        "host=a.example",
+        "exact=/",
+        "host=b.example prefix=/",
+        "prefix=/x//y",
     ];
-    for (host, path, expected) in cases {
-        assert_eq!(decide(&tree, host, path), expected, "{host} {path}");
-    }
-    assert_eq!(tree.len(), 8);
+    let table = [
+        ("GET a.example/api/v1", Some(0)),
+        ("GET a.example/api/v1/", Some(0)),
+        ("GET a.example/api/v1x", Some(2)),
+        ("GET a.example/api", Some(1)),
+        ("GET b.example/api", Some(2)),
+        ("GET /api", Some(2)),
+        ("GET /apix", None),
+        ("GET /ap", None),
+        ("GET a.example/apix", Some(3)),
+        ("GET c.example/", Some(4)),
+        ("GET b.example/", Some(4)),
+        ("GET b.example/any", Some(5)),
+        ("GET b.example*", Some(5)),
+        ("GET a.example*", Some(3)),
+        ("GET c.example*", None),
+        ("GET c.example/x//y/z", Some(6)),
+        ("GET c.example/x/y", None),
+    ];
+    check(&rules, &table);
+}
+
+#[test]
+fn captures_and_literals_are_both_tried() {
+    let rules = [
+        "pattern=/user/me/settings",
+        "pattern=/user/{id}/posts",
+        "pattern=/user/me/{*rest}",
+        "pattern=/{a}/{b}/{c}",
+        "pattern=/{*rest}",
+        "exact=/",
+    ];
+    let table = [
+        ("GET /user/me/settings", Some(0)),
+        ("GET /user/me/posts", Some(1)),
+        ("GET /user/7/posts", Some(1)),
+        ("GET /user/me/other", Some(2)),
+        ("GET /user/7/other", Some(3)),
+        ("GET /user/7/other/", Some(4)),
+        ("GET /user//posts", Some(4)),
+        ("GET /user/", Some(4)),
+        ("GET /", Some(5)),
+        ("GET *", None),
+    ];
+    check(&rules, &table);
+}
+
+#[test]
+fn names_below_a_domain_are_any_depth_but_not_the_domain() {
+    let rules =
+        ["host=*.a.example prefix=/x", "host=*.example host=other.org", "host=a.example", "prefix=/x"];
+    let table = [
+        ("GET b.a.example/x", Some(0)),
+        ("GET c.b.a.example/x", Some(0)),
+        ("GET a.example/x", Some(1)),
+        ("GET b.a.example/y", Some(1)),
+        ("GET example/x", Some(3)),
+        ("GET .example/x", Some(3)),
+        ("GET other.org/x", Some(1)),
+        ("GET b.other.org/x", Some(3)),
+    ];
+    check(&rules, &table);
+}
+
+#[test]
+fn methods_fields_and_parameters_are_asked_where_a_path_leads() {
+    let rules = [
+        "prefix=/x method=GET,HEAD field=x-version:v2",
+        "prefix=/x field=x-version:v1",
+        "prefix=/x field=accept~^text/ query=debug",
+        "prefix=/x field=!x-version query=a+b:c",
+        "prefix=/x query=q:1 method=POST",
+        "prefix=/x query=q~^[0-9]+$",
+        "prefix=/",
+    ];
+    let table = [
+        ("GET /x X-Version:v2", Some(0)),
+        ("POST /x X-Version:v2", Some(6)),
+        ("get /x X-Version:v2", Some(6)),
+        ("POST /x X-Version:v2 x-version:v1", Some(1)),
+        ("GET /x Accept:text/html", Some(6)),
+        ("GET /x?debug Accept:text/html", Some(2)),
+        ("GET /x?a%2Bb=%63", Some(3)),
+        ("GET /x?a+b=c", Some(6)),
+        ("GET /x?a%2Bb=c X-Version:v3", Some(6)),
+        ("POST /x?q=1", Some(4)),
+        ("GET /x?q=1", Some(5)),
+        ("GET /x?q=x&q=7", Some(5)),
+        ("GET /x?q=x", Some(6)),
+    ];
+    check(&rules, &table);
+}
+
+#[test]
+fn expressions_are_searched_and_keep_their_place_in_the_order() {
+    let rules = [
+        "regex=^/users/[0-9]+/posts",
+        "prefix=/users/7",
+        "host=a.example host=*.b.example regex=secret",
+        "regex=\\.(png|jpg)$ method=GET",
+        "prefix=/users",
+        "regex=.",
+    ];
+    let table = [
+        ("GET /users/7/posts", Some(0)),
+        ("GET /users/7/postsx", Some(0)),
+        ("GET /users/7/x", Some(1)),
+        ("GET a.example/secret.png", Some(2)),
+        ("GET x.b.example/asecretb", Some(2)),
+        ("GET b.example/secret.png", Some(3)),
+        ("POST b.example/secret.png", Some(5)),
+        ("GET /users/x.png", Some(3)),
+        ("GET /users/x", Some(4)),
+        ("OPTIONS *", Some(5)),
+    ];
+    check(&rules, &table);
+}
+
+#[test]
+fn many_rules_of_one_place_are_found_by_name_and_value() {
+    let mut rules: Vec<String> = (0..100).map(|n| format!("prefix=/x field=tenant:t{n}")).collect();
+    rules.extend((0..100).map(|n| format!("prefix=/x query=tenant:t{n} method=GET")));
+    rules.insert(50, "prefix=/x field=tenant~^t6".to_owned());
+    rules.push("prefix=/".to_owned());
+    let rules: Vec<&str> = rules.iter().map(String::as_str).collect();
+    let table = [
+        ("GET /x Tenant:t0", Some(0)),
+        ("GET /x tenant:t49", Some(49)),
+        ("GET /x tenant:t50", Some(51)),
+        ("GET /x tenant:t60", Some(50)),
+        ("GET /x tenant:t99 tenant:t3", Some(3)),
+        ("GET /x?tenant=t5", Some(106)),
+        ("GET /x?tenant=%745&tenant=t1", Some(102)),
+        ("POST /x?tenant=t5", Some(201)),
+        ("GET /x?tenant=t1 tenant:t99", Some(100)),
+        ("GET /x tenant:t100", Some(201)),
+    ];
+    check(&rules, &table);
 }
 
 #[test]
 fn a_tree_without_rules_matches_nothing() {
-    let tree: Tree<usize> = Tree::compile(Vec::new());
+    let tree: Tree<usize> = Tree::compile(Vec::new()).unwrap();
     assert!(tree.is_empty());
-    for path in ["/", "/a", "*", ""] {
-        assert_eq!(decide(&tree, "a.example", path), None);
-    }
-}
-
-/// What a rule means, said as plainly as possible.
-fn holds(rule: &Rule<usize>, host: &str, path: &str) -> bool {
-    let host_holds = rule.host.as_deref().is_none_or(|wanted| wanted == host);
-    let path_holds = match &rule.path {
-        Any => true,
-        Exact(wanted) => wanted == path,
-        Prefix(wanted) if wanted.is_empty() => true,
-        Prefix(wanted) => {
-            path.strip_prefix(wanted.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        }
-    };
-    host_holds && path_holds
+    check(&[], &[("GET a.example/", None), ("OPTIONS *", None)]);
 }
 
 struct Xorshift(u64);
@@ -91,49 +269,133 @@ impl Xorshift {
         usize::try_from(self.0 >> 33).unwrap() % bound
     }
 
-    /// From few segments, so that rules and questions overlap often.
-    fn path(&mut self, segments_max: usize) -> String {
-        let segments = ["a", "b", "ab", "", "a%2Fb", "c"];
-        let count = self.below(segments_max + 1);
-        (0..count).map(|_| format!("/{}", segments[self.below(segments.len())])).collect()
+    fn one<'a>(&mut self, of: &[&'a str]) -> &'a str {
+        of[self.below(of.len())]
     }
 
-    fn host(&mut self) -> &'static str {
-        ["a.example", "b.example", "a.example.org", "", "example"][self.below(5)]
+    /// From few segments, so that rules and questions overlap often.
+    fn path(&mut self, segments_max: usize, segments: &[&str]) -> String {
+        let count = 1 + self.below(segments_max);
+        (0..count).map(|_| format!("/{}", self.one(segments))).collect()
     }
 
     fn rule(&mut self, target: usize) -> Rule<usize> {
-        let host = (self.below(3) > 0).then(|| self.host());
-        let path = match self.below(8) {
-            0 => Any,
-            1..4 => Exact(match self.path(3) {
-                path if path.is_empty() => "/".to_owned(),
-                path => path,
-            }),
-            _ => Prefix(self.path(3)),
+        let literal = ["a", "b", "ab", "", "a%2Fb"];
+        let mut words = Vec::new();
+        if self.below(3) == 0 {
+            for _ in 0..=self.below(2) {
+                words.push(format!("host={}", self.one(&["a.x", "b.x", "c.b.x", "*.x", "*.b.x"])));
+            }
+        }
+        words.push(match self.below(9) {
+            0 => String::new(),
+            1 | 2 => format!("exact={}", self.path(3, &literal)),
+            3..6 => format!("prefix={}", self.path(3, &literal)),
+            6 => format!("prefix=/{}", self.one(&["", "a", "b"])),
+            7 => {
+                let capture = ["a", "b", "{0}", "{0}", ""];
+                let pattern = self.path(4, &capture);
+                let rest = self.one(&["", "", "/{*rest}"]);
+                // Each capture by a name of its own.
+                let mut named = String::new();
+                for (at, piece) in pattern.split("{0}").enumerate() {
+                    if at > 0 {
+                        named.push_str(&format!("{{c{at}}}"));
+                    }
+                    named.push_str(piece);
+                }
+                format!("pattern={named}{rest}")
+            }
+            _ => format!("regex={}", self.one(&["^/a", "b$", "/a/", "^/(a|b)+/", "a.*b", "^/[ab]$"])),
+        });
+        let conditions = [
+            "method=GET",
+            "method=GET,POST",
+            "field=f",
+            "field=!f",
+            "field=f:1",
+            "field=f:2",
+            "field=f~^1",
+            "field=g:1",
+            "query=q",
+            "query=!q",
+            "query=q:1",
+            "query=q:2",
+            "query=q~2$",
+        ];
+        for _ in 0..[0, 0, 1, 1, 2][self.below(5)] {
+            words.push(self.one(&conditions).to_owned());
+        }
+        rule(&words.join(" "), target)
+    }
+
+    fn asked(&mut self) -> Asked {
+        let path = match self.below(12) {
+            0 => "*".to_owned(),
+            _ => self.path(5, &["a", "b", "ab", "", "a%2Fb", "c"]),
         };
-        rule(host, path, target)
+        let host = self.one(&["a.x", "b.x", "c.b.x", "x", "", "d.c.b.x"]);
+        let query = self.one(&["", "?q", "?q=1", "?q=2&q=1", "?r=1&%71=12"]);
+        let fields = self.one(&["", " f:1", " F:2", " f:12 g:1", " g:1 f:2 f:1"]);
+        Asked::new(&format!("{} {host}{path}{query}{fields}", self.one(&["GET", "POST", "PUT"])))
     }
 }
 
 #[test]
 fn the_tree_decides_as_a_scan_of_all_rules_does() {
     let mut random = Xorshift(0x9E37_79B9_7F4A_7C15);
-    let mut matched = 0;
-    for _ in 0..1500 {
+    let (mut asked_count, mut matched, mut holding) = (0_usize, 0_usize, 0_usize);
+    for _ in 0..2_500 {
         let count = random.below(40);
         let rules: Vec<_> = (0..count).map(|target| random.rule(target)).collect();
-        let tree = Tree::compile(rules.clone()).clone();
+        let tree = Tree::compile(rules.clone()).unwrap().clone();
+        let mut scratch = tree.scratch();
         for _ in 0..40 {
-            let host = random.host();
-            let path = match random.path(5) {
-                path if path.is_empty() => ["/", "*"][random.below(2)].to_owned(),
-                path => path,
-            };
-            let expected = rules.iter().position(|rule| holds(rule, host, &path));
-            assert_eq!(decide(&tree, host, &path), expected, "{host} {path} {rules:#?}");
+            let asked = random.asked();
+            let question = asked.question();
+            let expected = scan(&rules, &asked);
+            let decided = tree.decide(&question, &mut scratch).copied();
+            assert_eq!(decided, expected, "{} {} {} {rules:#?}", asked.host, asked.path, asked.query);
+            asked_count += 1;
             matched += usize::from(expected.is_some());
+            holding += rules.iter().filter(|rule| rule.verdict(&question) == Verdict::Holds).count();
         }
     }
-    assert!((10_000..59_000).contains(&matched), "{matched}");
+    assert_eq!(asked_count, 100_000);
+    assert!(matched > asked_count / 2, "{matched} of {asked_count} match");
+    assert!(holding > matched * 3, "{holding} rules hold for {matched} requests");
+}
+
+#[test]
+fn a_rule_that_covers_another_holds_whenever_that_one_does() {
+    let mut random = Xorshift(0x2545_F491_4F6C_DD1D);
+    let mut covered = 0;
+    for _ in 0..4_000 {
+        let rules = [random.rule(0), random.rule(1)];
+        if !covers(&rules[0], &rules[1]) {
+            continue;
+        }
+        covered += 1;
+        for _ in 0..50 {
+            let asked = random.asked();
+            assert_ne!(scan(&rules, &asked), Some(1), "{rules:#?} {} {}", asked.host, asked.path);
+        }
+    }
+    assert!(covered > 100, "{covered}");
+}
+
+#[test]
+fn every_pair_of_rules_is_searched_for_shadows() {
+    let mut random = Xorshift(7);
+    for _ in 0..200 {
+        let rules: Vec<_> = (0..25).map(|target| random.rule(target)).collect();
+        let expected: Vec<(usize, usize)> = (0..rules.len())
+            .filter_map(|number| {
+                let by = (0..number).find(|earlier| covers(&rules[*earlier], &rules[number]))?;
+                Some((number, by))
+            })
+            .collect();
+        let found: Vec<(usize, usize)> = shadowed(&rules).iter().map(|one| (one.rule, one.by)).collect();
+        assert_eq!(found, expected, "{rules:#?}");
+    }
 }

@@ -1,15 +1,21 @@
 //! The compiled rules and how they are asked.
 //!
-//! The host picks up to two sets of paths: its own, and that of the rules without a host. Each
-//! set has a table of exact paths and a trie of path segments. Every rule found on the way is a
-//! candidate; the one that was written first wins. What could only yield later rules is skipped.
+//! The host picks sets of paths: its own, those of the domains that it is below, and that of
+//! the rules without a host. Each set has a table of exact paths and a trie of path segments. Every
+//! rule found on the way is a candidate; the one that was written first wins, and what could
+//! only yield later rules is skipped. Expressions are asked last, all in one pass.
 //!
-//! Hot path: no allocation, no lock, no formatting. Flat arrays of indices over one string of
+//! Hot path: no allocation, no lock, no formatting. Flat arrays of numbers over one string of
 //! bytes, so that a clone is a copy. Must not know: how it was built.
 
 use std::ops::Range;
 
-use super::Question;
+use regex_automata::meta::Cache;
+
+use super::index::{Index, Slots};
+use super::program::{Program, ProgramSet, SetScratch};
+use super::rule::Question;
+use crate::http::query::{decoded, parameters};
 
 /// No rule: later than every rule.
 pub(super) const NONE: u32 = u32::MAX;
@@ -18,74 +24,168 @@ pub(super) const NONE: u32 = u32::MAX;
 #[derive(Clone, Debug)]
 pub struct Tree<T> {
     pub(super) targets: Vec<T>,
-    /// All hosts, paths and segments.
+    /// All hosts, paths, segments, names and values.
     pub(super) bytes: Vec<u8>,
-    /// Sorted by name.
-    pub(super) hosts: Vec<Host>,
-    /// The rules without a host.
-    pub(super) any_host: Paths,
-    /// A run for each set of paths, sorted by path.
-    pub(super) exacts: Vec<Exact>,
+    pub(super) slots: Slots,
+    /// Exact hosts to `paths`.
+    pub(super) hosts: Index,
+    /// Ends of hosts, each with its dot, to `paths`.
+    pub(super) domains: Index,
+    /// The first is of the rules without a host.
+    pub(super) paths: Vec<Paths>,
     pub(super) nodes: Vec<Node>,
-    /// A run for each node, sorted by segment.
-    pub(super) edges: Vec<Edge>,
+    pub(super) lists: Vec<List>,
+    pub(super) entries: Vec<Entry>,
+    pub(super) conditions: Vec<Condition>,
+    /// Methods and hosts, where several may hold.
+    pub(super) texts: Vec<Run>,
+    /// Of values of fields and parameters.
+    pub(super) programs: Vec<Program>,
+    pub(super) expressions: Option<Expressions>,
 }
 
-/// A range of indices into one of the arrays.
+/// What a decision writes to: one for each core.
+#[derive(Debug)]
+pub struct Scratch {
+    /// As [`Tree::programs`].
+    programs: Vec<Cache>,
+    expressions: Option<SetScratch>,
+    key: Vec<u8>,
+    /// A value with its escapes undone.
+    text: Vec<u8>,
+}
+
+/// A range of one of the arrays.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Run {
-    pub start: u32,
-    pub end: u32,
+    start: u32,
+    end: u32,
 }
 
 impl Run {
+    /// # Panics
+    /// The end is beyond 2³².
+    pub fn new(start: usize, end: usize) -> Run {
+        let number = |at: usize| u32::try_from(at).expect("a configuration is smaller than 4 GiB");
+        Run { start: number(start), end: number(end) }
+    }
+
+    pub fn of<E>(self, array: &[E]) -> &[E] {
+        &array[self.range()]
+    }
+
     fn range(self) -> Range<usize> {
         self.start as usize..self.end as usize
     }
 }
 
+/// The rules that hold once host and path do: the number of a rule that has no further
+/// condition, or of a [`List`].
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Host {
-    pub name: Run,
-    pub paths: Paths,
+pub(super) struct Candidates(u32);
+
+impl Candidates {
+    pub const NONE: Candidates = Candidates(NONE);
+    /// Lists are numbered downwards from here; rules upwards from 0.
+    const LISTS: u32 = NONE - 1;
+
+    pub fn rule(rule: u32) -> Candidates {
+        Candidates(rule)
+    }
+
+    pub fn number(self) -> u32 {
+        self.0
+    }
+
+    pub fn list(list: u32) -> Candidates {
+        Candidates(Candidates::LISTS - list)
+    }
 }
 
-/// The rules of one host, or of none.
+/// The rules of one host, of one domain, or of none.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Paths {
-    /// The first rule without a path.
-    pub any: u32,
-    pub exacts: Run,
+    /// The first of all of them.
+    pub least: u32,
+    /// Those without a path.
+    pub any: Candidates,
+    /// Paths to candidates.
+    pub exacts: Index,
     /// The node of the empty prefix.
     pub root: u32,
 }
 
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Exact {
-    pub path: Run,
-    pub rule: u32,
-}
-
-/// A prefix: the segments from the root to here.
+/// A place in the trie: the segments from the root to here.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Node {
-    /// The first rule with this prefix.
-    pub rule: u32,
     /// The first rule of this node and all below it.
     pub least: u32,
-    pub edges: Run,
+    /// Whatever follows.
+    pub prefix: Candidates,
+    /// The path ends here.
+    pub end: Candidates,
+    /// At least one byte follows.
+    pub rest: Candidates,
+    /// The node for any segment that is not empty, or [`NONE`].
+    pub capture: u32,
+    /// Segments to nodes.
+    pub literals: Index,
+}
+
+/// Rules that differ in what they ask beside host and path.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct List {
+    pub least: u32,
+    /// Asked in turn.
+    pub listed: Run,
+    /// Names and values of fields to candidates, and of parameters: see [`field_key`].
+    pub by_field: Index,
+    pub by_parameter: Index,
+    /// The first of those that are found by a field or a parameter.
+    pub keyed_least: u32,
+    /// The first rule that asks for nothing more.
+    pub plain: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Edge {
-    pub segment: Run,
-    pub node: u32,
+pub(super) struct Entry {
+    pub rule: u32,
+    pub conditions: Run,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Condition {
+    /// A run of [`Tree::texts`]. One must hold.
+    Method(Run),
+    Field(Run, Test),
+    Parameter(Run, Test),
+    /// Of an expression: runs of [`Tree::texts`] that are hosts, and ends of hosts. One must hold.
+    Host(Run, Run),
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Test {
+    Present,
+    Absent,
+    Equals(Run),
+    /// Index of a program.
+    Matches(u32),
+}
+
+/// The rules whose path is an expression.
+#[derive(Clone, Debug)]
+pub(super) struct Expressions {
+    pub set: ProgramSet,
+    /// For each expression.
+    pub entries: Run,
+    /// The first of them.
+    pub least: u32,
 }
 
 impl<T> Tree<T> {
     /// The target of the first rule, in document order, that holds.
-    pub fn decide(&self, question: Question<'_>) -> Option<&T> {
-        self.targets.get(self.first(question) as usize)
+    pub fn decide(&self, question: &Question<'_>, scratch: &mut Scratch) -> Option<&T> {
+        self.targets.get(self.first(question, scratch) as usize)
     }
 
     /// How many rules there are.
@@ -97,47 +197,271 @@ impl<T> Tree<T> {
         self.targets.is_empty()
     }
 
-    /// The index of the first rule that holds, or [`NONE`].
-    fn first(&self, question: Question<'_>) -> u32 {
-        let best = self.first_of(self.any_host, question.path, NONE);
-        match find(&self.hosts, question.host, |host| self.text(host.name)) {
-            Some(host) => self.first_of(host.paths, question.path, best),
-            None => best,
+    /// Bytes of memory that each copy takes; the programs are shared.
+    pub fn bytes(&self) -> usize {
+        size_of_val(self.targets.as_slice())
+            + self.bytes.len()
+            + self.slots.bytes()
+            + size_of_val(self.paths.as_slice())
+            + size_of_val(self.nodes.as_slice())
+            + size_of_val(self.lists.as_slice())
+            + size_of_val(self.entries.as_slice())
+            + size_of_val(self.conditions.as_slice())
+            + size_of_val(self.texts.as_slice())
+            + size_of_val(self.programs.as_slice())
+    }
+
+    /// What decisions of one core need beside the tree.
+    pub fn scratch(&self) -> Scratch {
+        Scratch {
+            programs: self.programs.iter().map(Program::scratch).collect(),
+            expressions: self.expressions.as_ref().map(|all| all.set.scratch()),
+            key: Vec::new(),
+            text: Vec::new(),
         }
     }
 
-    /// The lesser of `best` and the first rule among these that holds.
-    fn first_of(&self, paths: Paths, path: &[u8], best: u32) -> u32 {
-        let mut best = best.min(paths.any);
-        if let Some(exact) = find(&self.exacts[paths.exacts.range()], path, |exact| self.text(exact.path)) {
-            best = best.min(exact.rule);
-        }
-        let mut node = self.nodes[paths.root as usize];
-        best = best.min(node.rule);
-        // `*` has no segments: only the empty prefix takes it.
-        let mut rest = path.strip_prefix(b"/");
-        while let Some(path) = rest
-            && node.least < best
-        {
-            let end = memchr::memchr(b'/', path).unwrap_or(path.len());
-            rest = path.get(end + 1..);
-            let edges = &self.edges[node.edges.range()];
-            match find(edges, &path[..end], |edge| self.text(edge.segment)) {
-                Some(edge) => node = self.nodes[edge.node as usize],
-                None => break,
-            }
-            best = best.min(node.rule);
-        }
-        best
-    }
-
-    fn text(&self, run: Run) -> &[u8] {
-        &self.bytes[run.range()]
+    /// The number of the first rule that holds, or [`NONE`].
+    fn first(&self, question: &Question<'_>, scratch: &mut Scratch) -> u32 {
+        let mut search = Search { tree: self, question, scratch, best: NONE };
+        search.paths(self.paths[0]);
+        search.host();
+        search.expressions();
+        search.best
     }
 }
 
-/// The entry with this key, among entries sorted by key.
-fn find<'a, E>(entries: &'a [E], key: &[u8], key_of: impl Fn(&'a E) -> &'a [u8]) -> Option<&'a E> {
-    let index = entries.binary_search_by(|entry| key_of(entry).cmp(key)).ok()?;
-    Some(&entries[index])
+/// A decision on its way.
+struct Search<'a, T> {
+    tree: &'a Tree<T>,
+    question: &'a Question<'a>,
+    scratch: &'a mut Scratch,
+    /// The first rule that was found to hold.
+    best: u32,
+}
+
+impl<T> Search<'_, T> {
+    fn host(&mut self) {
+        let Tree { slots, bytes, .. } = self.tree;
+        let host = self.question.host;
+        let found = slots.find(bytes, self.tree.hosts, host);
+        if found != NONE {
+            self.paths(self.tree.paths[found as usize]);
+        }
+        if self.tree.domains.is_empty {
+            return;
+        }
+        for dot in memchr::memchr_iter(b'.', host).filter(|dot| *dot > 0) {
+            let found = slots.find(bytes, self.tree.domains, &host[dot..]);
+            if found != NONE {
+                self.paths(self.tree.paths[found as usize]);
+            }
+        }
+    }
+
+    fn paths(&mut self, paths: Paths) {
+        if paths.least >= self.best {
+            return;
+        }
+        self.candidates(paths.any);
+        let path = self.question.path;
+        let exact = self.tree.slots.find(&self.tree.bytes, paths.exacts, path);
+        self.candidates(Candidates(exact));
+        let root = self.tree.nodes[paths.root as usize];
+        self.candidates(root.prefix);
+        // `*` has no segments: only the empty prefix takes it.
+        if let Some(rest) = path.strip_prefix(b"/") {
+            self.below(root, rest);
+        }
+    }
+
+    /// Looks for the segments of `rest` below a node. Recurses where a capture and a literal
+    /// both fit, so no deeper than the rules have captures.
+    fn below(&mut self, mut node: Node, mut rest: &[u8]) {
+        while node.least < self.best {
+            if !rest.is_empty() {
+                self.candidates(node.rest);
+            }
+            let end = memchr::memchr(b'/', rest).unwrap_or(rest.len());
+            let segment = &rest[..end];
+            let after = rest.get(end + 1..);
+            let literal = self.tree.slots.find(&self.tree.bytes, node.literals, segment);
+            let capture = if segment.is_empty() { NONE } else { node.capture };
+            let next = match (literal, capture) {
+                (NONE, NONE) => return,
+                (NONE, only) | (only, NONE) => only,
+                (literal, capture) => {
+                    let literal = self.tree.nodes[literal as usize];
+                    self.enter(literal, after);
+                    if let Some(after) = after {
+                        self.below(literal, after);
+                    }
+                    capture
+                }
+            };
+            node = self.tree.nodes[next as usize];
+            self.enter(node, after);
+            match after {
+                Some(after) => rest = after,
+                None => return,
+            }
+        }
+    }
+
+    fn enter(&mut self, node: Node, after: Option<&[u8]>) {
+        self.candidates(node.prefix);
+        if after.is_none() {
+            self.candidates(node.end);
+        }
+    }
+
+    fn candidates(&mut self, candidates: Candidates) {
+        let number = candidates.0;
+        if number == NONE {
+            return;
+        }
+        let list = Candidates::LISTS - number;
+        match self.tree.lists.get(list as usize) {
+            None => self.best = self.best.min(number),
+            Some(list) => self.list(*list),
+        }
+    }
+
+    fn list(&mut self, list: List) {
+        if list.least >= self.best {
+            return;
+        }
+        self.best = self.best.min(list.plain);
+        self.listed(list.listed);
+        if list.keyed_least < self.best {
+            self.keyed(list);
+        }
+    }
+
+    fn listed(&mut self, run: Run) {
+        for entry in run.of(&self.tree.entries) {
+            if entry.rule >= self.best {
+                return;
+            }
+            if self.hold(entry.conditions) {
+                self.best = entry.rule;
+                return;
+            }
+        }
+    }
+
+    /// The rules that ask for a name with a value: looked up by those of the request.
+    fn keyed(&mut self, list: List) {
+        let mut key = std::mem::take(&mut self.scratch.key);
+        if !list.by_field.is_empty {
+            for field in self.question.fields.iter() {
+                field_key(
+                    &mut key,
+                    field.name.iter().map(u8::to_ascii_lowercase),
+                    field.value.iter().copied(),
+                );
+                self.found(list.by_field, &key);
+            }
+        }
+        if !list.by_parameter.is_empty {
+            for (name, value) in parameters(self.question.query) {
+                field_key(&mut key, decoded(name), decoded(value));
+                self.found(list.by_parameter, &key);
+            }
+        }
+        self.scratch.key = key;
+    }
+
+    fn found(&mut self, index: Index, key: &[u8]) {
+        let found = self.tree.slots.find(&self.tree.bytes, index, key);
+        if found != NONE {
+            let list = self.tree.lists[found as usize];
+            self.best = self.best.min(list.plain);
+            self.listed(list.listed);
+        }
+    }
+
+    fn expressions(&mut self) {
+        let Some(expressions) = &self.tree.expressions else { return };
+        if expressions.least >= self.best {
+            return;
+        }
+        let entries = expressions.entries.of(&self.tree.entries);
+        let Some(mut scratch) = self.scratch.expressions.take() else { return };
+        for index in expressions.set.found(&mut scratch, self.question.path) {
+            let entry = entries[index];
+            if entry.rule >= self.best {
+                break;
+            }
+            if self.hold(entry.conditions) {
+                self.best = entry.rule;
+                break;
+            }
+        }
+        self.scratch.expressions = Some(scratch);
+    }
+
+    fn hold(&mut self, conditions: Run) -> bool {
+        conditions.of(&self.tree.conditions).iter().all(|condition| self.holds(*condition))
+    }
+
+    fn holds(&mut self, condition: Condition) -> bool {
+        let Search { tree, question, scratch, .. } = self;
+        let text = |run: Run| run.of(&tree.bytes);
+        let any =
+            |run: Run, fits: &dyn Fn(&[u8]) -> bool| run.of(&tree.texts).iter().any(|one| fits(text(*one)));
+        match condition {
+            Condition::Method(run) => any(run, &|method| method == question.method),
+            Condition::Host(names, ends) => {
+                let host = question.host;
+                any(names, &|name| name == host)
+                    || any(ends, &|end| host.len() > end.len() && host.ends_with(end))
+            }
+            Condition::Field(name, test) => {
+                let name = text(name);
+                let named = question.fields.iter().filter(|field| field.name.eq_ignore_ascii_case(name));
+                let mut values = named.map(|field| field.value);
+                match test {
+                    Test::Present => values.next().is_some(),
+                    Test::Absent => values.next().is_none(),
+                    Test::Equals(wanted) => values.any(|value| value == text(wanted)),
+                    Test::Matches(index) => {
+                        let cache = &mut scratch.programs[index as usize];
+                        values.any(|value| tree.programs[index as usize].holds(cache, value))
+                    }
+                }
+            }
+            Condition::Parameter(name, test) => {
+                let name = text(name).iter().copied();
+                let named = parameters(question.query).filter(|(key, _)| decoded(key).eq(name.clone()));
+                let mut values = named.map(|(_, value)| value);
+                match test {
+                    Test::Present => values.next().is_some(),
+                    Test::Absent => values.next().is_none(),
+                    Test::Equals(wanted) => {
+                        values.any(|value| decoded(value).eq(text(wanted).iter().copied()))
+                    }
+                    Test::Matches(index) => {
+                        let cache = &mut scratch.programs[index as usize];
+                        let buffer = &mut scratch.text;
+                        values.any(|value| {
+                            buffer.clear();
+                            buffer.extend(decoded(value));
+                            tree.programs[index as usize].holds(cache, buffer)
+                        })
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What a field, or a parameter, with this name and value is looked up by.
+pub(super) fn field_key(key: &mut Vec<u8>, name: impl Iterator<Item = u8>, value: impl Iterator<Item = u8>) {
+    key.clear();
+    key.extend(name);
+    // Where the name ends is part of the key: both may have any byte.
+    let len = key.len();
+    key.extend(value);
+    key.extend_from_slice(&len.to_le_bytes());
 }

@@ -374,7 +374,7 @@ fn check_tells_by_its_exit_code() {
         ("[serve]", "serve"),
         ("[[routes]]\npath_prefix = \"/x\"\nupstream = \"ap\"", "app"),
         ("[[routes]]\npath_prefix = \"x\"\nupstream = \"app\"", "path_prefix"),
-        ("[[routes]]\npath_regex = \"^/x\"\nupstream = \"app\"", "path_regex"),
+        ("[[routes]]\npath_regex = \"^/(x\"\nupstream = \"app\"", "path_regex"),
         ("[upstreams.b]\nhost = \"127.0.0.1\"\nport = 99999", "port"),
         ("[upstreams.b]\nhost = \"127.0.0.1\"\nport = 1\nread_timeout = \"soon\"", "read_timeout"),
         ("this is no TOML", "warpdrive.toml:"),

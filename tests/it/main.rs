@@ -20,6 +20,7 @@ mod rehearsal;
 mod requests;
 mod responses;
 mod review;
+mod routing;
 mod schema;
 mod servers;
 mod source;

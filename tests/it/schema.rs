@@ -69,6 +69,12 @@ strategy = "${STRATEGY}"
 read_timeout = "250ms"
 [auth]
 admin_token_file = "/run/token"
+[[routes]]
+hosts = ["*.example.com"]
+methods = ["GET"]
+header = { name = "X-A" }
+query = [{ name = "a", value = "1" }, { name = "b", absent = true }]
+upstream = "b c"
 "#;
     assert!(validator.is_valid(&as_json(more)), "{:?}", validator.validate(&as_json(more)));
 }
@@ -99,6 +105,11 @@ fn mistakes_are_not_valid() {
         "routes = { upstream = \"a\" }",
         "routes = [{ upstreem = \"a\" }]",
         "routes = [{ require_auth = \"yes\" }]",
+        "routes = [{ upstream = \"a\", header = \"X-A\" }]",
+        "routes = [{ upstream = \"a\", headers = [] }]",
+        "routes = [{ upstream = \"a\", query = { value = \"1\" } }]",
+        "routes = [{ upstream = \"a\", query = { name = \"a\", vlaue = \"1\" } }]",
+        "routes = [{ upstream = \"a\", methods = \"GET\" }]",
         "auth.admin_token = 3",
         "include = \"a\"",
     ];

@@ -1,5 +1,6 @@
 //! HTTP/1.1 on the wire (RFC 9112): parse, encode, chunked coding. Pure.
 
+pub mod changes;
 pub mod chunked;
 pub mod encode;
 pub mod parse;

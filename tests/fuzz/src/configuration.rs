@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 
 use warpdrive::config::{Diagnostic, File, Sources};
+use warpdrive::http::fields::Fields;
 use warpdrive::plan::{self, Plan};
 use warpdrive::route::Question;
 
@@ -58,10 +59,12 @@ fn check_plan(plan: &Plan, text: &str) {
     assert_eq!(plan.tree.len(), plan.routes.len());
     let mut choice = Choice::of(text.as_bytes());
     let words: Vec<&str> = text.split(['"', '\'', '\n']).filter(|word| word.is_ascii()).collect();
+    let (fields, mut scratch) = (Fields::default(), plan.tree.scratch());
     for _ in 0..8 {
         let mut word = || words.get(choice.below(words.len())).copied().unwrap_or("/");
-        let question = Question { host: word().as_bytes(), path: word().as_bytes() };
-        if let Some(id) = plan.tree.decide(question) {
+        let (host, path) = (word().as_bytes(), word().as_bytes());
+        let question = Question { method: b"GET", host, path, query: b"", fields: &fields };
+        if let Some(id) = plan.tree.decide(&question, &mut scratch) {
             let warpdrive::plan::Action::Forward { upstream, .. } = &plan.routes[id.0 as usize].action;
             assert!((upstream.0 as usize) < plan.upstreams.len());
         }

@@ -1,0 +1,180 @@
+//! Which route a request takes: the cases of tests/routing, and spellings against real guards.
+//!
+//! A case is a configuration's `[[routes]]` and `[[requests]]`, each with the number of the route
+//! it takes, from 1, or none. The tree decides as in a running process; asking every rule in
+//! turn must say the same.
+
+use std::path::{Path, PathBuf};
+
+use toml::Table;
+use warpdrive::config::{self, Sources};
+use warpdrive::http::h1::{Bounds, Parsed, parse};
+use warpdrive::http::head::RequestHead;
+use warpdrive::plan;
+use warpdrive::route::{Question, Verdict};
+
+use crate::harness::{Builder, Origin};
+
+const BOUNDS: Bounds = Bounds { head: 32 << 10, fields: 100, uri: 8 << 10 };
+
+/// A request as a case writes it: a `GET` to some host, unless it says otherwise.
+#[derive(Debug)]
+struct Request {
+    target: String,
+    method: String,
+    host: String,
+    fields: Vec<String>,
+    /// From 1.
+    route: Option<usize>,
+}
+
+impl Request {
+    fn read(mut table: Table) -> Request {
+        let mut text = |key: &str| table.remove(key).map(|value| value.as_str().unwrap().to_owned());
+        let (target, method, host) = (text("target").expect("a target"), text("method"), text("host"));
+        let fields = table.remove("fields").map_or(Vec::new(), |list| {
+            list.as_array().unwrap().iter().map(|line| line.as_str().unwrap().to_owned()).collect()
+        });
+        let route =
+            table.remove("route").map(|number| usize::try_from(number.as_integer().unwrap()).unwrap());
+        assert!(table.is_empty(), "{table:?}");
+        let method = method.unwrap_or_else(|| "GET".to_owned());
+        let host = host.unwrap_or_else(|| "any.example".to_owned());
+        Request { target, method, host, fields, route }
+    }
+
+    /// As it comes over the network.
+    fn head(&self) -> RequestHead {
+        let lines: String = self.fields.iter().map(|line| format!("{line}\r\n")).collect();
+        let (method, target, host) = (&self.method, &self.target, &self.host);
+        let text = format!("{method} {target} HTTP/1.1\r\nHost: {host}\r\n{lines}\r\n");
+        let mut head = RequestHead::default();
+        match parse::request(text.as_bytes(), BOUNDS, &mut head) {
+            Ok(Parsed::Head(_)) => head,
+            other => panic!("{other:?} of {text}"),
+        }
+    }
+}
+
+/// The configuration of a case, with the upstreams that it names, and its requests.
+fn read(path: &Path) -> (Sources, Vec<Request>) {
+    let text = std::fs::read_to_string(path).unwrap();
+    let (routes, requests) = text.split_at(text.find("[[requests]]").expect("a case has requests"));
+    let list = |text: &str, key: &str| {
+        let mut table: Table = text.parse().unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        table.remove(key).unwrap().as_array().unwrap().clone()
+    };
+    let requests = list(requests, "requests").into_iter();
+    let requests = requests.map(|request| Request::read(request.as_table().unwrap().clone())).collect();
+    let mut text = routes.to_owned();
+    let routes = list(routes, "routes");
+    let mut names: Vec<&str> = routes.iter().map(|route| route["upstream"].as_str().unwrap()).collect();
+    names.sort_unstable();
+    names.dedup();
+    for name in names {
+        text += &format!("\n[upstreams.{name}]\nsocket = \"{name}.sock\"\n");
+    }
+    let file = config::File { path: path.to_owned(), text };
+    (Sources { file: Some(file), ..Sources::default() }, requests)
+}
+
+fn check(path: &Path) -> usize {
+    let (sources, requests) = read(path);
+    let plan =
+        plan::load(&sources).unwrap_or_else(|mistakes| panic!("{}: {mistakes:#?}", path.display())).plan;
+    let (config, _) = config::parse(&sources).unwrap();
+    let rules = plan::rules(&config, &mut Vec::new());
+    assert_eq!(rules.len(), config.routes.len());
+    let mut scratch = plan.tree.scratch();
+    for request in &requests {
+        let head = request.head();
+        let question = Question {
+            method: head.text(head.method_text),
+            host: head.text(head.target.host),
+            path: head.text(head.target.path),
+            query: head.text(head.target.query),
+            fields: &head.fields,
+        };
+        let number = |route: plan::RouteId| route.0 as usize + 1;
+        let decided = plan.tree.decide(&question, &mut scratch).copied().map(number);
+        assert_eq!(decided, request.route, "{}: {request:?}", path.display());
+        let first = rules.iter().find(|rule| rule.verdict(&question) == Verdict::Holds);
+        assert_eq!(first.map(|rule| number(rule.target)), request.route, "{}: {request:?}", path.display());
+    }
+    requests.len()
+}
+
+#[test]
+fn every_request_takes_the_route_that_its_case_says() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/routing");
+    let cases: Vec<PathBuf> =
+        std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert!(cases.len() >= 11, "there are only {} cases", cases.len());
+    let requests: usize = cases.iter().map(|path| check(path)).sum();
+    assert!(requests >= 80, "there are only {requests} requests");
+}
+
+#[test]
+fn no_spelling_of_a_path_gets_around_a_guard() {
+    let origin = Origin::ok("open");
+    let guard = |conditions: &str| format!("{conditions}\nrequire_auth = true");
+    let proxy = Builder::new()
+        .upstream("app", &origin, "")
+        .toml("[auth]\nadmin_token = \"correct-horse-battery-staple\"")
+        .route("app", &guard("path_prefix = \"/admin\""))
+        .route("app", &guard("path = \"/user/{id}/keys\""))
+        .route("app", &guard("path_regex = \"^/internal/\""))
+        .route("app", &guard("host = \"*.ops.example\""))
+        .route("app", &guard("path_prefix = \"/hooks\"\nmethods = [\"GET\", \"POST\"]"))
+        .route("app", "path_prefix = \"/\"")
+        .start();
+    let guarded = [
+        ("GET", "/admin", "a"),
+        ("GET", "/%61dmin", "a"),
+        ("GET", "/%41dmin/../admin", "a"),
+        ("GET", "/x/../admin/", "a"),
+        ("GET", "/x/%2e%2E/admin", "a"),
+        ("GET", "/./admin", "a"),
+        ("GET", "/../../admin?x", "a"),
+        ("GET", "http://a/admin", "a"),
+        ("GET", "HTTP://a:1/%61dmin", "a"),
+        ("GET", "/user/7/keys", "a"),
+        ("GET", "/user/a%2Fb/%6beys", "a"),
+        ("GET", "/user/7/x/../keys", "a"),
+        ("GET", "/%69nternal/x", "a"),
+        ("GET", "/x/../internal/", "a"),
+        ("GET", "/", "x.ops.example"),
+        ("GET", "/", "X.OPS.Example:80"),
+        ("GET", "/", "x.y.ops.example."),
+        ("GET", "http://x.ops.example/", "open.example"),
+        ("POST", "/%68ooks/1", "a"),
+    ];
+    let mut client = proxy.client();
+    for (method, target, host) in guarded {
+        client.send(format!("{method} {target} HTTP/1.1\r\nHost: {host}\r\n\r\n"));
+        assert_eq!(client.response_to(method).status, 401, "{method} {target} of {host}");
+    }
+    assert!(origin.requests().is_empty());
+    // What is another path is so for the origin as well: it is forwarded as it was compared.
+    let open = ["//admin", "/admin%2Fx", "/Admin", "/%2561dmin", "/user//keys", "/x/internal/"];
+    for target in open {
+        client.send(format!("GET {target} HTTP/1.1\r\nHost: ops.example\r\n\r\n"));
+        assert_eq!(client.response().text(), "open", "{target}");
+    }
+    let seen: Vec<String> =
+        origin.wait_requests(open.len()).iter().map(|request| request.head.start.clone()).collect();
+    assert_eq!(seen, open.map(|target| format!("GET {target} HTTP/1.1")));
+}
+
+#[test]
+fn no_route_and_no_routes_are_told_apart() {
+    let origin = Origin::ok("never");
+    let one = Builder::new().upstream("app", &origin, "").route("app", "methods = [\"PUT\"]").start();
+    let none = Builder::new().start();
+    for (proxy, reason) in [(one, "no route matches"), (none, "no routes are configured")] {
+        let response = proxy.client().get("/");
+        assert_eq!((response.status, response.text()), (404, format!("{reason}\n")));
+        let line = &proxy.log_lines(1, |_| true)[0];
+        assert_eq!((line.status(), line.text("reason")), (404, reason));
+    }
+}
