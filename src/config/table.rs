@@ -301,6 +301,18 @@ impl<'a> Table<'a> {
         tables
     }
 
+    /// The strings of the list `key` in the table `table`, if that is how they are written. Asks
+    /// for neither: what is not read yet may still be looked at.
+    pub fn peek_texts(&self, table: &str, key: &str) -> Vec<(&'a str, &'a Place)> {
+        let Some(Value::Table(below)) = self.entries.get(table).map(|entry| &entry.node.value) else {
+            return Vec::new();
+        };
+        let Some(Value::Array(items)) = below.get(key).map(|entry| &entry.node.value) else {
+            return Vec::new();
+        };
+        items.iter().filter_map(|item| Some((item.value.text()?, &item.place))).collect()
+    }
+
     /// Reports every key that was not asked for; `later` are those that do not work yet.
     pub fn finish(self, later: &[&str]) {
         let within = match self.title.as_str() {

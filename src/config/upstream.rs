@@ -54,8 +54,42 @@ pub fn read(name: Written<String>, mut table: Table<'_>, defined: &[String]) -> 
         read_timeout: table.duration("read_timeout"),
         write_timeout: table.duration("write_timeout"),
     };
+    doubt_sockets(&table, &upstream.instances);
     table.finish(&LATER);
     upstream
+}
+
+/// A command that is told to listen on a socket where no instance is will never be asked.
+fn doubt_sockets(table: &Table<'_>, instances: &[Instance]) {
+    let sockets: Vec<&str> = instances
+        .iter()
+        .filter_map(|instance| match instance {
+            Instance::Socket(path) => path.to_str(),
+            Instance::Host { .. } => None,
+        })
+        .collect();
+    for (argument, place) in table.peek_texts("process", "args") {
+        let Some(socket) = socket_in(argument) else { continue };
+        if sockets.contains(&socket) {
+            continue;
+        }
+        let message = format!("`{socket}` is the socket of no instance of {}", table.title());
+        let help = match sockets.as_slice() {
+            [] => "its instances are not on sockets".to_owned(),
+            sockets => format!("its instances are at `{}`", sockets.join("`, `")),
+        };
+        table.report().push(Diagnostic::warning(place.clone(), message).with_help(help));
+    }
+}
+
+/// The path in `unix:/run/app.sock`, `unix:///run/app.sock?backlog=64`, `--bind=/run/app.sock`.
+fn socket_in(argument: &str) -> Option<&str> {
+    let is_named = argument.contains("unix:");
+    let path = &argument[argument.find('/')?..];
+    let path = path.strip_prefix("//").filter(|rest| rest.starts_with('/')).unwrap_or(path);
+    let path = path.split('?').next().unwrap_or(path);
+    // A placeholder stands for the path of an instance.
+    (!path.contains('{') && (is_named || path.ends_with(".sock"))).then_some(path)
 }
 
 /// The upstream is its own and only instance, or has a list of them. `stranger` is the help for
@@ -136,6 +170,29 @@ fn socket_path(text: &str) -> Result<PathBuf, Wanted> {
         bytes => {
             let help = format!("it has {bytes} bytes; shorten it, or use a relative path");
             Err(wanted(format!("a path of at most {SOCKET_PATH_MAX} bytes")).with_help(help))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_name_sockets_in_several_ways() {
+        let cases = [
+            ("unix:///tmp/puma.sock", Some("/tmp/puma.sock")),
+            ("unix:/run/app", Some("/run/app")),
+            ("unix:///run/a.sock?backlog=64", Some("/run/a.sock")),
+            ("--bind=/run/a.sock", Some("/run/a.sock")),
+            ("unix://{socket}", None),
+            ("unix:///run/{index}.sock", None),
+            ("cable/config.ru", None),
+            ("/etc/app.toml", None),
+            ("puma", None),
+        ];
+        for (argument, expected) in cases {
+            assert_eq!(socket_in(argument), expected, "{argument}");
         }
     }
 }
