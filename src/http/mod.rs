@@ -15,6 +15,8 @@ pub mod server_timing;
 pub mod status;
 pub mod target;
 
+use std::time::Duration;
+
 /// Appends `number` in decimal digits.
 pub fn push_decimal(out: &mut Vec<u8>, number: u64) {
     let mut digits = [0u8; 20];
@@ -33,6 +35,20 @@ pub fn push_decimal(out: &mut Vec<u8>, number: u64) {
         digits[at] = b'0' + rest as u8;
     }
     out.extend_from_slice(&digits[at..]);
+}
+
+/// Appends a duration in milliseconds with three decimals.
+pub fn push_millis(out: &mut Vec<u8>, duration: Duration) {
+    let micros = duration.as_micros() as u64;
+    push_decimal(out, micros / 1000);
+    out.push(b'.');
+    push_fraction(out, micros % 1000);
+}
+
+/// Appends a number below 1000 in three digits.
+pub fn push_fraction(out: &mut Vec<u8>, thousandths: u64) {
+    let digit = |n: u64| b'0' + (n % 10) as u8;
+    out.extend([digit(thousandths / 100), digit(thousandths / 10), digit(thousandths)]);
 }
 
 /// The digits of a number below 100.

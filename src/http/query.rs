@@ -2,6 +2,8 @@
 //!
 //! Hot path: nothing is copied.
 
+use super::target::hex;
+
 /// Names and values as they stand in the query, which may begin with its `?`.
 pub fn parameters(query: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     let query = query.strip_prefix(b"?").unwrap_or(query);
@@ -19,7 +21,7 @@ pub fn decoded(text: &[u8]) -> impl Iterator<Item = u8> {
         let (byte, after) = match rest {
             [] => return None,
             [b'+', after @ ..] => (b' ', after),
-            [b'%', high, low, after @ ..] => match (digit(*high), digit(*low)) {
+            [b'%', high, low, after @ ..] => match (hex(*high), hex(*low)) {
                 (Some(high), Some(low)) => (high << 4 | low, after),
                 _ => (b'%', &rest[1..]),
             },
@@ -28,10 +30,6 @@ pub fn decoded(text: &[u8]) -> impl Iterator<Item = u8> {
         rest = after;
         Some(byte)
     })
-}
-
-fn digit(byte: u8) -> Option<u8> {
-    char::from(byte).to_digit(16).map(|digit| digit as u8)
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{push_decimal, two_digits};
+use super::{push_decimal, push_millis};
 
 /// What there is to tell of one response.
 #[derive(Clone, Copy, Debug)]
@@ -28,7 +28,7 @@ impl Timing<'_> {
         push_described(out, b", endpoint;desc=\"", self.endpoint);
         if let Some(upstream) = self.upstream {
             out.extend_from_slice(b", upstream;dur=");
-            push_milliseconds(out, upstream);
+            push_millis(out, upstream);
         }
         out.extend_from_slice(b"\r\n");
     }
@@ -49,15 +49,6 @@ fn push_described(out: &mut Vec<u8>, opening: &[u8], text: &str) {
         }
     }
     out.push(b'"');
-}
-
-/// With three digits after the point.
-fn push_milliseconds(out: &mut Vec<u8>, duration: Duration) {
-    let micros = duration.as_micros() as u64;
-    push_decimal(out, micros / 1000);
-    let rest = micros % 1000;
-    out.extend_from_slice(&[b'.', b'0' + (rest / 100) as u8]);
-    out.extend_from_slice(&two_digits(rest % 100));
 }
 
 #[cfg(test)]

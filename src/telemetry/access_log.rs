@@ -12,8 +12,8 @@ use crossbeam_channel::Sender;
 
 use super::counters::Counters;
 use crate::http::date::Civil;
-use crate::http::push_decimal;
 use crate::http::status::Status;
+use crate::http::{push_decimal, push_fraction, push_millis};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -246,19 +246,6 @@ fn push_escaped(out: &mut Vec<u8>, value: &[u8]) {
             }
         }
     }
-}
-
-/// Milliseconds with three decimals.
-fn push_millis(out: &mut Vec<u8>, duration: Duration) {
-    let micros = duration.as_micros() as u64;
-    push_decimal(out, micros / 1000);
-    out.push(b'.');
-    push_fraction(out, micros % 1000);
-}
-
-fn push_fraction(out: &mut Vec<u8>, thousandths: u64) {
-    let digit = |n: u64| b'0' + (n % 10) as u8;
-    out.extend([digit(thousandths / 100), digit(thousandths / 10), digit(thousandths)]);
 }
 
 #[cfg(test)]
