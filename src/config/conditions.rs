@@ -3,6 +3,7 @@
 //! Must not know: what an expression or a pattern may look like; who compiles them says that.
 
 use super::diagnostic::{Diagnostic, Place};
+use super::report::Kind;
 use super::table::Table;
 use super::value::{self, Wanted};
 use super::{Condition, Host, Path, Test, Written};
@@ -53,7 +54,7 @@ fn read_tests(
     name: impl Fn(&str) -> Result<String, Wanted>,
 ) -> Vec<Condition> {
     refuse_empty(table, key, "table");
-    let tables = table.conditions(key);
+    let tables = table.parts(key, Kind::Conditions);
     tables.into_iter().filter_map(|table| read_test(table, key, &name)).collect()
 }
 
@@ -87,7 +88,7 @@ fn read_test(
 }
 
 /// Of these keys there may be one.
-fn exclude(table: &Table<'_>, keys: &[&str]) {
+pub fn exclude(table: &Table<'_>, keys: &[&str]) {
     let mut found: Vec<(&str, Place)> =
         keys.iter().filter_map(|key| Some((*key, table.key_place(key)?))).collect();
     found.sort_by_key(|(_, place)| place.order());
@@ -106,14 +107,14 @@ fn exclude(table: &Table<'_>, keys: &[&str]) {
     }
 }
 
-fn refuse_empty(table: &Table<'_>, key: &str, what: &str) {
+pub fn refuse_empty(table: &Table<'_>, key: &str, what: &str) {
     if let (true, Some(place)) = (table.is_empty_list(key), table.key_place(key)) {
-        let message = format!("{key} must have at least one {what}, or be left out for any request");
+        let message = format!("{key} must have at least one {what}, or be left out");
         table.report().error(&place, message);
     }
 }
 
-fn refuse_twice<T: PartialEq>(table: &Table<'_>, key: &str, written: &[Written<T>]) {
+pub fn refuse_twice<T: PartialEq>(table: &Table<'_>, key: &str, written: &[Written<T>]) {
     for (index, one) in written.iter().enumerate() {
         if let Some(first) = written[..index].iter().find(|earlier| earlier.value == one.value) {
             let twice = Diagnostic::error(one.place.clone(), format!("{key} has the same twice"))

@@ -134,7 +134,7 @@ fn set(entries: &mut Entries, path: &[String], node: Node) -> Option<Place> {
         let replaced = entries.insert(key.clone(), Entry { place, node }).or(twin);
         return replaced.map(|entry| entry.node.place).filter(|place| *place != Place::Default);
     }
-    let empty = || Node { place: place.clone(), value: Value::Table(Entries::new()) };
+    let empty = || Node::new(place.clone(), Value::Table(Entries::new()));
     let entry = entries.entry(key.clone()).or_insert_with(|| Entry { place: place.clone(), node: empty() });
     if !matches!(entry.node.value, Value::Table(_)) {
         *entry = Entry { place: place.clone(), node: empty() };
@@ -169,7 +169,7 @@ fn of_argument(argument: &str) -> Result<Change, Diagnostic> {
 pub fn untyped(text: &str, place: &Place) -> Node {
     let is_typed = text.starts_with(['"', '\'', '[', '{']);
     let typed = if is_typed { parse::value(text, place) } else { None };
-    typed.unwrap_or_else(|| Node { place: place.clone(), value: Value::Bare(text.to_owned()) })
+    typed.unwrap_or_else(|| Node::new(place.clone(), Value::Bare(text.to_owned())))
 }
 
 /// One file added to those before it.

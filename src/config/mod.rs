@@ -18,6 +18,7 @@ pub use secret::Secret;
 pub use sources::{DecodeError, File, Sources, environment, find_file};
 pub use suggest::nearest;
 
+mod action;
 mod auth;
 mod conditions;
 mod diagnostic;
@@ -116,6 +117,14 @@ pub struct Server {
     pub io: Option<Io>,
     pub shutdown_timeout: Option<Duration>,
     pub abort_on_close: Option<bool>,
+    pub encoded_slash: Option<EncodedSlash>,
+}
+
+/// What becomes of `%2F` in the path of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EncodedSlash {
+    Keep,
+    Reject,
 }
 
 /// The driver of the event loops.
@@ -189,6 +198,8 @@ pub enum Strategy {
 pub struct Route {
     /// Its header.
     pub place: Place,
+    /// In the operator's words.
+    pub description: Option<String>,
     /// Nothing in it was wrong: these are all of its conditions.
     pub is_whole: bool,
     /// One of them, or any if there is none.
@@ -200,10 +211,60 @@ pub struct Route {
     pub fields: Vec<Condition>,
     /// All of them.
     pub parameters: Vec<Condition>,
-    pub strip_prefix: bool,
     /// Where it is required, if it is.
     pub require_auth: Option<Place>,
+    pub response_fields: FieldChanges,
+    pub action: Action,
+}
+
+/// What a route does with a request.
+#[derive(Clone, Debug)]
+pub enum Action {
+    Forward(Forward),
+    Redirect(Redirect),
+    Respond(Respond),
+}
+
+/// Where a route leads, and what is changed on the way.
+#[derive(Clone, Debug)]
+pub struct Forward {
     pub upstream: Written<String>,
+    pub path: PathChange,
+    pub fields: FieldChanges,
+    pub connect_timeout: Option<Duration>,
+    pub read_timeout: Option<Duration>,
+}
+
+#[derive(Clone, Debug)]
+pub enum PathChange {
+    Keep,
+    /// The prefix that was matched goes.
+    Strip,
+    /// A template.
+    Rewrite(Written<String>),
+}
+
+/// Fields that are set, by name and template, and those that are removed.
+#[derive(Clone, Debug, Default)]
+pub struct FieldChanges {
+    pub set: Vec<(Written<String>, Written<String>)>,
+    pub removed: Vec<Written<String>>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Redirect {
+    /// A template.
+    pub to: Written<String>,
+    /// 301, 302, 303, 307 or 308.
+    pub status: u16,
+}
+
+#[derive(Clone, Debug)]
+pub struct Respond {
+    /// 200 to 599.
+    pub status: u16,
+    /// Empty for 204, 205 and 304.
+    pub body: String,
 }
 
 /// A host of a route, in lower case, without a port.

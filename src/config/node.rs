@@ -24,6 +24,14 @@ pub struct Entry {
 pub struct Node {
     pub place: Place,
     pub value: Value,
+    /// Of a string with variables: the same as a template, in which what they hold is text.
+    pub template: Option<String>,
+}
+
+impl Node {
+    pub fn new(place: Place, value: Value) -> Node {
+        Node { place, value, template: None }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -32,6 +40,8 @@ pub enum Value {
     /// A word without a type, from the environment, an argument or a substitution: whatever its
     /// key wants, a string, an integer or a boolean.
     Bare(String),
+    /// A string with parts of the request in it.
+    Template(String),
     Integer(Integer),
     Float(String),
     Boolean(bool),
@@ -55,6 +65,7 @@ impl Value {
     pub fn kind(&self) -> &'static str {
         match self {
             Value::String(_) | Value::Bare(_) => "a string",
+            Value::Template(_) => "a string with parts of the request in it",
             Value::Integer(_) => "an integer",
             Value::Float(_) => "a decimal number",
             Value::Boolean(_) => "a boolean",
@@ -75,9 +86,8 @@ impl Value {
 
     pub fn to_json(&self) -> serde_json::Value {
         match self {
-            Value::String(text) | Value::Bare(text) | Value::Float(text) | Value::Datetime(text) => {
-                json!(text)
-            }
+            Value::String(text) | Value::Bare(text) | Value::Template(text) => json!(text),
+            Value::Float(text) | Value::Datetime(text) => json!(text),
             Value::Integer(integer) => json!(integer.number),
             Value::Boolean(value) => json!(value),
             Value::Unknown => json!(null),

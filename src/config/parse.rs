@@ -11,7 +11,7 @@ use toml::de::{DeTable, DeValue};
 use super::diagnostic::{BYTE_ORDER_MARK, Diagnostic, Document, Place};
 use super::node::{Entries, Entry, Integer, Node, Value};
 use super::secret;
-use super::substitute::{self, Fault};
+use super::substitute::{self, Fault, Outcome};
 use super::syntax;
 
 /// What could be understood of a text.
@@ -137,7 +137,7 @@ impl Parser<'_> {
     fn node(&mut self, value: &Spanned<DeValue<'_>>) -> Node {
         let place = self.place(value.span());
         let value = match value.get_ref() {
-            DeValue::String(text) => self.string(text, &place),
+            DeValue::String(text) => return self.string(text, place),
             DeValue::Integer(integer) => Value::Integer(Integer {
                 text: integer.to_string(),
                 number: u64::from_str_radix(integer.as_str(), integer.radix()).ok(),
@@ -148,40 +148,43 @@ impl Parser<'_> {
             DeValue::Array(items) => Value::Array(items.iter().map(|item| self.node(item)).collect()),
             DeValue::Table(entries) => Value::Table(self.table(entries)),
         };
-        Node { place, value }
+        Node::new(place, value)
     }
 
     /// A string with its variables replaced.
-    fn string(&mut self, text: &str, place: &Place) -> Value {
+    fn string(&mut self, text: &str, place: Place) -> Node {
         let Some(variables) = self.variables else {
-            return Value::String(text.to_owned());
+            return Node::new(place, Value::String(text.to_owned()));
         };
         let look_up = |name: &str| {
             let found = variables.iter().find(|(other, _)| other == name);
             found.map(|(_, value)| value.clone())
         };
         let fault = match substitute::substitute(text, look_up) {
-            Ok(None) => return Value::String(text.to_owned()),
-            Ok(Some(done)) if done.is_whole => return Value::Bare(done.text),
-            Ok(Some(done)) => return Value::String(done.text),
+            Ok(Outcome::Plain) => return Node::new(place, Value::String(text.to_owned())),
+            Ok(Outcome::Template(text)) => return Node::new(place, Value::Template(text)),
+            Ok(Outcome::Substituted { text, is_whole, template }) => {
+                let value = if is_whole { Value::Bare(text) } else { Value::String(text) };
+                return Node { place, value, template: Some(template) };
+            }
             Err(fault) => fault,
         };
         let mistake = match fault {
             Fault::Undefined(name) => {
-                let place = self.narrow(place, &format!("${{{name}}}"));
+                let place = self.narrow(&place, &format!("${{{name}}}"));
                 Diagnostic::error(place, format!("the variable {name} is not set"))
                     .with_help(format!("set it in the environment, or give a default: \"${{{name}:-…}}\""))
             }
             Fault::Unclosed => Diagnostic::error(place.clone(), "`${` has no `}` that ends it")
                 .with_help("write `$${` for `${` itself"),
             Fault::Name(name) => {
-                let place = self.narrow(place, &format!("${{{name}}}"));
+                let place = self.narrow(&place, &format!("${{{name}}}"));
                 Diagnostic::error(place, format!("`{name}` is not the name of a variable"))
                     .with_help("write \"${NAME}\" or \"${NAME:-default}\", or `$${` for `${` itself")
             }
         };
         self.mistakes.push(mistake);
-        Value::Unknown
+        Node::new(place, Value::Unknown)
     }
 
     /// The part of a place that has these very characters, if there is one.

@@ -79,6 +79,9 @@ fn header(line: &str) -> Option<String> {
     if let ["upstreams", name, ..] = segments.as_mut_slice() {
         *name = "*";
     }
+    if let ["routes", _, ..] = segments.as_mut_slice() {
+        segments[0] = "routes[]";
+    }
     Some(segments.join(".") + if is_list { "[]" } else { "" })
 }
 

@@ -39,6 +39,10 @@ pub enum Kind {
     Strings,
     /// A table that says what is asked of a field or a parameter, or a list of them.
     Conditions,
+    /// A table that says which field has which value, or a list of them. Some may be removed.
+    Fields {
+        may_remove: bool,
+    },
     /// A string that is never shown; also in a file, whose path has `_file` at the end of the key.
     Secret,
 }

@@ -120,6 +120,19 @@ fn properties(key: &str, kind: &Kind) -> Vec<(String, Value)> {
             });
             one(json!({ "anyOf": [condition, { "type": "array", "items": condition, "minItems": 1 }] }))
         }
+        Kind::Fields { may_remove } => {
+            let mut field = json!({
+                "type": "object",
+                "properties": { "name": string, "value": string },
+                "required": ["name"],
+                "additionalProperties": false,
+            });
+            match may_remove {
+                true => field["properties"]["remove"] = json!({ "anyOf": [{ "type": "boolean" }, whole] }),
+                false => field["required"] = json!(["name", "value"]),
+            }
+            one(json!({ "anyOf": [field, { "type": "array", "items": field, "minItems": 1 }] }))
+        }
         Kind::Strings => one(json!({ "type": "array", "items": string })),
         Kind::Boolean => one(json!({ "anyOf": [{ "type": "boolean" }, whole] })),
         Kind::Choice(words) => one(json!({ "anyOf": [{ "enum": words }, replaced] })),

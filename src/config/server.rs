@@ -5,9 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 use super::diagnostic::Diagnostic;
 use super::table::Table;
 use super::value::{self, wanted};
-use super::{Io, Limits, Server};
+use super::{EncodedSlash, Io, Limits, Server};
 
-const SERVER_LATER: [&str; 5] = ["encoded_slash", "group", "h2c_enabled", "proxy_protocol", "user"];
+const SERVER_LATER: [&str; 4] = ["group", "h2c_enabled", "proxy_protocol", "user"];
 
 /// Heads larger than this are an attack, not a need.
 const HEAD_BYTES_MAX: u64 = 1 << 20;
@@ -17,6 +17,7 @@ const WORKER_THREADS_MAX: u64 = 1024;
 
 pub fn read(mut table: Table<'_>) -> (Server, Limits) {
     let io = [("auto", Io::Auto), ("io_uring", Io::IoUring), ("epoll", Io::Epoll)];
+    let encoded_slash = [("keep", EncodedSlash::Keep), ("reject", EncodedSlash::Reject)];
     let server = Server {
         http_port: table.integer("http_port", 0..=65535).map(|port| port.value),
         https_port: table.integer("https_port", 0..=65535),
@@ -32,6 +33,7 @@ pub fn read(mut table: Table<'_>) -> (Server, Limits) {
         io: table.choice("io", &io, &[]),
         shutdown_timeout: table.duration("shutdown_timeout"),
         abort_on_close: table.boolean("abort_on_close").map(|abort| abort.value),
+        encoded_slash: table.choice("encoded_slash", &encoded_slash, &[]),
     };
     warn_of_https(&table, &server);
     let limits = table.table("limits").map(read_limits).unwrap_or_default();

@@ -1,4 +1,6 @@
-//! `${NAME}` and `${NAME:-default}` in a string; `$${` is `${` itself.
+//! `${NAME}` and `${NAME:-default}` in a string; `$${` is `${` itself. A name that begins with a
+//! lower-case letter or a digit is no variable's: `${id}` is a part of the request, where the key
+//! takes one.
 //!
 //! Pure. What a variable holds is not looked at again: substitution does not recur.
 //! Must not know: where the string is, and where variables come from.
@@ -13,44 +15,72 @@ pub enum Fault<'a> {
     Undefined(&'a str),
 }
 
-/// A string with the values of its variables.
+/// What a string has become.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Substituted {
-    pub text: String,
-    /// It was one `${…}` and nothing else.
-    pub is_whole: bool,
+pub enum Outcome {
+    /// Nothing was to be replaced.
+    Plain,
+    Substituted {
+        text: String,
+        /// It was one `${…}` and nothing else.
+        is_whole: bool,
+        /// The same as a template, so that what variables hold is text in it.
+        template: String,
+    },
+    /// It has parts of the request in it: a template, and nothing else.
+    Template(String),
 }
 
 enum Piece<'a> {
     Text(&'a str),
-    Variable { name: &'a str, default: Option<&'a str> },
+    /// `$${`.
+    Escaped,
+    Variable {
+        name: &'a str,
+        default: Option<&'a str>,
+    },
+    /// What stands between `${` and `}`.
+    Part(&'a str),
 }
 
-/// `None`: nothing is to be replaced.
+/// Replaces the variables.
 ///
 /// # Errors
 /// The first thing that is wrong.
-pub fn substitute<'a>(
-    text: &'a str,
-    look_up: impl Fn(&str) -> Option<String>,
-) -> Result<Option<Substituted>, Fault<'a>> {
+pub fn substitute<'a>(text: &'a str, look_up: impl Fn(&str) -> Option<String>) -> Result<Outcome, Fault<'a>> {
     if !text.contains("${") {
-        return Ok(None);
+        return Ok(Outcome::Plain);
     }
     let pieces = pieces(text)?;
     let is_whole = matches!(pieces.as_slice(), [Piece::Variable { .. }]);
-    let mut out = String::new();
+    let mut has_parts = false;
+    let (mut out, mut template) = (String::new(), String::new());
     for piece in pieces {
         match piece {
-            Piece::Text(text) => out.push_str(text),
+            Piece::Text(text) => {
+                out.push_str(text);
+                template.push_str(text);
+            }
+            Piece::Escaped => {
+                out.push_str("${");
+                template.push_str("$${");
+            }
             Piece::Variable { name, default } => {
                 let value = look_up(name).filter(|value| default.is_none() || !value.is_empty());
-                let value = value.or(default.map(str::to_owned));
-                out.push_str(&value.ok_or(Fault::Undefined(name))?);
+                let value = value.or(default.map(str::to_owned)).ok_or(Fault::Undefined(name))?;
+                out.push_str(&value);
+                template.push_str(&value.replace('$', "$$"));
+            }
+            Piece::Part(name) => {
+                has_parts = true;
+                template.push_str(&format!("${{{name}}}"));
             }
         }
     }
-    Ok(Some(Substituted { text: out, is_whole }))
+    Ok(match has_parts {
+        true => Outcome::Template(template),
+        false => Outcome::Substituted { text: out, is_whole, template },
+    })
 }
 
 /// The names of the variables in a string; none if something is wrong with it.
@@ -58,7 +88,7 @@ pub fn names(text: &str) -> Vec<&str> {
     let pieces = pieces(text).unwrap_or_default();
     let name = |piece| match piece {
         Piece::Variable { name, .. } => Some(name),
-        Piece::Text(_) => None,
+        Piece::Text(_) | Piece::Escaped | Piece::Part(_) => None,
     };
     pieces.into_iter().filter_map(name).collect()
 }
@@ -69,7 +99,7 @@ fn pieces(text: &str) -> Result<Vec<Piece<'_>>, Fault<'_>> {
     while let Some(at) = rest.find("${") {
         let (before, variable) = rest.split_at(at);
         if let Some(before) = before.strip_suffix('$') {
-            pieces.extend([Piece::Text(before), Piece::Text("${")]);
+            pieces.extend([Piece::Text(before), Piece::Escaped]);
             rest = &variable[2..];
             continue;
         }
@@ -78,6 +108,11 @@ fn pieces(text: &str) -> Result<Vec<Piece<'_>>, Fault<'_>> {
         }
         let end = variable.find('}').ok_or(Fault::Unclosed)?;
         let inside = &variable[2..end];
+        rest = &variable[end + 1..];
+        if is_part(inside) {
+            pieces.push(Piece::Part(inside));
+            continue;
+        }
         let (name, default) = match inside.split_once(":-") {
             Some((name, default)) => (name, Some(default)),
             None => (inside, None),
@@ -86,7 +121,6 @@ fn pieces(text: &str) -> Result<Vec<Piece<'_>>, Fault<'_>> {
             return Err(Fault::Name(inside));
         }
         pieces.push(Piece::Variable { name, default });
-        rest = &variable[end + 1..];
     }
     if !rest.is_empty() {
         pieces.push(Piece::Text(rest));
@@ -95,8 +129,15 @@ fn pieces(text: &str) -> Result<Vec<Piece<'_>>, Fault<'_>> {
 }
 
 fn is_name(name: &str) -> bool {
-    let is_word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
-    !name.is_empty() && name.bytes().all(is_word) && !name.as_bytes()[0].is_ascii_digit()
+    is_word(name) && !name.starts_with(|first: char| first.is_ascii_digit())
+}
+
+fn is_part(name: &str) -> bool {
+    is_word(name) && name.starts_with(|first: char| first.is_ascii_lowercase() || first.is_ascii_digit())
+}
+
+fn is_word(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
 #[cfg(test)]
@@ -115,27 +156,37 @@ mod tests {
     #[test]
     fn variables_are_replaced_once() {
         let cases = [
-            ("${A}", "a", true),
-            ("${A}${A}", "aa", false),
-            ("x-${A}.${B:-b}!", "x-a.b!", false),
-            ("${B:-}", "", true),
-            ("${EMPTY}", "", true),
-            ("${EMPTY:-e}", "e", true),
-            ("${A:-b}", "a", true),
-            ("${B:-:-$}", ":-$", true),
-            ("${DOLLAR}", "${A}", true),
-            ("$${A}", "${A}", false),
-            ("$$${A} ${A}", "$${A} a", false),
-            ("é${A}é", "éaé", false),
+            ("${A}", "a", true, "a"),
+            ("${A}${A}", "aa", false, "aa"),
+            ("x-${A}.${B:-b}!", "x-a.b!", false, "x-a.b!"),
+            ("${B:-}", "", true, ""),
+            ("${EMPTY}", "", true, ""),
+            ("${EMPTY:-e}", "e", true, "e"),
+            ("${A:-b}", "a", true, "a"),
+            ("${B:-:-$}", ":-$", true, ":-$$"),
+            ("${DOLLAR}", "${A}", true, "$${A}"),
+            ("$${A}", "${A}", false, "$${A}"),
+            ("$$${A} ${A}", "$${A} a", false, "$$${A} a"),
+            ("é${A}é", "éaé", false, "éaé"),
         ];
-        for (text, expected, is_whole) in cases {
-            let expected = Substituted { text: expected.to_owned(), is_whole };
-            assert_eq!(substitute(text, look_up), Ok(Some(expected)), "{text}");
+        for (text, expected, is_whole, template) in cases {
+            let (expected, template) = (expected.to_owned(), template.to_owned());
+            let expected = Outcome::Substituted { text: expected, is_whole, template };
+            assert_eq!(substitute(text, look_up), Ok(expected), "{text}");
         }
-        for text in ["", "a", "$", "$A", "$ {A}", "}{"] {
-            assert_eq!(substitute(text, look_up), Ok(None), "{text}");
+        for text in ["", "a", "$", "$A", "$ {A}", "}{", "$1", "$id"] {
+            assert_eq!(substitute(text, look_up), Ok(Outcome::Plain), "{text}");
         }
-        assert_eq!(names("${A} $${B} ${C:-d}"), ["A", "C"]);
+        assert_eq!(names("${A} $${B} ${C:-d} ${e}"), ["A", "C"]);
+    }
+
+    #[test]
+    fn parts_of_the_request_stay() {
+        let cases =
+            [("/${id}", "/${id}"), ("/${A}/${1}/$${x}", "/a/${1}/$${x}"), ("${DOLLAR}${id}", "$${A}${id}")];
+        for (text, template) in cases {
+            assert_eq!(substitute(text, look_up), Ok(Outcome::Template(template.to_owned())), "{text}");
+        }
     }
 
     #[test]
@@ -144,8 +195,9 @@ mod tests {
             ("${A", Fault::Unclosed),
             ("${}", Fault::Name("")),
             ("${a b}", Fault::Name("a b")),
-            ("${1}", Fault::Name("1")),
+            ("${-1}", Fault::Name("-1")),
             ("${A}${B}", Fault::Undefined("B")),
+            ("${id}${B}", Fault::Undefined("B")),
         ];
         for (text, fault) in cases {
             assert_eq!(substitute(text, look_up), Err(fault), "{text}");

@@ -9,7 +9,7 @@ use super::node::Value;
 use super::value;
 
 /// The keys that work, by table.
-const KEYS: [(&str, &[&str]); 9] = [
+const KEYS: [(&str, &[&str]); 11] = [
     (
         "[server]",
         &[
@@ -22,6 +22,7 @@ const KEYS: [(&str, &[&str]); 9] = [
             "io",
             "shutdown_timeout",
             "abort_on_close",
+            "encoded_slash",
         ],
     ),
     (
@@ -72,10 +73,20 @@ const KEYS: [(&str, &[&str]); 9] = [
             "headers",
             "query",
             "strip_prefix",
+            "rewrite",
+            "add_headers",
+            "remove_headers",
+            "response_headers",
+            "connect_timeout",
+            "read_timeout",
             "require_auth",
             "upstream",
+            "redirect",
+            "respond",
         ],
     ),
+    ("[routes.redirect]", &["to", "status"]),
+    ("[routes.respond]", &["status", "body"]),
     ("[middleware]", &["log_requests", "forward_headers", "server_timing"]),
     ("[log]", &["format", "file", "level"]),
     ("[auth]", &["admin_token", "admin_token_file"]),
@@ -83,7 +94,7 @@ const KEYS: [(&str, &[&str]); 9] = [
 ];
 
 /// What other programs call it, by the beginning of the table's title.
-const CALLED_OTHERWISE: [(&str, &str, &str); 35] = [
+const CALLED_OTHERWISE: [(&str, &str, &str); 43] = [
     ("[server.limits]", "client_max_body_size", "request_body"),
     ("[server.limits]", "max_connections", "connections"),
     ("[server]", "address", "bind"),
@@ -113,6 +124,14 @@ const CALLED_OTHERWISE: [(&str, &str, &str); 35] = [
     ("[[routes]]", "params", "query"),
     ("[[routes]]", "prefix", "path_prefix"),
     ("[[routes]]", "proxy_pass", "upstream"),
+    ("[[routes]]", "proxy_read_timeout", "read_timeout"),
+    ("[[routes]]", "proxy_set_header", "add_headers"),
+    ("[[routes]]", "request_headers", "add_headers"),
+    ("[[routes]]", "return", "respond"),
+    ("[[routes]]", "set_headers", "add_headers"),
+    ("[routes.redirect]", "location", "to"),
+    ("[routes.redirect]", "url", "to"),
+    ("[routes.respond]", "text", "body"),
     ("[[routes]]", "regex", "path_regex"),
     ("[[routes]]", "server_name", "host"),
     ("[[routes]]", "server_names", "hosts"),
@@ -269,6 +288,9 @@ impl Kind {
 pub fn retyped(key: &str, path: &str, wanted: Kind, found: &Value) -> Option<String> {
     let write = |value: String| Some(format!("write {key} = {value}"));
     match (wanted, found) {
+        (_, Value::Template(_)) => {
+            Some("variables are in upper case; write `$${` for `${` itself".to_owned())
+        }
         (Kind::Integer, Value::String(text)) => {
             let number: u64 = text.trim().parse().ok()?;
             write(number.to_string()).map(|help| help + ", without quotes")
@@ -414,8 +436,16 @@ mod tests {
     fn a_key_finds_the_table_that_it_belongs_to() {
         let known = ["head_timeout", "fields"];
         let cases = [
-            ("read_timeout", "[server.limits]", Some("`read_timeout` belongs to [upstreams.NAME]")),
-            ("read_timeout_secs", "[log]", Some("`read_timeout_secs` belongs to [upstreams.NAME]")),
+            (
+                "read_timeout",
+                "[server.limits]",
+                Some("`read_timeout` belongs to [upstreams.NAME] or [[routes]]"),
+            ),
+            (
+                "read_timeout_secs",
+                "[log]",
+                Some("`read_timeout_secs` belongs to [upstreams.NAME] or [[routes]]"),
+            ),
             ("http_port", "", Some("`http_port` belongs to [server]")),
             ("port", "[server]", Some("did you mean `http_port`?")),
             ("servers", "[upstreams.a]", Some("did you mean `instances`?")),

@@ -103,6 +103,30 @@ impl<'a> Table<'a> {
         }
     }
 
+    /// A string that may have parts of the request in it, as a template; `parse` looks at it.
+    pub fn template(
+        &mut self,
+        key: &str,
+        parse: impl FnOnce(&str) -> Result<String, Wanted>,
+    ) -> Option<Written<String>> {
+        let node = self.entry(key);
+        let text = node.and_then(|node| match (&node.template, &node.value) {
+            (Some(text), _) | (None, Value::Template(text) | Value::String(text) | Value::Bare(text)) => {
+                Some(Written::new(text.clone(), node.place.clone()))
+            }
+            (None, other) => self.mistyped(&node.place, key, Wants::String, other),
+        });
+        self.record(key, Kind::String, text.as_ref(), |text| json!(text));
+        let text = text?;
+        match parse(&text.value) {
+            Ok(value) => Some(Written::new(value, text.place)),
+            Err(wanted) => {
+                self.unlike(text.place, key, &text.value, wanted);
+                None
+            }
+        }
+    }
+
     /// One of the given words. `later` are words that will be valid, but are not yet.
     pub fn choice<T: Copy>(&mut self, key: &str, choices: &[(&str, T)], later: &[&str]) -> Option<T> {
         let text = self.text(key, Wants::String);
@@ -247,10 +271,10 @@ impl<'a> Table<'a> {
     }
 
     /// A table, or a list of tables, which is one setting as a whole.
-    pub fn conditions(&mut self, key: &str) -> Vec<Table<'a>> {
+    pub fn parts(&mut self, key: &str, kind: Kind) -> Vec<Table<'a>> {
         let node = self.entry(key);
         let written = node.map(|node| Written::new(node.value.to_json(), node.place.clone()));
-        self.record(key, Kind::Conditions, written.as_ref(), serde_json::Value::clone);
+        self.record(key, kind, written.as_ref(), serde_json::Value::clone);
         let items = match node.map(|node| (node, &node.value)) {
             None => &[],
             Some((_, Value::Array(items))) => items.as_slice(),

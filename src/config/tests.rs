@@ -189,11 +189,11 @@ trusted_proxies = ["10.0.0.1/8", "proxy"]"#,
         r#"[server]
 user = "www"
 proxy_protocol = "v1"
-encoded_slash = "keep""#,
+group = "www""#,
         &[
             "2:1: `user` in [server] is known, but does not work yet in this version",
             "3:1: `proxy_protocol` in [server] is known, but does not work yet in this version",
-            "4:1: `encoded_slash` in [server] is known, but does not work yet in this version",
+            "4:1: `group` in [server] is known, but does not work yet in this version",
         ],
     ),
 ];
@@ -375,7 +375,9 @@ const ROUTES: Cases = &[
     (
         r#"[[routes]]
 path_prefix = "/""#,
-        &[r#"1:1: a route needs an upstream [add upstream = "NAME", the name of one of [upstreams.NAME]]"#],
+        &[
+            r#"1:1: a route needs an upstream [add upstream = "NAME", the name of one of [upstreams.NAME], or answer with redirect or respond]"#,
+        ],
     ),
     (
         r#"[[routes]]
@@ -427,18 +429,18 @@ upstream = "a""#,
         r#"[[routes]]
 rate_limit = 3
 cache = true
-rewrite = "/"
+middleware = ["x"]
 upstream = "a""#,
         &[
             "2:1: `rate_limit` in [[routes]] is known, but does not work yet in this version",
             "3:1: `cache` in [[routes]] is known, but does not work yet in this version",
-            "4:1: `rewrite` in [[routes]] is known, but does not work yet in this version",
+            "4:1: `middleware` in [[routes]] is known, but does not work yet in this version",
         ],
     ),
     (
         r#"[[routes]]
-redirect = { to = "/" }"#,
-        &["2:1: `redirect` in [[routes]] is known, but does not work yet in this version"],
+workload = "w""#,
+        &["2:1: `workload` in [[routes]] is known, but does not work yet in this version"],
     ),
     (
         "[[routes]]
@@ -555,7 +557,7 @@ http_port = 80
 server.prot = 3",
         &[
             "1:1: unquoted keys cannot be empty, expected letters, numbers, `-`, `_`",
-            "2:8: unknown key `prot` in [server] [[server] has the keys `http_port`, `https_port`, `bind`, `worker_threads`, `pin_cores`, `trusted_proxies`, `io`, `shutdown_timeout`, `abort_on_close`, `limits`]",
+            "2:8: unknown key `prot` in [server] [[server] has the keys `http_port`, `https_port`, `bind`, `worker_threads`, `pin_cores`, `trusted_proxies`, `io`, `shutdown_timeout`, `abort_on_close`, `encoded_slash`, `limits`]",
         ],
     ),
     (

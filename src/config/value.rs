@@ -293,6 +293,42 @@ pub fn field_value(text: &str) -> Result<String, Wanted> {
     }
 }
 
+/// The name of a field that is set or removed, as it is to be written.
+pub fn changed_field(text: &str) -> Result<String, Wanted> {
+    match is_token(text) {
+        true => Ok(text.to_owned()),
+        false => Err(wanted("the name of a field, such as X-Tenant")),
+    }
+}
+
+/// What a path becomes, in normal form but for its parts of the request.
+pub fn rewrite(text: &str) -> Result<String, Wanted> {
+    if !text.starts_with(['/', '$']) {
+        return Err(wanted("a path that starts with `/`"));
+    }
+    if text.contains(['?', '#']) {
+        return Err(wanted("a path without a query").with_help("the query of the request is kept as it is"));
+    }
+    // What begins with a part of the request gets its slash when it is put together.
+    let rooted = if text.starts_with('/') { text.to_owned() } else { format!("/{text}") };
+    match normal_form(&rooted, LITERALS_AND_BRACES) {
+        Some(normal) if normal == rooted => Ok(text.to_owned()),
+        Some(normal) => Err(wanted("a path in normal form").with_help(format!("write `{normal}`"))),
+        None => Err(wanted("a path without a malformed escape")),
+    }
+}
+
+/// A place to send a client to: what `Location` may have (RFC 9110 10.2.2), of visible
+/// characters.
+pub fn location(text: &str) -> Result<String, Wanted> {
+    match text.bytes().find(|byte| !(0x21..=0x7e).contains(byte)) {
+        None => Ok(text.to_owned()),
+        Some(_) => {
+            Err(wanted("of visible characters in ASCII").with_help("write others as escapes, such as %20"))
+        }
+    }
+}
+
 /// The name of a parameter of a query.
 pub fn parameter_name(text: &str) -> Result<String, Wanted> {
     if text.is_empty() { Err(wanted("the name of a parameter")) } else { Ok(text.to_owned()) }

@@ -82,7 +82,7 @@ pub fn is_for_simple_mode(name: &str) -> bool {
 
 /// What there is without a file: one upstream, and a route to it.
 pub fn one_upstream() -> Entries {
-    let node = |value| Node { place: Place::Default, value };
+    let node = |value| Node::new(Place::Default, value);
     let entry = |value| Entry { place: Place::Default, node: node(value) };
     let text = |text: &str| entry(Value::String(text.to_owned()));
     let table = |entries: Vec<(&str, Entry)>| {
@@ -150,7 +150,7 @@ fn of_flat(name: &str, bare: &str, text: &str, has_file: bool) -> Result<Vec<Cha
     let suffix = if is_in_secs { "_secs" } else { "" };
     let change = |key: &&str| {
         let path = format!("{key}{suffix}").split('.').map(str::to_owned).collect();
-        Change { path, node: Node { place: place.clone(), value: Value::Bare(text.to_owned()) } }
+        Change { path, node: Node::new(place.clone(), Value::Bare(text.to_owned())) }
     };
     Ok(flat.keys.iter().map(change).collect())
 }

@@ -24,9 +24,23 @@ impl Status {
     pub const GATEWAY_TIMEOUT: Status = Status(504);
     pub const VERSION_NOT_SUPPORTED: Status = Status(505);
 
-    /// The phrase of the statuses that we make ourselves; empty for others.
+    /// The phrase of the statuses that we make ourselves, or are often told to make; empty for
+    /// others.
     pub fn phrase(self) -> &'static str {
         match self {
+            Status(200) => "OK",
+            Status(201) => "Created",
+            Status(202) => "Accepted",
+            Status(204) => "No Content",
+            Status(301) => "Moved Permanently",
+            Status(302) => "Found",
+            Status(303) => "See Other",
+            Status(304) => "Not Modified",
+            Status(307) => "Temporary Redirect",
+            Status(308) => "Permanent Redirect",
+            Status(405) => "Method Not Allowed",
+            Status(410) => "Gone",
+            Status(451) => "Unavailable For Legal Reasons",
             Status::BAD_REQUEST => "Bad Request",
             Status::UNAUTHORIZED => "Unauthorized",
             Status::FORBIDDEN => "Forbidden",
@@ -44,6 +58,11 @@ impl Status {
             Status::VERSION_NOT_SUPPORTED => "HTTP Version Not Supported",
             _ => "",
         }
+    }
+
+    /// There is no body, and no length is said (RFC 9110 8.6, 15.4.5).
+    pub fn is_bodiless(self) -> bool {
+        matches!(self.0, 204 | 304)
     }
 
     /// 1xx: not the last head of an exchange.

@@ -28,7 +28,31 @@ pub enum Fault {
     Form,
     Escape,
     NulEscape,
+    SlashEscape,
     Host,
+}
+
+/// What becomes of an encoded slash, `%2F`, in a path. It is no border between segments, but
+/// what is behind us may take it for one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EncodedSlash {
+    /// It stays what it is, a part of its segment.
+    Keep,
+    /// The request is refused.
+    Reject,
+}
+
+impl EncodedSlash {
+    /// Looks at a path in normal form.
+    ///
+    /// # Errors
+    /// It has an encoded slash, and must not.
+    pub fn check(self, path: &[u8]) -> Result<(), Fault> {
+        match self {
+            EncodedSlash::Reject if memchr::memmem::find(path, b"%2F").is_some() => Err(Fault::SlashEscape),
+            EncodedSlash::Keep | EncodedSlash::Reject => Ok(()),
+        }
+    }
 }
 
 impl Fault {
@@ -38,6 +62,7 @@ impl Fault {
             Fault::Form => "invalid form of the request target",
             Fault::Escape => "malformed percent-encoding in the path",
             Fault::NulEscape => "NUL in the path",
+            Fault::SlashEscape => "encoded slash in the path",
             Fault::Host => "invalid host",
         }
     }
@@ -206,6 +231,13 @@ fn host(fields: &mut Fields, authority: Span) -> Result<Span, Fault> {
     }
     let lower = name[..kept].to_ascii_lowercase();
     Ok(fields.push_bytes(&lower))
+}
+
+/// Whether it is a host, with or without a port.
+pub fn is_authority(text: &[u8]) -> bool {
+    let mut fields = Fields::default();
+    let authority = fields.push_bytes(text);
+    host(&mut fields, authority).is_ok()
 }
 
 fn is_host(name: &[u8]) -> bool {

@@ -3,16 +3,16 @@
 //! All that can be wrong between the parts of a configuration is found here, all at once; what
 //! is wrong within one value was found when it was read. Start, check and reload all come here.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::Arc;
 use std::time::Duration;
 
-use super::rules::{rules, tree, without_slash};
-use super::{Action, Limits, PathChange, Plan, Route, RouteId, Server, Step, UpstreamId};
+use super::routes::routes;
+use super::rules::{rules, tree};
+use super::{Limits, Plan, RouteId, Server};
 use crate::config::{self, Config, Diagnostic, Sources};
 use crate::http::forwarding;
-use crate::middleware::auth;
+use crate::http::target::EncodedSlash;
 use crate::route::{Rule, cover};
 use crate::telemetry::access_log;
 use crate::{net, upstream};
@@ -31,12 +31,7 @@ const TUNNEL_TIMEOUT: Duration = Duration::from_secs(60 * 60);
 
 const KEEPALIVE: usize = 64;
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-const READ_TIMEOUT: Duration = Duration::from_secs(60);
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// As many names are listed where one was expected.
-const NAMES_SHOWN_MAX: usize = 8;
 
 /// A configuration that can be run.
 pub struct Loaded {
@@ -58,8 +53,8 @@ pub fn load(sources: &Sources) -> Result<Loaded, Vec<Diagnostic>> {
     if diagnostics.iter().any(Diagnostic::is_error) {
         // Any other check would take what could not be read for absent.
         if !config.is_torn {
-            compile_routes(&config, &mut diagnostics);
             let rules = rules(&config, &mut diagnostics);
+            routes(&config, &rules, &mut diagnostics);
             find_unreachable(&config, &rules, &mut diagnostics);
         }
         config::sort(&mut diagnostics);
@@ -84,8 +79,8 @@ pub fn load(sources: &Sources) -> Result<Loaded, Vec<Diagnostic>> {
 /// Every mistake between the parts of the configuration, and the warnings.
 pub fn compile(config: &Config) -> Result<(Plan, Vec<Diagnostic>), Vec<Diagnostic>> {
     let mut diagnostics = Vec::new();
-    let routes = compile_routes(config, &mut diagnostics);
     let rules = rules(config, &mut diagnostics);
+    let routes = routes(config, &rules, &mut diagnostics);
     find_unreachable(config, &rules, &mut diagnostics);
     let tree = tree(config, rules, &mut diagnostics);
     refuse_unusable_token(config, &mut diagnostics);
@@ -146,6 +141,10 @@ fn limits(config: &Config) -> Limits {
         min_rate: written.min_rate.filter(|rate| *rate > 0),
         tunnel_timeout: written.tunnel_timeout.unwrap_or(TUNNEL_TIMEOUT),
         abort_on_close: config.server.abort_on_close.unwrap_or(false),
+        encoded_slash: match config.server.encoded_slash {
+            None | Some(config::EncodedSlash::Keep) => EncodedSlash::Keep,
+            Some(config::EncodedSlash::Reject) => EncodedSlash::Reject,
+        },
     }
 }
 
@@ -184,74 +183,10 @@ fn settings(written: &config::Upstream) -> upstream::Settings {
         strategy: match written.strategy {
             None | Some(config::Strategy::RoundRobin) => upstream::Strategy::RoundRobin,
         },
-        connect_timeout: written.connect_timeout.unwrap_or(CONNECT_TIMEOUT),
-        read_timeout: written.read_timeout.unwrap_or(READ_TIMEOUT),
         write_timeout: written.write_timeout.unwrap_or(WRITE_TIMEOUT),
         keepalive: written.keepalive.unwrap_or(KEEPALIVE),
         keepalive_idle: written.keepalive_idle.unwrap_or(KEEPALIVE_IDLE),
     }
-}
-
-/// Without the routes that lead to no upstream: those are reported.
-fn compile_routes(config: &Config, diagnostics: &mut Vec<Diagnostic>) -> Vec<Route> {
-    let names = config.upstreams.iter().map(|one| one.name.value.as_str());
-    let ids: HashMap<&str, UpstreamId> = names.zip((0..).map(UpstreamId)).collect();
-    let mut routes = Vec::with_capacity(config.routes.len());
-    let token = config.auth.admin_token.as_ref();
-    let auth = token.map(|token| Arc::new(auth::Settings::new(token.value.reveal())));
-    for route in &config.routes {
-        let steps = steps(config, route, auth.as_ref(), diagnostics);
-        let Some(upstream) = ids.get(route.upstream.value.as_str()) else {
-            diagnostics.push(undefined(config, &route.upstream));
-            continue;
-        };
-        routes.push(Route {
-            place: route.place.file_and_line(),
-            steps,
-            action: Action::Forward { upstream: *upstream, path: path_change(route) },
-        });
-    }
-    routes
-}
-
-fn steps(
-    config: &Config,
-    route: &config::Route,
-    auth: Option<&Arc<auth::Settings>>,
-    diagnostics: &mut Vec<Diagnostic>,
-) -> Box<[Step]> {
-    let Some(place) = &route.require_auth else {
-        return Box::default();
-    };
-    if auth.is_none() && !config.auth.is_wrong {
-        let message = "this route requires a token, and none is configured";
-        let help = "set admin_token_file in [auth], or the variable WARPDRIVE_ADMIN_TOKEN";
-        diagnostics.push(Diagnostic::error(place.clone(), message).with_help(help));
-    }
-    auth.cloned().map(Step::Auth).into_iter().collect()
-}
-
-fn undefined(config: &Config, name: &config::Written<String>) -> Diagnostic {
-    let message = format!("upstream `{}` is not defined", name.value);
-    let undefined = Diagnostic::error(name.place.clone(), message);
-    let names = config.upstreams.iter().map(|one| one.name.value.as_str());
-    if let Some(meant) = config::nearest(&name.value, names.clone()) {
-        let help = format!("did you mean `{meant}`?");
-        let mut near = config.upstreams.iter().filter(|one| one.name.value == meant);
-        let undefined = undefined.with_help(help);
-        return match near.next() {
-            Some(near) => {
-                undefined.with_related(near.name.place.clone(), format!("`{meant}` is defined here"))
-            }
-            None => undefined,
-        };
-    }
-    let first: Vec<&str> = names.take(NAMES_SHOWN_MAX).collect();
-    undefined.with_help(match (first.as_slice(), config.upstreams.len() - first.len()) {
-        ([], _) => format!("no upstream is defined: write [upstreams.{}]", name.value),
-        (names, 0) => format!("defined: `{}`", names.join("`, `")),
-        (names, more) => format!("defined: `{}` and {more} more", names.join("`, `")),
-    })
 }
 
 /// Why a token cannot be used was said by whoever read it. If nobody did, no route may be open
@@ -265,7 +200,10 @@ fn refuse_unusable_token(config: &Config, diagnostics: &mut Vec<Diagnostic>) {
 }
 
 fn warn_of_unused(config: &Config, diagnostics: &mut Vec<Diagnostic>) {
-    let used = config.routes.iter().map(|one| one.upstream.value.as_str());
+    let used = config.routes.iter().filter_map(|one| match &one.action {
+        config::Action::Forward(forward) => Some(forward.upstream.value.as_str()),
+        config::Action::Redirect(_) | config::Action::Respond(_) => None,
+    });
     let used: HashSet<&str> = used.collect();
     for upstream in &config.upstreams {
         let name = upstream.name.value.as_str();
@@ -285,16 +223,6 @@ fn warn_of_nobody_trusted(config: &Config, diagnostics: &mut Vec<Diagnostic>) {
         let message = "forward_headers changes nothing: no address is trusted";
         let help = "name the proxies in front of this one in trusted_proxies of [server]";
         diagnostics.push(Diagnostic::warning(forward.place.clone(), message).with_help(help));
-    }
-}
-
-fn path_change(route: &config::Route) -> PathChange {
-    match (route.path.as_ref().map(|path| &path.value), route.strip_prefix) {
-        (Some(config::Path::Prefix(path)), true) => match without_slash(path).len() {
-            0 => PathChange::Keep,
-            bytes => PathChange::Strip(bytes),
-        },
-        _ => PathChange::Keep,
     }
 }
 

@@ -7,6 +7,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::http::status::Status;
+use crate::http::target::EncodedSlash;
+use crate::route::{FieldChanges, PathChange, PathCondition, Template};
 use crate::{http, middleware, net, route, telemetry, upstream};
 
 pub use compile::{Loaded, compile, load};
@@ -14,6 +17,7 @@ pub use rules::rules;
 pub use upstream::UpstreamId;
 
 mod compile;
+mod routes;
 mod rules;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -58,6 +62,10 @@ pub struct Route {
     /// Taken in this order before the action.
     pub steps: Box<[Step]>,
     pub action: Action,
+    /// Of every response of this route, whoever made it.
+    pub response: FieldChanges,
+    /// What its templates need captures of, if they need any.
+    pub captured: Option<PathCondition>,
 }
 
 /// A built-in step of a route.
@@ -68,15 +76,47 @@ pub enum Step {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    Forward { upstream: UpstreamId, path: PathChange },
+    Forward(Forward),
+    Redirect(Redirect),
+    Respond(Respond),
 }
 
-/// How the path that is forwarded comes from the path that was matched.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PathChange {
-    Keep,
-    /// The first so many bytes of the path in normal form go; `/` stays if nothing is left.
-    Strip(usize),
+/// Where a request goes, and what is changed on the way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Forward {
+    pub upstream: UpstreamId,
+    pub path: PathChange,
+    pub fields: FieldChanges,
+    pub connect_timeout: Duration,
+    /// Silence of the upstream while we wait for a response or its next bytes.
+    pub read_timeout: Duration,
+}
+
+/// The client is sent elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Redirect {
+    pub status: Status,
+    pub to: Template,
+}
+
+/// A response that is the same for all requests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Respond {
+    pub status: Status,
+    pub body: Box<[u8]>,
+}
+
+impl Route {
+    fn templates(&self) -> impl Iterator<Item = &Template> {
+        let (path, fields, to) = match &self.action {
+            Action::Forward(forward) => (Some(&forward.path), Some(&forward.fields), None),
+            Action::Redirect(redirect) => (None, None, Some(&redirect.to)),
+            Action::Respond(_) => (None, None, None),
+        };
+        let fields = fields.into_iter().chain([&self.response]);
+        let path = path.into_iter().flat_map(PathChange::templates);
+        path.chain(to).chain(fields.flat_map(FieldChanges::templates))
+    }
 }
 
 /// The process: threads and listeners. Cannot change without a restart, but for the listeners.
@@ -119,4 +159,6 @@ pub struct Limits {
     pub tunnel_timeout: Duration,
     /// A half-closed client (FIN) ends the exchange as a reset does.
     pub abort_on_close: bool,
+    /// What becomes of `%2F` in a path.
+    pub encoded_slash: EncodedSlash,
 }

@@ -134,16 +134,61 @@ fn routes_become_actions_in_document_order() {
     .plan;
     let names: Vec<_> = plan.upstreams.iter().map(|one| one.name.as_str()).collect();
     assert_eq!(names, ["b", "a"]);
-    let forward = |upstream, path| Action::Forward { upstream: UpstreamId(upstream), path };
-    let actions: Vec<_> = plan.routes.iter().map(|one| one.action.clone()).collect();
-    let expected =
-        [forward(1, PathChange::Strip(2)), forward(0, PathChange::Keep), forward(1, PathChange::Keep)];
-    assert_eq!(actions, expected);
+    let actions: Vec<_> = plan.routes.iter().map(forward).collect();
+    let actions: Vec<_> = actions.iter().map(|one| (one.upstream.0, &one.path)).collect();
+    assert_eq!(actions, [(1, &PathChange::Strip(2)), (0, &PathChange::Keep), (1, &PathChange::Keep)]);
     assert_eq!(plan.routes[1].place, "w.toml:8");
     let cases: [(&[u8], &[u8], u32); 4] =
         [(b"x", b"/a", 0), (b"x", b"/ab", 2), (b"b.example", b"/b", 1), (b"x", b"/b", 2)];
     for (host, path, expected) in cases {
         assert_eq!(decided(&plan, host, path), Some(RouteId(expected)));
+    }
+}
+
+fn forward(route: &Route) -> &Forward {
+    match &route.action {
+        Action::Forward(forward) => forward,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn timeouts_are_the_routes_or_the_upstreams_or_the_default() {
+    let plan = loaded(
+        r#"
+        upstreams.a = { socket = "a.sock", read_timeout = "7s" }
+        [[routes]]
+        path_exact = "/slow"
+        upstream = "a"
+        read_timeout_secs = 120
+        connect_timeout = "1s"
+        [[routes]]
+        upstream = "a"
+        "#,
+    )
+    .plan;
+    let secs = |route: &Route| {
+        let forward = forward(route);
+        (forward.connect_timeout.as_secs(), forward.read_timeout.as_secs())
+    };
+    let timeouts: Vec<_> = plan.routes.iter().map(secs).collect();
+    assert_eq!(timeouts, [(1, 120), (5, 7)]);
+}
+
+#[test]
+fn only_routes_with_captures_take_them() {
+    let routes = [
+        ("path = \"/{id}\"", "rewrite = \"/x/${id}\"", true),
+        ("path = \"/{id}\"", "rewrite = \"/x\"", false),
+        ("path = \"/{id}\"", "add_headers = { name = \"X-Id\", value = \"$id\" }", true),
+        ("path = \"/{id}\"", "response_headers = { name = \"X-Id\", value = \"$id\" }", true),
+        ("path = \"/{id}\"", "response_headers = { name = \"X-Uri\", value = \"$uri\" }", false),
+        ("path_regex = \"^/(a)\"", "rewrite = \"/$1\"", true),
+    ];
+    for (condition, action, expected) in routes {
+        let text =
+            format!("upstreams.a.socket = \"a.sock\"\n[[routes]]\n{condition}\nupstream = \"a\"\n{action}\n");
+        assert_eq!(loaded(&text).plan.routes[0].captured.is_some(), expected, "{action}");
     }
 }
 
@@ -255,7 +300,7 @@ socket = "a.sock"
 path_prefix = "nowhere"
 upstream = "b"
 [[routes]]
-rewrite = "/"
+cache = true
 upstream = "a"
 [[routes]]
 path_prefix = "/x"
@@ -271,7 +316,7 @@ lvel = "info"
     let expected = [
         "w.toml:4:15: error: path_prefix must be a path that starts with `/`, not `nowhere`",
         "w.toml:5:12: error: upstream `b` is not defined",
-        "w.toml:7:1: error: `rewrite` in [[routes]] is known, but does not work yet in this version",
+        "w.toml:7:1: error: `cache` in [[routes]] is known, but does not work yet in this version",
         "w.toml:12:1: error: this route can never match: an earlier one takes all of its requests \
          (this one takes them: w.toml:9:1)",
         "w.toml:16:1: error: unknown key `lvel` in [log]",

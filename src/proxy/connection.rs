@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use super::changes::Changes;
 use super::core::{Active, Core, Open};
 use super::error::Error;
 use super::exchange::{self, Next};
@@ -39,6 +40,7 @@ pub struct Work {
     /// Heads on their way out.
     pub out: Vec<u8>,
     pub peer: Option<Peer>,
+    pub changes: Changes,
     interrupt: Interrupt,
 }
 

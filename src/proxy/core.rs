@@ -13,7 +13,7 @@ use crate::http::h1;
 use crate::net::admission::{self, Admission};
 use crate::net::{Buffers, Wheel};
 use crate::plan::{Plan, RouteId};
-use crate::route::{Scratch, Tree};
+use crate::route::{Captures, Scratch, Tree};
 use crate::telemetry::{AccessLog, Counters};
 use crate::upstream::Upstreams;
 
@@ -33,6 +33,7 @@ pub struct Active {
     pub plan: Arc<Plan>,
     pub tree: Tree<RouteId>,
     pub scratch: RefCell<Scratch>,
+    pub captures: RefCell<Captures>,
 }
 
 pub struct Core {
@@ -225,7 +226,7 @@ impl Active {
     fn new(plan: Arc<Plan>) -> Active {
         let tree = plan.tree.clone();
         let scratch = RefCell::new(tree.scratch());
-        Active { plan, tree, scratch }
+        Active { plan, tree, scratch, captures: RefCell::default() }
     }
 
     pub fn head_bounds(&self) -> h1::Bounds {

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::body::{H1Sink, Sink, SinkFault};
+use crate::http::h1::changes::change;
 use crate::http::h1::encode::{self, Framing, Persistence};
 use crate::http::head::{Method, RequestHead, ResponseHead, Version};
 use crate::http::server_timing::Timing;
@@ -18,8 +19,17 @@ pub struct H1Downstream<'a> {
     sink: Sink<'a>,
     client: Version,
     to_head_request: bool,
+    lines: FieldLines<'a>,
     has_response: bool,
     persistence: Persistence,
+}
+
+/// What a route changes of the fields of a response.
+#[derive(Clone, Copy)]
+pub struct FieldLines<'a> {
+    pub removed: &'a [String],
+    /// Each with its line end.
+    pub set: &'a [u8],
 }
 
 impl<'a> Downstream<'a> {
@@ -28,6 +38,7 @@ impl<'a> Downstream<'a> {
         buffers: &'a Buffers,
         out: &'a mut Vec<u8>,
         request: &RequestHead,
+        lines: FieldLines<'a>,
         timeout: Duration,
     ) -> Downstream<'a> {
         out.clear();
@@ -35,6 +46,7 @@ impl<'a> Downstream<'a> {
             sink: Sink::H1(H1Sink::new(writer, buffers, out, timeout)),
             client: request.version,
             to_head_request: request.method == Method::Head,
+            lines,
             has_response: false,
             persistence: Persistence::Close,
         })
@@ -73,7 +85,9 @@ impl<'a> Downstream<'a> {
         h1.persistence = Persistence::of(may_persist && framing != Framing::UntilClose, h1.client);
         let Sink::H1(sink) = &mut h1.sink;
         sink.is_chunked = framing == Framing::Chunked;
+        let start = sink.head.len();
         encode::response(sink.head, head, framing, h1.persistence, date, timing);
+        change(sink.head, start, h1.lines.removed, h1.lines.set);
         h1.has_response = true;
     }
 

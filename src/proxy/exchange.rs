@@ -8,9 +8,10 @@ use super::respond;
 use super::steps;
 use super::trace::Trace;
 use crate::http::framing::BodyLength;
+use crate::http::h1::Refusal;
 use crate::http::head::RequestHead;
 use crate::net::Stream;
-use crate::plan::{Action, RouteId};
+use crate::plan::{Action, Route};
 use crate::route::Question;
 
 /// What becomes of the connection after an exchange.
@@ -42,27 +43,35 @@ async fn serve(
     trace: &mut Trace,
 ) -> Result<Next, Error> {
     trace.is_request_done = work.request.body == BodyLength::Empty;
-    refuse_large_body(active, &work.request)?;
-    let route = decide(active, &work.request)?;
-    trace.route = Some(route);
-    let route = &active.plan.routes[route.0 as usize];
+    work.changes.clear();
+    refuse(active, &work.request)?;
+    let route = decide(active, work, trace)?;
     steps::request(&route.steps, &work.request)?;
     match &route.action {
-        Action::Forward { upstream, path } => {
-            trace.upstream = Some(*upstream);
-            forward::run(core, active, *upstream, *path, stream, work, trace).await
+        Action::Forward(forward) => {
+            trace.upstream = Some(forward.upstream);
+            forward::run(core, active, route, forward, stream, work, trace).await
         }
+        Action::Redirect(redirect) => {
+            Ok(respond::redirect(core, active, stream, work, trace, redirect.status).await)
+        }
+        Action::Respond(answer) => Ok(respond::answer(core, active, stream, work, trace, answer).await),
     }
 }
 
-fn refuse_large_body(active: &Active, request: &RequestHead) -> Result<(), Error> {
-    match (request.body, active.plan.limits.request_body) {
+fn refuse(active: &Active, request: &RequestHead) -> Result<(), Error> {
+    let limits = &active.plan.limits;
+    let path = request.text(request.target.path);
+    limits.encoded_slash.check(path).map_err(|fault| Error::Refused(Refusal::Target(fault)))?;
+    match (request.body, limits.request_body) {
         (BodyLength::Known(length), Some(most)) if length > most => Err(Error::BodyTooLarge),
         _ => Ok(()),
     }
 }
 
-fn decide(active: &Active, request: &RequestHead) -> Result<RouteId, Error> {
+/// The route of the request, and what it changes.
+fn decide<'a>(active: &'a Active, work: &mut Work, trace: &mut Trace) -> Result<&'a Route, Error> {
+    let request = &work.request;
     let question = Question {
         method: request.text(request.method_text),
         host: request.text(request.target.host),
@@ -70,9 +79,13 @@ fn decide(active: &Active, request: &RequestHead) -> Result<RouteId, Error> {
         query: request.text(request.target.query),
         fields: &request.fields,
     };
-    match active.tree.decide(&question, &mut active.scratch.borrow_mut()) {
-        Some(route) => Ok(*route),
-        None if active.tree.is_empty() => Err(Error::NoRoutesConfigured),
-        None => Err(Error::NoRoute),
-    }
+    let id = match active.tree.decide(&question, &mut active.scratch.borrow_mut()) {
+        Some(route) => *route,
+        None if active.tree.is_empty() => return Err(Error::NoRoutesConfigured),
+        None => return Err(Error::NoRoute),
+    };
+    trace.route = Some(id);
+    let route = &active.plan.routes[id.0 as usize];
+    work.changes.expand(&active.captures, id, route, &question)?;
+    Ok(route)
 }

@@ -5,14 +5,15 @@
 use std::time::Duration;
 
 use super::body::{Frame, Source, SourceFault};
+use super::changes::Changes;
 use crate::http::forwarding::{Peer, Stamp};
 use crate::http::framing::BodyLength;
+use crate::http::h1::changes::change;
 use crate::http::h1::chunked::{self, SizeLine};
 use crate::http::h1::encode;
 use crate::http::head::RequestHead;
 use crate::net::buffer::Size;
 use crate::net::{Buffer, Buffers, Writer};
-use crate::plan::PathChange;
 
 /// The head of a request and the part of its body that was already here, as they go out.
 pub struct Flight {
@@ -26,14 +27,21 @@ impl Flight {
     pub fn load(
         buffers: &Buffers,
         request: &RequestHead,
-        path: PathChange,
+        changes: &Changes,
+        removed: &[String],
         peer: &Peer,
         stamp: &Stamp,
         source: &mut Source<'_>,
     ) -> Result<Flight, SourceFault> {
         let mut buffer = buffers.take(Size::Small);
-        let path = changed(request.text(request.target.path), path);
-        encode::request(buffer.as_vec(), request, path, peer, stamp);
+        let path = match changes.path.as_slice() {
+            [] => request.text(request.target.path),
+            path => path,
+        };
+        let head = buffer.as_vec();
+        let start = head.len();
+        encode::request(head, request, path, peer, stamp);
+        change(head, start, removed, &changes.request);
         let is_whole = fill(&mut buffer, source, request.body == BodyLength::Chunked)?;
         Ok(Flight { len: buffer.len(), buffer: Some(buffer), is_whole })
     }
@@ -58,16 +66,6 @@ impl Flight {
         if let Some(buffer) = &mut self.buffer {
             buffer.unconsume(self.len - buffer.len());
         }
-    }
-}
-
-fn changed(path: &[u8], change: PathChange) -> &[u8] {
-    match change {
-        PathChange::Keep => path,
-        PathChange::Strip(len) => match &path[len.min(path.len())..] {
-            [] => b"/",
-            rest => rest,
-        },
     }
 }
 
@@ -102,25 +100,6 @@ fn fill(buffer: &mut Buffer, source: &mut Source<'_>, is_chunked: bool) -> Resul
                 }
                 return Ok(true);
             }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_stripped_prefix_leaves_a_path() {
-        let table = [
-            ("/sidekiq/jobs", PathChange::Strip(8), "/jobs"),
-            ("/sidekiq/", PathChange::Strip(8), "/"),
-            ("/sidekiq", PathChange::Strip(8), "/"),
-            ("/sidekiq", PathChange::Keep, "/sidekiq"),
-            ("*", PathChange::Strip(8), "/"),
-        ];
-        for (path, change, expected) in table {
-            assert_eq!(changed(path.as_bytes(), change), expected.as_bytes(), "{path} {change:?}");
         }
     }
 }

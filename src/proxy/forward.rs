@@ -12,7 +12,7 @@ use super::body::h1_source::{Bounds, H1Source};
 use super::body::{H1Sink, RelayFault, Sink, SinkFault, Source, SourceFault, relay};
 use super::connection::Work;
 use super::core::{Active, Core};
-use super::downstream::Downstream;
+use super::downstream::{Downstream, FieldLines};
 use super::error::{Broken, Error};
 use super::exchange::Next;
 use super::flight::Flight;
@@ -27,7 +27,7 @@ use crate::http::status::Status;
 use crate::net::deadline::Expired;
 use crate::net::stream::Peeked;
 use crate::net::{Buffer, Reader, Writer};
-use crate::plan::{Limits, PathChange, Plan, UpstreamId};
+use crate::plan::{self, Limits, Plan, Route};
 use crate::upstream::pool::{Cleanliness, Lease, Pool};
 use crate::upstream::upstreams::Upstream;
 
@@ -41,6 +41,7 @@ struct Forward<'a> {
     plan: &'a Plan,
     limits: &'a Limits,
     upstream: &'a Upstream,
+    route: &'a plan::Forward,
     request: &'a RequestHead,
     date: [u8; 29],
 }
@@ -66,32 +67,35 @@ impl From<Error> for Failed {
     }
 }
 
-/// Forwards the request in `work` to an endpoint of `upstream`.
+/// Forwards the request in `work` to an endpoint of the upstream that `forward` names.
 pub async fn run(
     core: &Core,
     active: &Active,
-    upstream: UpstreamId,
-    path: PathChange,
+    route: &Route,
+    forward: &plan::Forward,
     stream: &mut crate::net::Stream,
     work: &mut Work,
     trace: &mut Trace,
 ) -> Result<Next, Error> {
     let limits = &active.plan.limits;
-    let upstream = core.upstreams.of(upstream);
+    let upstream = core.upstreams.of(forward.upstream);
     let endpoint = upstream.pick().ok_or(Error::NoEndpoint)?;
-    let Work { input, request, response, out, peer, .. } = work;
+    let Work { input, request, response, out, peer, changes, .. } = work;
     let peer = peer.as_ref().expect("a connection makes its peer before its first exchange");
     let date = core.date(trace.stamp.start_ms);
-    let forward = Forward { core, plan: &active.plan, limits, upstream: &upstream, request, date };
+    let removed = &forward.fields.removed;
+    let forward =
+        Forward { core, plan: &active.plan, limits, upstream: &upstream, route: forward, request, date };
 
     let (reader, writer) = stream.split();
     let bounds =
         Bounds { timeout: limits.body_timeout, bytes: limits.request_body, min_rate: limits.min_rate };
     let body = H1Source::new(reader, &core.buffers, input.take(), request.body, bounds);
     let mut source = Source::H1(body);
-    let mut downstream = Downstream::h1(writer, &core.buffers, out, request, limits.write_timeout);
-    let mut flight =
-        Flight::load(&core.buffers, request, path, peer, &trace.stamp, &mut source).map_err(client_error)?;
+    let lines = FieldLines { removed: &route.response.removed, set: &changes.response };
+    let mut downstream = Downstream::h1(writer, &core.buffers, out, request, lines, limits.write_timeout);
+    let flight = Flight::load(&core.buffers, request, changes, removed, peer, &trace.stamp, &mut source);
+    let mut flight = flight.map_err(client_error)?;
     let upload = Upload::default();
     upload.is_sent.set(flight.is_whole);
 
@@ -215,7 +219,7 @@ impl Forward<'_> {
         let mut error = Error::NoEndpoint;
         for pool in endpoint {
             // Boxed, because most exchanges use a connection that is there.
-            match Box::pin(pool.connect(settings, &self.core.wheel)).await {
+            match Box::pin(pool.connect(settings, self.route.connect_timeout, &self.core.wheel)).await {
                 Ok(lease) => return Ok(lease),
                 Err(failed) if failed.kind() == io::ErrorKind::TimedOut => error = Error::ConnectTimeout,
                 Err(_) => error = Error::ConnectFailed,
@@ -254,7 +258,7 @@ impl Forward<'_> {
         let mut sink = H1Sink::new(writer, &self.core.buffers, &mut head, settings.write_timeout);
         sink.is_chunked = self.request.body == BodyLength::Chunked;
         let relayed = relay(source, &mut Sink::H1(sink)).await;
-        upload.end(upstream, settings.read_timeout);
+        upload.end(upstream, self.route.read_timeout);
         match relayed {
             Ok(()) => {
                 upload.is_sent.set(true);
@@ -296,7 +300,7 @@ impl Forward<'_> {
         // An answer that comes before the body was sent is the last on its connection.
         let may_persist = self.request.keep_alive && !self.core.is_draining() && upload.is_sent.get();
         downstream.respond(response, may_persist, &self.date, trace.timing(self.core, self.plan));
-        let bounds = Bounds { timeout: self.upstream.settings.read_timeout, bytes: None, min_rate: None };
+        let bounds = Bounds { timeout: self.route.read_timeout, bytes: None, min_rate: None };
         let source = H1Source::new(reader, &self.core.buffers, Some(input), response.body, bounds);
         let mut source = Source::H1(source.with_room(room));
         let relayed = relay(&mut source, downstream.sink()).await;
@@ -330,7 +334,7 @@ impl Forward<'_> {
                 }
             }
             input.make_room(RESPONSE_BOUNDS.head + 1);
-            let (read, buffer) = upload.read(reader, input, self.upstream.settings.read_timeout).await;
+            let (read, buffer) = upload.read(reader, input, self.route.read_timeout).await;
             input = buffer;
             if matches!(read, Ok(count) if count > 0) {
                 continue;

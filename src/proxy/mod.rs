@@ -6,6 +6,7 @@
 //! ourselves. `core` is what one core owns.
 
 pub mod body;
+pub mod changes;
 pub mod connection;
 pub mod core;
 pub mod downstream;

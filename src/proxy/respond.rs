@@ -1,14 +1,17 @@
-//! What we say ourselves: a status and, in a line of text, why.
+//! What we say ourselves: why nothing better is answered, and what a route has us answer.
 
 use super::connection::Work;
 use super::core::{Active, Core};
 use super::error::Error;
 use super::exchange::Next;
 use super::trace::Trace;
-use crate::http::h1::encode::{self, Persistence};
+use crate::http::h1::changes::change;
+use crate::http::h1::encode::{self, OwnHead, Persistence};
 use crate::http::head::Method;
+use crate::http::status::Status;
 use crate::net::Stream;
 use crate::net::buffer::Size;
+use crate::plan::Respond;
 
 /// Ends an exchange that failed: with an answer if none has begun, by cutting the connection if
 /// one has. What is left of the request is not read, so its connection ends too.
@@ -29,20 +32,71 @@ pub async fn fail(
     if matches!(error, Error::ClientGone | Error::ClientStalled | Error::Cut) {
         return Next::Close;
     }
-    let head = &work.request;
-    let may_persist = trace.has_head && trace.is_request_done && head.keep_alive && !core.is_draining();
-    let persistence = Persistence::of(may_persist, head.version);
-    let with_body = !(trace.has_head && head.method == Method::Head);
+    let text = error.text();
+    let head = OwnHead { status: error.status(), length: text.len() + 1, is_refusal: true, location: b"" };
+    send(core, active, stream, work, trace, head, &[text.as_bytes(), b"\n"]).await
+}
+
+/// Answers as the route says.
+pub async fn answer(
+    core: &Core,
+    active: &Active,
+    stream: &mut Stream,
+    work: &mut Work,
+    trace: &mut Trace,
+    respond: &Respond,
+) -> Next {
+    trace.status = respond.status;
+    let head =
+        OwnHead { status: respond.status, length: respond.body.len(), is_refusal: false, location: b"" };
+    send(core, active, stream, work, trace, head, &[&respond.body]).await
+}
+
+/// Sends the client to the place that the route has made.
+pub async fn redirect(
+    core: &Core,
+    active: &Active,
+    stream: &mut Stream,
+    work: &mut Work,
+    trace: &mut Trace,
+    status: Status,
+) -> Next {
+    trace.status = status;
+    let head = OwnHead { status, length: 0, is_refusal: false, location: &work.changes.location };
+    send(core, active, stream, work, trace, head, &[]).await
+}
+
+/// What is left of a request's body is not read: then the connection ends.
+async fn send(
+    core: &Core,
+    active: &Active,
+    stream: &mut Stream,
+    work: &Work,
+    trace: &mut Trace,
+    answer: OwnHead<'_>,
+    body: &[&[u8]],
+) -> Next {
+    let request = &work.request;
+    let may_persist = trace.has_head && trace.is_request_done && request.keep_alive && !core.is_draining();
+    let persistence = Persistence::of(may_persist, request.version);
     let date = core.date(trace.stamp.start_ms);
     let mut buffer = core.buffers.take(Size::Small);
-    let (status, text, timing) = (error.status(), error.text(), trace.timing(core, &active.plan));
-    encode::own_response(buffer.as_vec(), status, text, with_body, persistence, &date, timing);
+    let out = buffer.as_vec();
+    let start = out.len();
+    encode::own_response(out, answer, persistence, &date, trace.timing(core, &active.plan));
+    if let Some(route) = trace.route {
+        change(out, start, &active.plan.routes[route.0 as usize].response.removed, &work.changes.response);
+    }
+    let with_body = !(trace.has_head && request.method == Method::Head);
+    if with_body {
+        body.iter().for_each(|part| out.extend_from_slice(part));
+    }
     let (sent, buffer) = stream.writer().write_all(buffer, active.plan.limits.write_timeout).await;
     core.buffers.put(buffer);
     match sent {
         Err(_) => Next::Close,
         Ok(()) => {
-            trace.bytes_out = if with_body { error.text().len() as u64 + 1 } else { 0 };
+            trace.bytes_out = if with_body { answer.length as u64 } else { 0 };
             if may_persist { Next::KeepAlive } else { Next::Linger }
         }
     }

@@ -4,11 +4,13 @@
 //! holds is found without asking those before it. Pure and generic over the target: no I/O, no
 //! clock, no allocation per decision.
 
+pub use change::{FieldChanges, PathChange, location};
 pub use pattern::{Pattern, PatternFault, Segment};
 pub use program::{Program, ProgramFault};
 pub use template::{Captures, Template, TemplateFault};
 pub use tree::{Scratch, Tree};
 
+mod change;
 mod compile;
 pub mod cover;
 mod index;

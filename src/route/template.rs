@@ -100,6 +100,54 @@ impl Template {
         }
     }
 
+    /// What every expansion begins with, whatever the request.
+    pub fn literal_start(&self) -> &str {
+        match self.pieces.first() {
+            Some(Piece::Text(text)) => text,
+            _ => "",
+        }
+    }
+
+    /// Whether the query can become a part of it.
+    pub fn has_query(&self) -> bool {
+        self.pieces.contains(&Piece::Query)
+    }
+
+    /// Whether the host that the client named can become a part of it.
+    pub fn has_host(&self) -> bool {
+        self.pieces.contains(&Piece::Host)
+    }
+
+    /// Whether it is a place to send a client to, on a host that the client cannot choose: it
+    /// begins with `/`, with the path that was asked for, or with a scheme and a host of
+    /// constant text and `$host`.
+    pub fn is_location(&self) -> bool {
+        let start = self.literal_start();
+        let Some(scheme) = ["http://", "https://", "//"].iter().find(|scheme| start.starts_with(**scheme))
+        else {
+            return start.starts_with('/') || self.pieces.first() == Some(&Piece::Path);
+        };
+        let mut has_host = false;
+        for (index, piece) in self.pieces.iter().enumerate() {
+            match piece {
+                Piece::Text(text) => {
+                    let text = if index == 0 { &text[scheme.len()..] } else { text };
+                    has_host |= !text.is_empty() && !text.starts_with(['/', '?', '#']);
+                    if text.contains(['/', '?', '#']) {
+                        return has_host;
+                    }
+                }
+                Piece::Host => has_host = true,
+                // It begins with a slash, which ends the host.
+                Piece::Path => return has_host,
+                // It begins with a question mark, if it is there at all.
+                Piece::Query => {}
+                Piece::Capture(_) => return false,
+            }
+        }
+        has_host
+    }
+
     /// Whether [`Captures`] have to be taken first.
     pub fn needs_captures(&self) -> bool {
         self.pieces.iter().any(|piece| matches!(piece, Piece::Capture(_)))
@@ -229,6 +277,39 @@ mod tests {
             let mut out = Vec::new();
             template.expand(&mut out, &question, &captures);
             assert_eq!(String::from_utf8(out).unwrap(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_location_is_on_a_host_that_the_client_cannot_choose() {
+        let table = [
+            ("/login", true),
+            ("/$rest", true),
+            ("$path", true),
+            ("$uri", true),
+            ("//cdn.example/x", true),
+            ("https://a.example", true),
+            ("https://a.example/$1", true),
+            ("https://$host$uri", true),
+            ("https://www.$host/$rest", true),
+            ("https://${host}:8443$path", true),
+            ("https://a.example?to=$rest", true),
+            ("", false),
+            ("login", false),
+            ("ftp://a.example", false),
+            ("https://", false),
+            ("https:///x", false),
+            ("https://$path", false),
+            ("$rest", false),
+            ("$query", false),
+            ("https://$rest", false),
+            ("https://$rest.a.example/", false),
+            ("https://a.example$rest", false),
+            ("https://$host$rest", false),
+        ];
+        for (text, expected) in table {
+            let template = Template::parse(text, &pattern("/{id}/{*rest}")).unwrap();
+            assert_eq!(template.is_location(), expected, "{text}");
         }
     }
 

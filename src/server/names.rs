@@ -228,8 +228,6 @@ mod tests {
             name: "app".to_owned(),
             instances: instances.into(),
             strategy: Strategy::RoundRobin,
-            connect_timeout: Duration::ZERO,
-            read_timeout: Duration::ZERO,
             write_timeout: Duration::ZERO,
             keepalive: 0,
             keepalive_idle: Duration::ZERO,

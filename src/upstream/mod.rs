@@ -25,9 +25,6 @@ pub struct Settings {
     /// At least one.
     pub instances: Box<[Instance]>,
     pub strategy: Strategy,
-    pub connect_timeout: Duration,
-    /// Silence of the upstream while we wait for a response or its next bytes.
-    pub read_timeout: Duration,
     /// Silence while the upstream takes none of what we send.
     pub write_timeout: Duration,
     /// Idle connections kept per core and address.

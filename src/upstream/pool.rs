@@ -106,11 +106,16 @@ impl Pool {
         Some(lease)
     }
 
-    /// A new connection.
-    pub async fn connect(self: &Rc<Pool>, settings: &Settings, wheel: &Rc<Wheel>) -> io::Result<Lease> {
+    /// A new connection; an error of the kind `TimedOut` if that takes longer than `timeout`.
+    pub async fn connect(
+        self: &Rc<Pool>,
+        settings: &Settings,
+        timeout: Duration,
+        wheel: &Rc<Wheel>,
+    ) -> io::Result<Lease> {
         let stream = match &self.address {
-            Address::Tcp(address) => net::connect::tcp(*address, settings.connect_timeout, wheel).await?,
-            Address::Unix(path) => net::connect::unix(path, settings.connect_timeout, wheel).await?,
+            Address::Tcp(address) => net::connect::tcp(*address, timeout, wheel).await?,
+            Address::Unix(path) => net::connect::unix(path, timeout, wheel).await?,
         };
         Ok(self.lease(stream, settings, false))
     }

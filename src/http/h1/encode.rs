@@ -153,36 +153,51 @@ pub fn response(
     out.extend_from_slice(b"\r\n");
 }
 
-/// Writes a response of our own: a status and, as text, why.
+/// A response of our own.
+#[derive(Clone, Copy, Debug)]
+pub struct OwnHead<'a> {
+    pub status: Status,
+    /// Bytes of its body, which is text.
+    pub length: usize,
+    /// Why nothing better is answered; otherwise what the operator has us say.
+    pub is_refusal: bool,
+    /// Where the client is sent; empty if it is not.
+    pub location: &'a [u8],
+}
+
+/// Writes the head of a response of our own.
 pub fn own_response(
     out: &mut Vec<u8>,
-    status: Status,
-    text: &str,
-    with_body: bool,
+    head: OwnHead<'_>,
     persistence: Persistence,
     date: &[u8; 29],
     timing: Option<Timing<'_>>,
 ) {
+    let status = head.status;
     push_status(out, status);
     out.extend_from_slice(status.phrase().as_bytes());
-    out.extend_from_slice(b"\r\nContent-Type: text/plain; charset=utf-8\r\n");
+    out.extend_from_slice(b"\r\n");
+    if head.length > 0 {
+        out.extend_from_slice(b"Content-Type: text/plain; charset=utf-8\r\n");
+    }
     push_field(out, b"Date", date);
-    if status == Status::UNAVAILABLE || status == Status::TOO_MANY_REQUESTS {
+    if !head.location.is_empty() {
+        push_field(out, b"Location", head.location);
+    }
+    if head.is_refusal && (status == Status::UNAVAILABLE || status == Status::TOO_MANY_REQUESTS) {
         out.extend_from_slice(b"Retry-After: 1\r\n");
     }
-    if status == Status::UNAUTHORIZED {
+    if head.is_refusal && status == Status::UNAUTHORIZED {
         out.extend_from_slice(CHALLENGE);
     }
-    push_length(out, text.len() as u64 + 1);
+    if !status.is_bodiless() {
+        push_length(out, head.length as u64);
+    }
     push_persistence(out, persistence);
     if let Some(timing) = timing {
         timing.write(out);
     }
     out.extend_from_slice(b"\r\n");
-    if with_body {
-        out.extend_from_slice(text.as_bytes());
-        out.push(b'\n');
-    }
 }
 
 /// Writes a trailer section after the last chunk, and its end.

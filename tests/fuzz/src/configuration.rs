@@ -5,8 +5,9 @@ use std::path::PathBuf;
 
 use warpdrive::config::{Diagnostic, File, Sources};
 use warpdrive::http::fields::Fields;
-use warpdrive::plan::{self, Plan};
-use warpdrive::route::Question;
+use warpdrive::http::target;
+use warpdrive::plan::{self, Action, Plan, RouteId};
+use warpdrive::route::{Captures, Question, location};
 
 use crate::split::Choice;
 
@@ -65,8 +66,34 @@ fn check_plan(plan: &Plan, text: &str) {
         let (host, path) = (word().as_bytes(), word().as_bytes());
         let question = Question { method: b"GET", host, path, query: b"", fields: &fields };
         if let Some(id) = plan.tree.decide(&question, &mut scratch) {
-            let warpdrive::plan::Action::Forward { upstream, .. } = &plan.routes[id.0 as usize].action;
-            assert!((upstream.0 as usize) < plan.upstreams.len());
+            check_route(plan, *id, &question);
         }
+    }
+}
+
+/// What a route makes of a request has no end of a line in it, and its path is in normal form.
+fn check_route(plan: &Plan, id: RouteId, question: &Question<'_>) {
+    let route = &plan.routes[id.0 as usize];
+    let (mut captures, mut out) = (Captures::default(), Vec::new());
+    if let Some(condition) = &route.captured {
+        captures.take(0, condition, question.path);
+    }
+    match &route.action {
+        Action::Forward(forward) => {
+            assert!((forward.upstream.0 as usize) < plan.upstreams.len());
+            // Of a path that a request could have.
+            let path = question.path;
+            let is_normal =
+                path.starts_with(b"/") && target::normalise(path).is_ok_and(|normal| normal == path);
+            if is_normal && forward.path.apply(question, &captures, &mut out).is_ok() {
+                assert!(out.starts_with(b"/"), "{}", out.escape_ascii());
+                assert_eq!(target::normalise(&out).as_ref(), Ok(&out), "{}", out.escape_ascii());
+            }
+        }
+        Action::Redirect(redirect) => {
+            location(&redirect.to, question, &captures, &mut out);
+            assert!(out.starts_with(b"/") || out.starts_with(b"http") || out == question.path);
+        }
+        Action::Respond(respond) => assert!((200..600).contains(&respond.status.0)),
     }
 }
