@@ -84,6 +84,7 @@ pub fn compile(config: &Config) -> Result<(Plan, Vec<Diagnostic>), Vec<Diagnosti
     find_unreachable(config, &rules, &mut diagnostics);
     let tree = tree(config, rules, &mut diagnostics);
     refuse_unusable_token(config, &mut diagnostics);
+    refuse_slashes(config, &mut diagnostics);
     warn_of_unused(config, &mut diagnostics);
     warn_of_nobody_trusted(config, &mut diagnostics);
     if config.routes.is_empty() {
@@ -230,6 +231,25 @@ fn find_unreachable(config: &Config, rules: &[Rule<RouteId>], diagnostics: &mut 
     for shadowed in cover::shadowed(rules) {
         let route = |number: usize| &config.routes[rules[number].target.0 as usize];
         diagnostics.push(unreachable(route(shadowed.rule), route(shadowed.by), shadowed.is_same));
+    }
+}
+
+/// With `encoded_slash = "reject"` no request has a path with an encoded slash.
+fn refuse_slashes(config: &Config, diagnostics: &mut Vec<Diagnostic>) {
+    if config.server.encoded_slash != Some(config::EncodedSlash::Reject) {
+        return;
+    }
+    for path in config.routes.iter().filter_map(|route| route.path.as_ref()) {
+        let (config::Path::Exact(text) | config::Path::Prefix(text) | config::Path::Pattern(text)) =
+            &path.value
+        else {
+            continue;
+        };
+        if text.contains("%2F") {
+            let message = "this route can never match: requests with an encoded slash are refused";
+            let help = "set encoded_slash = \"keep\" in [server], or remove the route";
+            diagnostics.push(Diagnostic::error(path.place.clone(), message).with_help(help));
+        }
     }
 }
 
