@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use lexopt::{Arg, Parser, ValueExt};
 
 use super::check::{Colour, Format};
+use super::route;
 use crate::config::{Diagnostic, Place, nearest};
 
-const COMMANDS: [&str; 7] = ["run", "check", "env", "schema", "demo", "version", "help"];
+const COMMANDS: [&str; 8] = ["run", "check", "env", "route", "schema", "demo", "version", "help"];
 const OPTIONS: [&str; 6] = ["config", "set", "format", "color", "help", "version"];
 
 #[derive(Debug, PartialEq, Eq)]
@@ -55,20 +56,17 @@ pub fn parse(mut arguments: Parser) -> Result<Command, Diagnostic> {
             Arg::Long("set") => {
                 set.push(arguments.value().and_then(ValueExt::string).map_err(misused)?);
             }
-            Arg::Long("format") => {
-                let formats = [("human", Format::Human), ("json", Format::Json)];
-                format = Some(choice("--format", &mut arguments, &formats)?);
-            }
-            Arg::Long("color") => {
-                let colours = [("auto", Colour::Auto), ("always", Colour::Always), ("never", Colour::Never)];
-                colour = Some(choice("--color", &mut arguments, &colours)?);
-            }
+            Arg::Long("format") => format = Some(self::format(&mut arguments)?),
+            Arg::Long("color") => colour = Some(self::colour(&mut arguments)?),
             Arg::Short('h') | Arg::Long("help") => return Ok(Command::Help),
             Arg::Short('V') | Arg::Long("version") => return Ok(Command::Version),
             Arg::Value(value) if verb.is_none() => {
                 let word = value.to_string_lossy();
                 let known = COMMANDS.into_iter().find(|known| *known == word);
                 verb = Some(known.ok_or_else(|| unknown_command(&word))?);
+                if verb == Some(route::VERB) {
+                    return Err(mistake("`route` comes first, and its options after it"));
+                }
             }
             Arg::Value(value) => {
                 return Err(mistake(format!("unexpected argument `{}`", value.to_string_lossy())));
@@ -101,6 +99,17 @@ pub fn parse(mut arguments: Parser) -> Result<Command, Diagnostic> {
     }
 }
 
+/// `--format`, whose value is next.
+pub fn format(arguments: &mut Parser) -> Result<Format, Diagnostic> {
+    choice("--format", arguments, &[("human", Format::Human), ("json", Format::Json)])
+}
+
+/// `--color`, whose value is next.
+pub fn colour(arguments: &mut Parser) -> Result<Colour, Diagnostic> {
+    let colours = [("auto", Colour::Auto), ("always", Colour::Always), ("never", Colour::Never)];
+    choice("--color", arguments, &colours)
+}
+
 /// The value of an option that has one of a few words.
 fn choice<T: Copy>(option: &str, arguments: &mut Parser, choices: &[(&str, T)]) -> Result<T, Diagnostic> {
     let value = arguments.value().map_err(misused)?;
@@ -113,7 +122,7 @@ fn choice<T: Copy>(option: &str, arguments: &mut Parser, choices: &[(&str, T)]) 
     Err(with_meant(wrong, "", &value, &words))
 }
 
-fn unknown(what: &str, dashes: &str, word: &str, known: &[&str]) -> Diagnostic {
+pub fn unknown(what: &str, dashes: &str, word: &str, known: &[&str]) -> Diagnostic {
     with_meant(mistake(format!("unknown {what} `{dashes}{word}`")), dashes, word, known)
 }
 
@@ -138,7 +147,7 @@ pub fn mistake(message: impl Into<String>) -> Diagnostic {
 }
 
 /// An option without its value, or with one that it does not take.
-fn misused(error: lexopt::Error) -> Diagnostic {
+pub fn misused(error: lexopt::Error) -> Diagnostic {
     mistake(error.to_string())
 }
 
@@ -198,6 +207,8 @@ mod tests {
             ("run -c", "missing argument for option '-c'"),
             ("version -c x.toml", "-c, --set and --color belong to run, check and env"),
             ("-c x.toml -c y.toml", "-c is there twice"),
+            ("-c x.toml route GET /", "`route` comes first, and its options after it"),
+            ("rout", "unknown command `rout` [did you mean `route`?]"),
             ("--colour never", "unknown option `--colour` [did you mean `--color`?]"),
             ("-x", "unknown option `-x`"),
             ("--format json", "--format belongs to check and env"),

@@ -60,7 +60,7 @@ fn add_place(value: &mut Value, place: &Place) {
 }
 
 /// Control characters that JSON allows in a string would still reach a terminal.
-fn visible(json: &str) -> String {
+pub fn visible(json: &str) -> String {
     let mut text = String::with_capacity(json.len());
     for character in json.chars() {
         match character {

@@ -1,6 +1,7 @@
 //! The command line: reads the arguments, calls, says what went wrong, chooses the exit code.
 //!
-//! 0: done. 1: the arguments or the configuration are wrong; starting again will not help.
+//! 0: done. 1: the arguments or the configuration are wrong; starting again will not help. Only
+//! `route` tells the two apart: there, 2 is the arguments.
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -18,6 +19,7 @@ mod check;
 mod demo;
 mod env;
 mod json;
+mod route;
 mod wrap;
 
 const HELP: &str = "\
@@ -28,6 +30,7 @@ Usage: warpdrive [run] [-c FILE]    run
        warpdrive check [-c FILE]    report everything that is wrong with a configuration
        warpdrive -t [-c FILE]       the same
        warpdrive env [-c FILE]      every setting, and where it comes from
+       warpdrive route METHOD URL   what becomes of a request, and why; route --help shows more
        warpdrive schema             the JSON Schema of a configuration, for editors
        warpdrive demo [--port N]    a running example, with a page that shows it
        warpdrive version
@@ -49,6 +52,7 @@ pub fn main() -> ExitCode {
     match words.next() {
         Some(word) if word == master::ARGUMENT => return server::run(),
         Some(word) if word == demo::ORIGIN => return demo::origin(words),
+        Some(word) if word == route::VERB => return route::main(Parser::from_args(words)),
         Some(word) if word == demo::VERB => return demo::main(Parser::from_args(words)),
         _ => {}
     }

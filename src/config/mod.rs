@@ -11,11 +11,12 @@ use std::time::Duration;
 pub use diagnostic::{Diagnostic, Document, Place, Position, Related, Severity, sort};
 pub use file::{read, settings};
 pub use layers::Override;
-pub use render::{Colours, render};
+pub use render::{Colours, render, visible};
 pub use report::{Kind, SecretFile, Setting};
 pub use schema::schema;
 pub use secret::Secret;
 pub use sources::{DecodeError, File, Sources, environment, find_file};
+pub use spelling::HIDDEN;
 pub use suggest::nearest;
 
 mod action;
@@ -37,6 +38,7 @@ mod secret;
 mod secret_file;
 mod server;
 mod sources;
+mod spelling;
 mod substitute;
 mod suggest;
 mod syntax;
@@ -288,7 +290,6 @@ pub enum Path {
 /// What a route asks of a field or a parameter.
 #[derive(Clone, Debug)]
 pub struct Condition {
-    /// Of a field in lower case.
     pub name: String,
     pub test: Test,
 }

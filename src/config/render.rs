@@ -169,7 +169,7 @@ fn words(text: &str) -> String {
 
 /// The text with a visible character for each one that would move the cursor, change the
 /// order of others or not be seen at all; but for tabs, as many characters as before.
-fn visible(text: &str) -> Cow<'_, str> {
+pub fn visible(text: &str) -> Cow<'_, str> {
     if !text.contains(is_unprintable) {
         return Cow::Borrowed(text);
     }

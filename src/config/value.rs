@@ -273,14 +273,14 @@ pub fn method(text: &str) -> Result<String, Wanted> {
     }
 }
 
-/// The name of a field, in lower case.
+/// The name of a field that is asked for.
 pub fn field_name(text: &str) -> Result<String, Wanted> {
     if text.eq_ignore_ascii_case("host") {
         let wanted = wanted("a field that does not name the host");
         return Err(wanted.with_help("use the key `host` of the route"));
     }
     match is_token(text) {
-        true => Ok(text.to_ascii_lowercase()),
+        true => Ok(text.to_owned()),
         false => Err(wanted("the name of a field, such as X-API-Version")),
     }
 }
@@ -499,7 +499,7 @@ mod tests {
         for wrong in ["", "get", "Post", "CONNECT", "GET ", "GET,POST", "É"] {
             assert!(method(wrong).is_err(), "{wrong}");
         }
-        assert_eq!(field_name("X-API-Version"), Ok("x-api-version".to_owned()));
+        assert_eq!(field_name("X-API-Version"), Ok("X-API-Version".to_owned()));
         for wrong in ["", "X:", "X Y", ":path", "Host"] {
             assert!(field_name(wrong).is_err(), "{wrong}");
         }

@@ -17,6 +17,7 @@ pub use rules::rules;
 pub use upstream::UpstreamId;
 
 mod compile;
+pub mod explain;
 mod routes;
 mod rules;
 #[cfg(test)]

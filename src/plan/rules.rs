@@ -46,7 +46,7 @@ fn rule(route: &config::Route, target: RouteId, diagnostics: &mut Vec<Diagnostic
     let mut conditions: Vec<Option<Condition>> = methods.map(Some).into_iter().collect();
     for field in &route.fields {
         let test = test(&field.test, diagnostics);
-        conditions.push(test.map(|test| Condition::Field(field.name.clone(), test)));
+        conditions.push(test.map(|test| Condition::Field(field.name.to_ascii_lowercase(), test)));
     }
     for parameter in &route.parameters {
         let test = test(&parameter.test, diagnostics);

@@ -223,7 +223,7 @@ fn wall() -> (Instant, Duration) {
 }
 
 impl Active {
-    fn new(plan: Arc<Plan>) -> Active {
+    pub fn new(plan: Arc<Plan>) -> Active {
         let tree = plan.tree.clone();
         let scratch = RefCell::new(tree.scratch());
         Active { plan, tree, scratch, captures: RefCell::default() }

@@ -1,5 +1,6 @@
 //! One request and its response: the straight line.
 
+use super::changes::Changes;
 use super::connection::Work;
 use super::core::{Active, Core};
 use super::error::Error;
@@ -11,7 +12,7 @@ use crate::http::framing::BodyLength;
 use crate::http::h1::Refusal;
 use crate::http::head::RequestHead;
 use crate::net::Stream;
-use crate::plan::{Action, Route};
+use crate::plan::{Action, Route, RouteId};
 use crate::route::Question;
 
 /// What becomes of the connection after an exchange.
@@ -43,10 +44,7 @@ async fn serve(
     trace: &mut Trace,
 ) -> Result<Next, Error> {
     trace.is_request_done = work.request.body == BodyLength::Empty;
-    work.changes.clear();
-    refuse(active, &work.request)?;
-    let route = decide(active, work, trace)?;
-    steps::request(&route.steps, &work.request)?;
+    let route = choose(active, &work.request, &mut work.changes, &mut trace.route)?;
     match &route.action {
         Action::Forward(forward) => {
             trace.upstream = Some(forward.upstream);
@@ -59,6 +57,28 @@ async fn serve(
     }
 }
 
+/// The route of a request, once it may take it, and what that changes: all that is decided before
+/// the first await. `chosen` is the route that refuses, too.
+///
+/// # Errors
+/// The request is refused, or no route takes it.
+pub fn choose<'a>(
+    active: &'a Active,
+    request: &RequestHead,
+    changes: &mut Changes,
+    chosen: &mut Option<RouteId>,
+) -> Result<&'a Route, Error> {
+    changes.clear();
+    refuse(active, request)?;
+    let question = Question::of(request);
+    let id = decide(active, &question)?;
+    *chosen = Some(id);
+    let route = &active.plan.routes[id.0 as usize];
+    changes.expand(&active.captures, id, route, &question)?;
+    steps::request(&route.steps, request)?;
+    Ok(route)
+}
+
 fn refuse(active: &Active, request: &RequestHead) -> Result<(), Error> {
     let limits = &active.plan.limits;
     let path = request.text(request.target.path);
@@ -69,23 +89,10 @@ fn refuse(active: &Active, request: &RequestHead) -> Result<(), Error> {
     }
 }
 
-/// The route of the request, and what it changes.
-fn decide<'a>(active: &'a Active, work: &mut Work, trace: &mut Trace) -> Result<&'a Route, Error> {
-    let request = &work.request;
-    let question = Question {
-        method: request.text(request.method_text),
-        host: request.text(request.target.host),
-        path: request.text(request.target.path),
-        query: request.text(request.target.query),
-        fields: &request.fields,
-    };
-    let id = match active.tree.decide(&question, &mut active.scratch.borrow_mut()) {
-        Some(route) => *route,
-        None if active.tree.is_empty() => return Err(Error::NoRoutesConfigured),
-        None => return Err(Error::NoRoute),
-    };
-    trace.route = Some(id);
-    let route = &active.plan.routes[id.0 as usize];
-    work.changes.expand(&active.captures, id, route, &question)?;
-    Ok(route)
+fn decide(active: &Active, question: &Question<'_>) -> Result<RouteId, Error> {
+    match active.tree.decide(question, &mut active.scratch.borrow_mut()) {
+        Some(route) => Ok(*route),
+        None if active.tree.is_empty() => Err(Error::NoRoutesConfigured),
+        None => Err(Error::NoRoute),
+    }
 }

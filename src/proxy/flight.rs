@@ -34,14 +34,7 @@ impl Flight {
         source: &mut Source<'_>,
     ) -> Result<Flight, SourceFault> {
         let mut buffer = buffers.take(Size::Small);
-        let path = match changes.path.as_slice() {
-            [] => request.text(request.target.path),
-            path => path,
-        };
-        let head = buffer.as_vec();
-        let start = head.len();
-        encode::request(head, request, path, peer, stamp);
-        change(head, start, removed, &changes.request);
+        write_head(buffer.as_vec(), request, changes, removed, peer, stamp);
         let is_whole = fill(&mut buffer, source, request.body == BodyLength::Chunked)?;
         Ok(Flight { len: buffer.len(), buffer: Some(buffer), is_whole })
     }
@@ -67,6 +60,24 @@ impl Flight {
             buffer.unconsume(self.len - buffer.len());
         }
     }
+}
+
+/// Appends the head of a request as it goes to the upstream, with what its route changes.
+pub fn write_head(
+    out: &mut Vec<u8>,
+    request: &RequestHead,
+    changes: &Changes,
+    removed: &[String],
+    peer: &Peer,
+    stamp: &Stamp,
+) {
+    let path = match changes.path.as_slice() {
+        [] => request.text(request.target.path),
+        path => path,
+    };
+    let start = out.len();
+    encode::request(out, request, path, peer, stamp);
+    change(out, start, removed, &changes.request);
 }
 
 /// Appends what of the body can be had without waiting; returns whether that is all of it.

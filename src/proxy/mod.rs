@@ -3,7 +3,8 @@
 //! `connection` turns bytes into requests, `exchange` is what is done with one, step by step,
 //! `forward` is the way to an upstream and back, `upload` tells whose silence counts on it,
 //! `body` moves what follows a head, `tunnel` what follows an upgrade, `respond` is what we say
-//! ourselves. `core` is what one core owns.
+//! ourselves. `core` is what one core owns. `explain` tells what would be done with a request,
+//! without doing it.
 
 pub mod body;
 pub mod changes;
@@ -12,6 +13,7 @@ pub mod core;
 pub mod downstream;
 pub mod error;
 pub mod exchange;
+pub mod explain;
 pub mod flight;
 pub mod forward;
 pub mod respond;

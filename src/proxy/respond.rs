@@ -1,5 +1,6 @@
 //! What we say ourselves: why nothing better is answered, and what a route has us answer.
 
+use super::changes::Changes;
 use super::connection::Work;
 use super::core::{Active, Core};
 use super::error::Error;
@@ -8,10 +9,11 @@ use super::trace::Trace;
 use crate::http::h1::changes::change;
 use crate::http::h1::encode::{self, OwnHead, Persistence};
 use crate::http::head::Method;
+use crate::http::server_timing::Timing;
 use crate::http::status::Status;
 use crate::net::Stream;
 use crate::net::buffer::Size;
-use crate::plan::Respond;
+use crate::plan::{Respond, Route};
 
 /// Ends an exchange that failed: with an answer if none has begun, by cutting the connection if
 /// one has. What is left of the request is not read, so its connection ends too.
@@ -33,8 +35,7 @@ pub async fn fail(
         return Next::Close;
     }
     let text = error.text();
-    let head = OwnHead { status: error.status(), length: text.len() + 1, is_refusal: true, location: b"" };
-    send(core, active, stream, work, trace, head, &[text.as_bytes(), b"\n"]).await
+    send(core, active, stream, work, trace, refusal_head(error), &[text.as_bytes(), b"\n"]).await
 }
 
 /// Answers as the route says.
@@ -47,9 +48,7 @@ pub async fn answer(
     respond: &Respond,
 ) -> Next {
     trace.status = respond.status;
-    let head =
-        OwnHead { status: respond.status, length: respond.body.len(), is_refusal: false, location: b"" };
-    send(core, active, stream, work, trace, head, &[&respond.body]).await
+    send(core, active, stream, work, trace, answer_head(respond), &[&respond.body]).await
 }
 
 /// Sends the client to the place that the route has made.
@@ -62,8 +61,38 @@ pub async fn redirect(
     status: Status,
 ) -> Next {
     trace.status = status;
-    let head = OwnHead { status, length: 0, is_refusal: false, location: &work.changes.location };
+    let head = redirect_head(status, &work.changes);
     send(core, active, stream, work, trace, head, &[]).await
+}
+
+/// The text of an error, and a line's end, follow.
+pub fn refusal_head(error: Error) -> OwnHead<'static> {
+    OwnHead { status: error.status(), length: error.text().len() + 1, is_refusal: true, location: b"" }
+}
+
+pub fn answer_head(respond: &Respond) -> OwnHead<'static> {
+    OwnHead { status: respond.status, length: respond.body.len(), is_refusal: false, location: b"" }
+}
+
+pub fn redirect_head(status: Status, changes: &Changes) -> OwnHead<'_> {
+    OwnHead { status, length: 0, is_refusal: false, location: &changes.location }
+}
+
+/// Appends the head of what we say ourselves, with what the route changes, if there is one.
+pub fn write_head(
+    out: &mut Vec<u8>,
+    answer: OwnHead<'_>,
+    persistence: Persistence,
+    date: &[u8; 29],
+    timing: Option<Timing<'_>>,
+    route: Option<&Route>,
+    changes: &Changes,
+) {
+    let start = out.len();
+    encode::own_response(out, answer, persistence, date, timing);
+    if let Some(route) = route {
+        change(out, start, &route.response.removed, &changes.response);
+    }
 }
 
 /// What is left of a request's body is not read: then the connection ends.
@@ -82,11 +111,8 @@ async fn send(
     let date = core.date(trace.stamp.start_ms);
     let mut buffer = core.buffers.take(Size::Small);
     let out = buffer.as_vec();
-    let start = out.len();
-    encode::own_response(out, answer, persistence, &date, trace.timing(core, &active.plan));
-    if let Some(route) = trace.route {
-        change(out, start, &active.plan.routes[route.0 as usize].response.removed, &work.changes.response);
-    }
+    let route = trace.route.map(|id| &active.plan.routes[id.0 as usize]);
+    write_head(out, answer, persistence, &date, trace.timing(core, &active.plan), route, &work.changes);
     let with_body = !(trace.has_head && request.method == Method::Head);
     if with_body {
         body.iter().for_each(|part| out.extend_from_slice(part));

@@ -83,6 +83,12 @@ impl FieldChanges {
         self.removed.is_empty() && self.set.is_empty()
     }
 
+    /// Those that are removed and not set again.
+    pub fn only_removed(&self) -> impl Iterator<Item = &str> {
+        let is_set = |name: &str| self.set.iter().any(|(set, _)| set.eq_ignore_ascii_case(name));
+        self.removed.iter().map(String::as_str).filter(move |name| !is_set(name))
+    }
+
     /// Appends the fields that are set, each as a line. Their values are parts of a request
     /// that was parsed, or the operator's: none has a line's end in it.
     pub fn write(&self, question: &Question<'_>, captures: &Captures, out: &mut Vec<u8>) {

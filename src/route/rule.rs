@@ -7,6 +7,7 @@ use std::fmt;
 use super::pattern::Pattern;
 use super::program::Program;
 use crate::http::fields::Fields;
+use crate::http::head::RequestHead;
 use crate::http::query::{decoded, parameters};
 
 /// One rule: all of its conditions must hold.
@@ -72,6 +73,19 @@ pub struct Question<'a> {
     /// With its `?`, or empty.
     pub query: &'a [u8],
     pub fields: &'a Fields,
+}
+
+impl Question<'_> {
+    /// What is asked of a request with this head.
+    pub fn of(head: &RequestHead) -> Question<'_> {
+        Question {
+            method: head.text(head.method_text),
+            host: head.text(head.target.host),
+            path: head.text(head.target.path),
+            query: head.text(head.target.query),
+            fields: &head.fields,
+        }
+    }
 }
 
 /// Whether a rule holds, and if not, what it fails on first.

@@ -9,6 +9,7 @@ pub mod upstreams;
 pub use pool::{Lease, Pools};
 pub use upstreams::Upstreams;
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -42,6 +43,16 @@ pub enum Strategy {
 pub enum Instance {
     Host { host: String, port: u16 },
     Socket(PathBuf),
+}
+
+impl fmt::Display for Instance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Instance::Host { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Instance::Host { host, port } => write!(f, "{host}:{port}"),
+            Instance::Socket(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
 }
 
 /// One address that can be connected to without asking anyone.

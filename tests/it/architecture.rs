@@ -6,7 +6,8 @@ use crate::source::{Source, all};
 /// Which modules of ours a module may use; `main` and the tests of a module are no exception.
 const MAY_USE: &[(&str, &[&str])] = &[
     ("main", &["cli"]),
-    ("cli", &["server", "master", "plan", "config", "route", "process", "demo"]),
+    // Of proxy only what it would do with a request.
+    ("cli", &["server", "master", "plan", "config", "route", "process", "demo", "proxy"]),
     ("demo", &["http"]),
     ("master", &["process", "sys"]),
     (

@@ -10,6 +10,7 @@ mod auth;
 mod browser;
 mod demo;
 mod diagnostics;
+mod explanations;
 mod faults;
 mod fields;
 mod harness;

@@ -7,6 +7,7 @@ use std::process::Command;
 use warpdrive::config::Sources;
 use warpdrive::plan;
 
+use crate::explanations::said;
 use crate::harness::Directory;
 use crate::harness::proxy::BINARY;
 
@@ -98,6 +99,22 @@ fn every_check_says_what_stands_below_it() {
         compared += 1;
     }
     assert!(compared >= 1, "README.md shows what check says");
+}
+
+/// The files that the commands name are among those of the transcripts.
+#[test]
+fn every_explanation_is_what_stands_below_its_command() {
+    let (blocks, _) = split(&readme());
+    let commands =
+        blocks.iter().filter_map(|block| Some((block, block.text.strip_prefix("$ ")?.split_once('\n')?)));
+    let mut compared = 0;
+    for (block, (command, shown)) in
+        commands.filter(|(_, (command, _))| command.starts_with("warpdrive route "))
+    {
+        assert_eq!(said(command), (shown.to_owned(), Some(0)), "README.md:{}", block.line);
+        compared += 1;
+    }
+    assert!(compared >= 1, "README.md shows what route says");
 }
 
 #[test]

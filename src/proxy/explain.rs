@@ -1,0 +1,154 @@
+//! What would be done with a request, without doing it: decided and written by what decides and
+//! writes in a worker. Opens no connection and reads no clock; what only a real request has is
+//! stood in for.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use super::changes::Changes;
+use super::core::Active;
+use super::error::Error;
+use super::{exchange, flight, respond};
+use crate::http::date::Civil;
+use crate::http::forwarding::{Peer, Stamp};
+use crate::http::framing::BodyLength;
+use crate::http::h1::encode::{OwnHead, Persistence};
+use crate::http::h1::{Parsed, Refusal, parse};
+use crate::http::head::{Method, RequestHead};
+use crate::http::server_timing::Timing;
+use crate::http::status::Status;
+use crate::plan::{Action, Plan, Route, RouteId};
+use crate::route::Question;
+
+/// The client: an address that is nobody's (RFC 5737).
+pub const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+/// The moment and the name of the request.
+pub const STAMP: Stamp = Stamp { request_id: [b'0'; 32], start_ms: 0 };
+const WORKER: usize = 0;
+
+/// What becomes of one request.
+#[derive(Debug)]
+pub struct Explanation {
+    /// `None`: it could not be read.
+    pub request: Option<RequestHead>,
+    pub route: Option<RouteId>,
+    /// It came as far as the routes.
+    pub is_decided: bool,
+    /// Why nothing is done for it but to say so.
+    pub refused: Option<Refused>,
+    /// What the route does, or, if it asks for a token that is not there, would do with it.
+    pub done: Option<Done>,
+}
+
+#[derive(Debug)]
+pub struct Refused {
+    /// For want of the right token: all else is in order.
+    pub is_denied: bool,
+    /// As the access log has it.
+    pub reason: &'static str,
+    pub answer: Answer,
+}
+
+#[derive(Debug)]
+pub enum Done {
+    Forwarded {
+        /// The head of the request as the upstream gets it.
+        head: Vec<u8>,
+        /// Fields that are set in the response, as lines.
+        response: Vec<u8>,
+    },
+    Answered(Answer),
+}
+
+/// What we say ourselves, as the client gets it.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: Status,
+    pub head: Vec<u8>,
+    pub body: Vec<u8>,
+}
+
+impl Explanation {
+    /// What the routes were asked, if they were.
+    pub fn question(&self) -> Option<Question<'_>> {
+        self.request.as_ref().filter(|_| self.is_decided).map(Question::of)
+    }
+}
+
+/// Explains the request whose head, to its last line end, is `text`.
+pub fn explain(plan: &Arc<Plan>, text: &[u8]) -> Explanation {
+    let active = Active::new(Arc::clone(plan));
+    let mut request = RequestHead::default();
+    let parsed = match parse::request(text, active.head_bounds(), &mut request) {
+        Ok(Parsed::Head(_)) => Ok(()),
+        Ok(Parsed::Incomplete) => Err(Refusal::Syntax("incomplete head")),
+        Err(refusal) => Err(refusal),
+    };
+    let mut changes = Changes::default();
+    let mut route = None;
+    let chosen = match parsed {
+        Ok(()) => exchange::choose(&active, &request, &mut changes, &mut route),
+        Err(refusal) => Err(Error::Refused(refusal)),
+    };
+    let of = route.map(|id: RouteId| &plan.routes[id.0 as usize]);
+    let writer = Writer { plan, request: parsed.is_ok().then_some(&request), route: of, changes: &changes };
+    let is_denied = matches!(chosen, Err(Error::Denied(_)));
+    let is_lost = matches!(chosen, Err(Error::NoRoute | Error::NoRoutesConfigured));
+    let done = of.filter(|_| chosen.is_ok() || is_denied).map(|route| writer.done(route, &request));
+    let refused = chosen.err().map(|error| Refused {
+        is_denied,
+        reason: error.reason(),
+        answer: writer.answer(respond::refusal_head(error), &[error.text().as_bytes(), b"\n"]),
+    });
+    let request = parsed.is_ok().then_some(request);
+    Explanation { request, route, is_decided: route.is_some() || is_lost, refused, done }
+}
+
+/// Writes the heads of one exchange.
+struct Writer<'a> {
+    plan: &'a Plan,
+    /// If it could be read.
+    request: Option<&'a RequestHead>,
+    route: Option<&'a Route>,
+    changes: &'a Changes,
+}
+
+impl Writer<'_> {
+    fn done(&self, route: &Route, request: &RequestHead) -> Done {
+        match &route.action {
+            Action::Forward(forward) => {
+                let port = self.plan.server.listen.first().map_or(0, |address| address.port());
+                let peer = Peer::new(&self.plan.forwarding, CLIENT, port);
+                let mut head = Vec::new();
+                let removed = &forward.fields.removed;
+                flight::write_head(&mut head, request, self.changes, removed, &peer, &STAMP);
+                Done::Forwarded { head, response: self.changes.response.clone() }
+            }
+            Action::Redirect(redirect) => {
+                Done::Answered(self.answer(respond::redirect_head(redirect.status, self.changes), &[]))
+            }
+            Action::Respond(answer) => {
+                Done::Answered(self.answer(respond::answer_head(answer), &[&answer.body]))
+            }
+        }
+    }
+
+    fn answer(&self, answer: OwnHead<'_>, body: &[&[u8]]) -> Answer {
+        let persistence = self.request.map_or(Persistence::Close, |request| {
+            let may_persist = request.keep_alive && request.body == BodyLength::Empty;
+            Persistence::of(may_persist, request.version)
+        });
+        let timing = self.plan.server_timing.then(|| Timing {
+            worker: WORKER,
+            route: self.route.map_or("", |route| &route.place),
+            endpoint: "",
+            upstream: None,
+        });
+        let date = Civil::from_unix(STAMP.start_ms / 1000).to_http();
+        let mut head = Vec::new();
+        respond::write_head(&mut head, answer, persistence, &date, timing, self.route, self.changes);
+        let is_head_only = self.request.is_some_and(|request| request.method == Method::Head);
+        let body = if is_head_only { Vec::new() } else { body.concat() };
+        Answer { status: answer.status, head, body }
+    }
+}
