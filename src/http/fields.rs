@@ -48,7 +48,7 @@ pub enum Known {
 }
 
 /// A set of [`Known`] fields.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct KnownSet(u64);
 
 impl KnownSet {
@@ -65,6 +65,10 @@ impl KnownSet {
     /// Both together.
     pub const fn and(self, other: KnownSet) -> KnownSet {
         KnownSet(self.0 | other.0)
+    }
+
+    fn insert(&mut self, known: Known) {
+        self.0 |= 1 << known as u8;
     }
 
     pub const fn contains(self, known: Known) -> bool {
@@ -192,12 +196,15 @@ pub fn push_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
 pub struct Fields {
     bytes: Vec<u8>,
     entries: Vec<Entry>,
+    /// The kinds that the entries are of, and perhaps some that they were of.
+    kinds: KnownSet,
 }
 
 impl Fields {
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.entries.clear();
+        self.kinds = KnownSet::default();
     }
 
     /// Starts again with a copy of `bytes`, of which spans are then made by [`Span::within`].
@@ -219,6 +226,7 @@ impl Fields {
 
     /// Gives a field whose name and value lie at these places of the bytes of [`Self::reset`].
     pub fn index(&mut self, known: Known, name: Span, value: Span) {
+        self.kinds.insert(known);
         self.entries.push(Entry { name, value, known });
     }
 
@@ -253,8 +261,16 @@ impl Fields {
         is_plain.then(|| &self.bytes[entry.name.start as usize..entry.value.end() + 2])
     }
 
+    /// `false`: there is no field of this kind.
+    pub fn may_have(&self, known: Known) -> bool {
+        self.kinds.contains(known)
+    }
+
     /// The value of the first field of this kind.
     pub fn value(&self, known: Known) -> Option<&[u8]> {
+        if !self.may_have(known) {
+            return None;
+        }
         let entry = self.entries.iter().find(|entry| entry.known == known)?;
         Some(self.bytes(entry.value))
     }
@@ -262,12 +278,13 @@ impl Fields {
     /// Marks the fields that a `Connection` field names (RFC 9110 7.6.1), so that they are
     /// not passed on. `Host` cannot be named away.
     pub fn mark_hop_by_hop(&mut self, name: &[u8]) {
-        let Fields { bytes, entries } = self;
+        let Fields { bytes, entries, kinds } = self;
         for entry in entries.iter_mut() {
             let own = &bytes[entry.name.start as usize..(entry.name.start + entry.name.len) as usize];
             let kept = KnownSet::of(&[Known::Host, Known::Connection]).contains(entry.known);
             if !kept && own.eq_ignore_ascii_case(name) {
                 entry.known = Known::HopByHop;
+                kinds.insert(Known::HopByHop);
             }
         }
     }

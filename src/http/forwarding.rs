@@ -177,6 +177,9 @@ fn write_extended(out: &mut Vec<u8>, head: &RequestHead, peer: &Peer, stamp: &St
 
 /// What was received in fields of this kind, as a list that something is appended to.
 fn write_received(out: &mut Vec<u8>, head: &RequestHead, known: Known) {
+    if !head.fields.may_have(known) {
+        return;
+    }
     for field in head.fields.iter().filter(|field| field.known == known) {
         for element in list(field.value) {
             out.extend_from_slice(element);

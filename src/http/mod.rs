@@ -19,6 +19,10 @@ use std::time::Duration;
 
 /// Appends `number` in decimal digits.
 pub fn push_decimal(out: &mut Vec<u8>, number: u64) {
+    if number < 10 {
+        out.push(b'0' + number as u8);
+        return;
+    }
     let mut digits = [0u8; 20];
     let mut at = digits.len();
     let mut rest = number;

@@ -257,11 +257,18 @@ impl Inner {
     }
 
     /// Moves a timer that has to fire before the tick which it is queued for.
+    #[inline]
     fn hasten(&mut self, key: u32, tick: u32) {
         if tick < self.nodes[key as usize].queued {
-            self.unlink(key);
-            self.link(key, tick);
+            self.move_to(key, tick);
         }
+    }
+
+    /// Apart, so that what is nearly always only looked at is inlined.
+    #[cold]
+    fn move_to(&mut self, key: u32, tick: u32) {
+        self.unlink(key);
+        self.link(key, tick);
     }
 
     fn tick_after(&self, after: Duration) -> u32 {

@@ -388,13 +388,16 @@ async fn first(
     upload: &Upload,
 ) -> Result<Answered, Failed> {
     poll_fn(|cx| {
-        // First the client's side, so that the answer sees whether the body was sent.
-        let mut ended = client.as_mut().poll(cx);
+        let mut ended = Poll::Pending;
+        if !upload.is_sent.get() {
+            // Before the answer, so that that sees whether the body was sent.
+            ended = client.as_mut().poll(cx);
+        }
         if let Poll::Ready(answered) = answer.as_mut().poll(cx) {
             return Poll::Ready(answered);
         }
-        if ended.is_pending() && !upload.is_sent.get() {
-            // The answer may just have let it begin.
+        if ended.is_pending() {
+            // The answer may just have let the body begin.
             ended = client.as_mut().poll(cx);
         }
         ended.map(|error| Err(error.into()))

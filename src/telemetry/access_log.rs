@@ -80,9 +80,9 @@ pub struct AccessLog {
 struct Lines {
     bytes: Vec<u8>,
     count: u64,
-    /// The second that `moment` is of.
     second: u64,
-    moment: Option<Civil>,
+    /// That second as the format has it; empty before the first line.
+    time: Vec<u8>,
 }
 
 impl AccessLog {
@@ -94,17 +94,21 @@ impl AccessLog {
         let mut lines = self.lines.borrow_mut();
         let lines = &mut *lines;
         let second = record.time_ms / 1000;
-        if lines.second != second || lines.moment.is_none() {
+        if lines.second != second || lines.time.is_empty() {
             lines.second = second;
-            lines.moment = Some(Civil::from_unix(second));
+            lines.time.clear();
+            let moment = Civil::from_unix(second);
+            match self.format {
+                Format::Json => lines.time.extend_from_slice(&moment.to_iso()),
+                Format::Combined => lines.time.extend_from_slice(&moment.to_combined()),
+            }
         }
-        let moment = lines.moment.unwrap_or_else(|| Civil::from_unix(second));
         if lines.bytes.capacity() == 0 {
             lines.bytes.reserve(FULL + 4096);
         }
         match self.format {
-            Format::Json => write_json(&mut lines.bytes, record, moment),
-            Format::Combined => write_combined(&mut lines.bytes, record, moment),
+            Format::Json => write_json(&mut lines.bytes, record, &lines.time),
+            Format::Combined => write_combined(&mut lines.bytes, record, &lines.time),
         }
         lines.count += 1;
         if lines.bytes.len() >= FULL {
@@ -146,9 +150,9 @@ impl AccessLog {
     }
 }
 
-fn write_json(out: &mut Vec<u8>, record: &Record<'_>, moment: Civil) {
+fn write_json(out: &mut Vec<u8>, record: &Record<'_>, time: &[u8]) {
     out.extend_from_slice(b"{\"time\":\"");
-    out.extend_from_slice(&moment.to_iso());
+    out.extend_from_slice(time);
     out.push(b'.');
     push_fraction(out, record.time_ms % 1000);
     // Names and quotes stand together: one append for each.
@@ -199,10 +203,10 @@ fn write_json(out: &mut Vec<u8>, record: &Record<'_>, moment: Civil) {
 }
 
 /// The form of Apache's and nginx's `combined`.
-fn write_combined(out: &mut Vec<u8>, record: &Record<'_>, moment: Civil) {
+fn write_combined(out: &mut Vec<u8>, record: &Record<'_>, time: &[u8]) {
     push_escaped(out, record.client);
     out.extend_from_slice(b" - - [");
-    out.extend_from_slice(&moment.to_combined());
+    out.extend_from_slice(time);
     out.extend_from_slice(b"] \"");
     push_escaped(out, record.method);
     out.push(b' ');
@@ -227,15 +231,15 @@ fn push_or_dash(out: &mut Vec<u8>, value: &[u8]) {
 
 /// JSON's escapes; bytes beyond ASCII stand for the code points of Latin-1.
 fn push_escaped(out: &mut Vec<u8>, value: &[u8]) {
-    // Without a branch in it, the loop is vectorised.
-    let mut needs_escape = false;
-    for &byte in value {
-        needs_escape |= !(b' '..=b'~').contains(&byte) | (byte == b'"') | (byte == b'\\');
-    }
-    if !needs_escape {
+    if is_plain(value) {
         out.extend_from_slice(value);
-        return;
+    } else {
+        push_with_escapes(out, value);
     }
+}
+
+#[cold]
+fn push_with_escapes(out: &mut Vec<u8>, value: &[u8]) {
     for &byte in value {
         match byte {
             b'"' | b'\\' => out.extend([b'\\', byte]),
@@ -247,6 +251,28 @@ fn push_escaped(out: &mut Vec<u8>, value: &[u8]) {
             }
         }
     }
+}
+
+/// Whether nothing in it needs an escape: 16 bytes at a time, or 8, of which the last may have
+/// been looked at before.
+fn is_plain(value: &[u8]) -> bool {
+    if let Some(last) = value.last_chunk::<16>() {
+        let (chunks, _) = value.as_chunks::<16>();
+        return chunks.iter().fold(are_plain(last), |plain, chunk| plain & are_plain(chunk));
+    }
+    match (value.first_chunk::<8>(), value.last_chunk::<8>()) {
+        (Some(first), Some(last)) => are_plain(first) & are_plain(last),
+        _ => value.iter().all(|&byte| are_plain(&[byte])),
+    }
+}
+
+/// Without a branch in it, the loop is one vector operation for each test.
+fn are_plain<const N: usize>(bytes: &[u8; N]) -> bool {
+    let mut needs_escape = false;
+    for &byte in bytes {
+        needs_escape |= !(b' '..=b'~').contains(&byte) | (byte == b'"') | (byte == b'\\');
+    }
+    !needs_escape
 }
 
 #[cfg(test)]
@@ -281,7 +307,7 @@ mod tests {
     fn a_line_says_everything_and_cannot_be_forged() {
         let mut out = Vec::new();
         let moment = Civil::from_unix(784_111_777);
-        write_json(&mut out, &record(), moment);
+        write_json(&mut out, &record(), &moment.to_iso());
         let expected = concat!(
             r#"{"time":"1994-11-06T08:49:37.042Z","client":"127.0.0.1","method":"GET","host":"a","path":"/x","#,
             r#""query":"y","route":"w.toml:3","upstream":"app","endpoint":"127.0.0.1:3000","#,
@@ -291,12 +317,27 @@ mod tests {
         );
         assert_eq!(String::from_utf8(out).unwrap(), expected);
         let mut out = Vec::new();
-        write_combined(&mut out, &record(), moment);
+        write_combined(&mut out, &record(), &moment.to_combined());
         let expected = concat!(
             r#"127.0.0.1 - - [06/Nov/1994:08:49:37 +0000] "GET /x?y HTTP/1.1" 200 12 "-" "curl \"x\"\u000a\u00ff""#,
             "\n"
         );
         assert_eq!(String::from_utf8(out).unwrap(), expected);
+    }
+
+    #[test]
+    fn an_escape_is_found_wherever_it_is_needed() {
+        for len in 0..40 {
+            let plain = vec![b'~'; len];
+            assert!(is_plain(&plain), "{len}");
+            for (at, byte) in
+                (0..len).flat_map(|at| [0, 0x1f, b'"', b'\\', 0x7f, 0xff].map(|byte| (at, byte)))
+            {
+                let mut odd = plain.clone();
+                odd[at] = byte;
+                assert!(!is_plain(&odd), "{byte:#x} at {at} of {len}");
+            }
+        }
     }
 
     #[test]

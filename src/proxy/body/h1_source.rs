@@ -99,8 +99,11 @@ impl<'a> H1Source<'a> {
 
     /// What was read beyond the body. Buffers that are not needed any more go back.
     pub fn into_rest(mut self) -> Option<Buffer> {
-        for buffer in [self.spare.take(), self.unread.take()].into_iter().flatten() {
-            self.buffers.put(buffer);
+        if let Some(spare) = self.spare.take() {
+            self.buffers.put(spare);
+        }
+        if let Some(unread) = self.unread.take() {
+            self.buffers.put(unread);
         }
         match self.input.take() {
             Some(input) if input.is_empty() => {
@@ -128,10 +131,14 @@ impl<'a> H1Source<'a> {
         if let Some(buffer) = self.unread.take() {
             return Ok(Some(Frame::Data(buffer)));
         }
-        match std::mem::replace(&mut self.remaining, Remaining::Nothing) {
+        match &mut self.remaining {
             Remaining::Nothing => return Ok(Some(Frame::End)),
-            Remaining::Trailers(fields) => return Ok(Some(Frame::Trailers(fields))),
-            remaining => self.remaining = remaining,
+            Remaining::Trailers(fields) => {
+                let fields = std::mem::take(fields);
+                self.remaining = Remaining::Nothing;
+                return Ok(Some(Frame::Trailers(fields)));
+            }
+            _ => {}
         }
         let Some(input) = self.input.take() else { return Ok(None) };
         if input.is_empty() {
