@@ -69,7 +69,7 @@ fn measure(io: Io, more: &str, response: &'static [u8], end: &[u8]) -> f64 {
     let loaded = plan::load(&sources).unwrap_or_else(|wrong| panic!("{}", wrong[0]));
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address: SocketAddr = listener.local_addr().unwrap();
-    let endpoint = Endpoint { addresses: [Address::Unix(socket)].into() };
+    let endpoint = Endpoint::new(Address::Unix(socket), 0);
     let (log, lines) = crossbeam_channel::bounded(1024);
     let handle = worker::spawn(worker::Settings {
         index: 0,

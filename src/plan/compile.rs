@@ -174,13 +174,13 @@ fn log(config: &Config) -> access_log::Settings {
 }
 
 fn settings(written: &config::Upstream) -> upstream::Settings {
-    let instances = written.instances.iter().map(|instance| match instance {
-        config::Instance::Host { host, port } => upstream::Instance::Host { host: host.clone(), port: *port },
-        config::Instance::Socket(path) => upstream::Instance::Socket(path.clone()),
+    let places = written.instances.iter().map(|instance| match instance {
+        config::Instance::Host { host, port } => upstream::Place::Host { host: host.clone(), port: *port },
+        config::Instance::Socket(path) => upstream::Place::Socket(path.clone()),
     });
     upstream::Settings {
         name: written.name.value.clone(),
-        instances: instances.collect(),
+        instances: places.map(upstream::Instance::from).collect(),
         strategy: match written.strategy {
             None | Some(config::Strategy::RoundRobin) => upstream::Strategy::RoundRobin,
         },

@@ -28,8 +28,8 @@ use crate::net::deadline::Expired;
 use crate::net::stream::Peeked;
 use crate::net::{Buffer, Reader, Writer};
 use crate::plan::{self, Limits, Plan, Route};
-use crate::upstream::pool::{Cleanliness, Lease, Pool};
-use crate::upstream::upstreams::Upstream;
+use crate::upstream::pool::{Cleanliness, Lease};
+use crate::upstream::upstreams::{State, Tried, Upstream};
 
 /// What an upstream's response head may be at most.
 const RESPONSE_BOUNDS: h1::Bounds = h1::Bounds { head: 64 * 1024, fields: FIELDS_MAX, uri: 0 };
@@ -149,7 +149,7 @@ impl Forward<'_> {
     #[expect(clippy::too_many_arguments, reason = "each is a different part of one exchange, borrowed apart")]
     async fn attempts(
         &self,
-        endpoint: &[Rc<Pool>],
+        endpoint: &Rc<State>,
         flight: &mut Flight,
         source: &mut Source<'_>,
         downstream: &mut Downstream<'_>,
@@ -193,39 +193,42 @@ impl Forward<'_> {
         }
     }
 
-    /// A connection to the endpoint: an idle one, or a new one to the first of its addresses
-    /// that accepts. Bytes that wait on an idle connection were meant for another request: they
-    /// would be taken for the response to this one. And a request that cannot be repeated gets
-    /// no connection that is known to be dead.
+    /// A connection to the endpoint: an idle one, or a new one, if need be to another address of
+    /// the same instance. Bytes that wait on an idle connection were meant for another request:
+    /// they would be taken for the response to this one. And a request that cannot be repeated
+    /// gets no connection that is known to be dead.
     async fn lease(
         &self,
-        endpoint: &[Rc<Pool>],
+        endpoint: &Rc<State>,
         may_reuse: bool,
         is_whole: bool,
         now: Instant,
     ) -> Result<Lease, Error> {
         let settings = &self.upstream.settings;
         let is_repeatable = is_whole && self.request.method.is_idempotent();
-        if may_reuse {
-            for pool in endpoint {
-                while let Some(mut lease) = pool.take_idle(settings, now) {
-                    let is_certain = is_repeatable && !lease.is_doubtful;
-                    if is_certain || lease.stream().peek() == Peeked::Nothing {
-                        return Ok(lease);
-                    }
+        let mut endpoint = Rc::clone(endpoint);
+        let mut tried = Tried::default();
+        loop {
+            let mut idle = may_reuse.then(|| endpoint.pool.take_idle(settings, now)).flatten();
+            while let Some(mut lease) = idle {
+                let is_certain = is_repeatable && !lease.is_doubtful;
+                if is_certain || lease.stream().peek() == Peeked::Nothing {
+                    return Ok(lease);
                 }
+                idle = endpoint.pool.take_idle(settings, now);
             }
-        }
-        let mut error = Error::NoEndpoint;
-        for pool in endpoint {
             // Boxed, because most exchanges use a connection that is there.
-            match Box::pin(pool.connect(settings, self.route.connect_timeout, &self.core.wheel)).await {
+            let connecting = endpoint.pool.connect(settings, self.route.connect_timeout, &self.core.wheel);
+            let error = match Box::pin(connecting).await {
                 Ok(lease) => return Ok(lease),
-                Err(failed) if failed.kind() == io::ErrorKind::TimedOut => error = Error::ConnectTimeout,
-                Err(_) => error = Error::ConnectFailed,
+                Err(failed) if failed.kind() == io::ErrorKind::TimedOut => Error::ConnectTimeout,
+                Err(_) => Error::ConnectFailed,
+            };
+            if !tried.add(Rc::clone(&endpoint)) {
+                return Err(error);
             }
+            endpoint = self.upstream.sibling(&endpoint, &tried).ok_or(error)?;
         }
-        Err(error)
     }
 
     /// Sends the rest of the body, then watches the client. Resolves only if the client, or a

@@ -5,13 +5,14 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::lookup_host;
 use tokio::time::{sleep, timeout};
 
 use crate::plan::UpstreamId;
-use crate::upstream::{self, Address, Endpoint, Endpoints, Instance};
+use crate::upstream::{self, Address, Endpoint, Endpoints, Place};
 
 /// How long an answer is used before it is asked for again.
 const REFRESH: Duration = Duration::from_secs(30);
@@ -60,13 +61,15 @@ enum State {
 #[derive(Debug)]
 struct Upstream {
     name: String,
-    instances: Vec<Place>,
+    instances: Vec<Source>,
     generation: u64,
+    /// As they were told last: an endpoint that stays keeps its vitals.
+    endpoints: Arc<[Endpoint]>,
 }
 
-/// Where one instance is.
+/// Whence the addresses of one instance are.
 #[derive(Debug)]
-enum Place {
+enum Source {
     Fixed(Address),
     /// Index of the name.
     Named(usize),
@@ -75,14 +78,14 @@ enum Place {
 impl Names {
     pub fn new(upstreams: &[upstream::Settings]) -> Names {
         let mut names: Vec<Known> = Vec::new();
-        let mut place = |instance: &Instance| match instance {
-            Instance::Socket(path) => Place::Fixed(Address::Unix(path.clone())),
-            Instance::Host { host, port } => match host.parse() {
-                Ok(ip) => Place::Fixed(Address::Tcp(SocketAddr::new(ip, *port))),
+        let mut source = |place: &Place| match place {
+            Place::Socket(path) => Source::Fixed(Address::Unix(path.clone())),
+            Place::Host { host, port } => match host.parse() {
+                Ok(ip) => Source::Fixed(Address::Tcp(SocketAddr::new(ip, *port))),
                 Err(_) => {
                     let name = Name { host: host.clone(), port: *port };
                     let known = names.iter().position(|known| known.name == name);
-                    Place::Named(known.unwrap_or_else(|| {
+                    Source::Named(known.unwrap_or_else(|| {
                         names.push(Known { name, addresses: Vec::new(), state: State::Unasked });
                         names.len() - 1
                     }))
@@ -91,13 +94,19 @@ impl Names {
         };
         let upstreams = upstreams
             .iter()
-            .map(|settings| Upstream {
-                name: settings.name.clone(),
-                instances: settings.instances.iter().map(&mut place).collect(),
-                generation: 1,
+            .map(|settings| {
+                let sources = settings.instances.iter().map(|instance| source(&instance.place));
+                Upstream {
+                    name: settings.name.clone(),
+                    instances: sources.collect(),
+                    generation: 1,
+                    endpoints: Arc::new([]),
+                }
             })
             .collect();
-        Names { names, upstreams }
+        let mut names = Names { names, upstreams };
+        (0..names.upstreams.len()).for_each(|index| names.locate(index));
+        names
     }
 
     /// The questions to ask.
@@ -142,7 +151,12 @@ impl Names {
         if sorted(&known.addresses) == sorted(&addresses) {
             return Vec::new();
         }
-        known.addresses = addresses;
+        known.addresses.clear();
+        for address in addresses {
+            if !known.addresses.contains(&address) {
+                known.addresses.push(address);
+            }
+        }
         self.changed_by(answer.name)
     }
 
@@ -150,38 +164,44 @@ impl Names {
         let mut changed = Vec::new();
         for index in 0..self.upstreams.len() {
             let upstream = &mut self.upstreams[index];
-            let is_named = |place: &Place| matches!(place, Place::Named(other) if *other == name);
+            let is_named = |source: &Source| matches!(source, Source::Named(other) if *other == name);
             if upstream.instances.iter().any(is_named) {
                 upstream.generation += 1;
                 tracing::debug!(upstream = upstream.name, "new addresses");
+                self.locate(index);
                 changed.push(self.table(index));
             }
         }
         changed
     }
 
+    /// Makes the endpoints of an upstream of the addresses that are known now. An instance of
+    /// which none is known has none.
+    fn locate(&mut self, index: usize) {
+        let upstream = &self.upstreams[index];
+        let mut endpoints = Vec::new();
+        for (instance, source) in (0..).zip(&upstream.instances) {
+            let addresses: Vec<Address> = match source {
+                Source::Fixed(address) => vec![address.clone()],
+                Source::Named(name) => {
+                    self.names[*name].addresses.iter().copied().map(Address::Tcp).collect()
+                }
+            };
+            for address in addresses {
+                let mut known = upstream.endpoints.iter();
+                let known = known.find(|one| one.instance == instance && one.address == address);
+                endpoints.push(known.cloned().unwrap_or_else(|| Endpoint::new(address, instance)));
+            }
+        }
+        self.upstreams[index].endpoints = endpoints.into();
+    }
+
     fn table(&self, index: usize) -> Endpoints {
         let upstream = &self.upstreams[index];
-        let addresses = |place: &Place| -> Box<[Address]> {
-            match place {
-                Place::Fixed(address) => Box::new([address.clone()]),
-                Place::Named(name) => {
-                    let addresses = self.names[*name].addresses.iter();
-                    addresses.copied().map(Address::Tcp).collect()
-                }
-            }
-        };
-        let endpoints = upstream
-            .instances
-            .iter()
-            .map(|place| Endpoint { addresses: addresses(place) })
-            // An instance of which no address is known is none that could be picked.
-            .filter(|endpoint| !endpoint.addresses.is_empty())
-            .collect();
         Endpoints {
             upstream: UpstreamId(u32::try_from(index).expect("the plan has fewer upstreams")),
             generation: upstream.generation,
-            endpoints,
+            endpoints: Arc::clone(&upstream.endpoints),
         }
     }
 }
@@ -217,16 +237,16 @@ async fn look_up(name: &Name) -> io::Result<Vec<SocketAddr>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::upstream::{Settings, Strategy};
+    use crate::upstream::{Instance, Settings, Strategy};
 
-    fn host(host: &str) -> Instance {
-        Instance::Host { host: host.to_owned(), port: 80 }
+    fn host(host: &str) -> Place {
+        Place::Host { host: host.to_owned(), port: 80 }
     }
 
-    fn settings(instances: Vec<Instance>) -> Settings {
+    fn settings(places: Vec<Place>) -> Settings {
         Settings {
             name: "app".to_owned(),
-            instances: instances.into(),
+            instances: places.into_iter().map(Instance::from).collect(),
             strategy: Strategy::RoundRobin,
             write_timeout: Duration::ZERO,
             keepalive: 0,
@@ -234,17 +254,12 @@ mod tests {
         }
     }
 
-    /// `upstream#generation: address,address endpoint …`
+    /// `upstream#generation: instance=address …`
     fn show(tables: &[Endpoints]) -> String {
         let show = |table: &Endpoints| {
             let mut text = format!("{}#{}:", table.upstream.0, table.generation);
             for endpoint in table.endpoints.iter() {
-                let addresses = endpoint.addresses.iter().map(|address| match address {
-                    Address::Tcp(address) => address.to_string(),
-                    Address::Unix(path) => path.display().to_string(),
-                });
-                text.push(' ');
-                text.push_str(&addresses.collect::<Vec<_>>().join(","));
+                text.push_str(&format!(" {}={}", endpoint.instance, endpoint.address));
             }
             text
         };
@@ -253,11 +268,11 @@ mod tests {
 
     #[test]
     fn addresses_need_no_resolver() {
-        let socket = Instance::Socket("/run/app.sock".into());
+        let socket = Place::Socket("/run/app.sock".into());
         let names = Names::new(&[settings(vec![host("10.0.0.1"), host("::1"), socket])]);
         assert!(names.are_all_asked());
         assert_eq!(names.all().count(), 0);
-        let expected = "0#1: 10.0.0.1:80 [::1]:80 /run/app.sock";
+        let expected = "0#1: 0=10.0.0.1:80 1=[::1]:80 2=unix:/run/app.sock";
         assert_eq!(show(&names.endpoints()), expected);
     }
 
@@ -270,19 +285,19 @@ mod tests {
         ]);
         let questions: Vec<&str> = names.all().map(|name| name.host.as_str()).collect();
         assert_eq!(questions, ["a", "b"]);
-        assert_eq!(show(&names.endpoints()), "0#1: 10.0.0.9:80; 1#1:; 2#1:");
+        assert_eq!(show(&names.endpoints()), "0#1: 1=10.0.0.9:80; 1#1:; 2#1:");
         let (a, b) = (0, 1);
         let cases: [(usize, &[&str], &str); 7] = [
             (
                 a,
                 &["10.0.0.2:80", "10.0.0.1:80"],
-                "0#2: 10.0.0.2:80,10.0.0.1:80 10.0.0.9:80; 2#2: 10.0.0.2:80,10.0.0.1:80",
+                "0#2: 0=10.0.0.2:80 0=10.0.0.1:80 1=10.0.0.9:80; 2#2: 0=10.0.0.2:80 0=10.0.0.1:80",
             ),
             (b, &[], ""),
             (a, &["10.0.0.1:80", "10.0.0.2:80"], ""),
             (a, &[], ""),
-            (b, &["10.0.0.3:80"], "1#2: 10.0.0.3:80"),
-            (a, &["10.0.0.2:80"], "0#3: 10.0.0.2:80 10.0.0.9:80; 2#3: 10.0.0.2:80"),
+            (b, &["10.0.0.3:80"], "1#2: 0=10.0.0.3:80"),
+            (a, &["10.0.0.2:80"], "0#3: 0=10.0.0.2:80 1=10.0.0.9:80; 2#3: 0=10.0.0.2:80"),
             (a, &["10.0.0.2:80"], ""),
         ];
         for (name, addresses, expected) in cases {
@@ -293,5 +308,26 @@ mod tests {
             assert_eq!(show(&names.learn(Answer { name, result })), expected);
         }
         assert!(names.are_all_asked());
+    }
+
+    #[test]
+    fn an_endpoint_that_stays_keeps_its_vitals() {
+        let mut names = Names::new(&[settings(vec![host("a"), host("a"), host("10.0.0.9")])]);
+        let mut learn = |addresses: &[&str]| {
+            let result = Ok(addresses.iter().map(|one| one.parse().unwrap()).collect());
+            names.learn(Answer { name: 0, result })[0].endpoints.to_vec()
+        };
+        let before = learn(&["10.0.0.1:80", "10.0.0.2:80"]);
+        let after = learn(&["10.0.0.2:80", "10.0.0.3:80"]);
+        assert_eq!((before.len(), after.len()), (5, 5));
+        for (index, one) in before.iter().enumerate() {
+            for (other_index, other) in before.iter().enumerate() {
+                assert_eq!(Arc::ptr_eq(&one.vitals, &other.vitals), index == other_index);
+            }
+            for other in &after {
+                let is_same = one.instance == other.instance && one.address == other.address;
+                assert_eq!(Arc::ptr_eq(&one.vitals, &other.vitals), is_same, "{one:?} {other:?}");
+            }
+        }
     }
 }

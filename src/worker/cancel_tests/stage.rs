@@ -77,7 +77,7 @@ impl Stage {
         let log = AccessLog::new(plan.log.format, full);
         let counters = Arc::new(Counters::default());
         let core = Core::new(0, plan, counters, Arc::new(Admission::default()), Some(log));
-        let endpoint = Endpoint { addresses: [Address::Unix(origin.socket.clone())].into() };
+        let endpoint = Endpoint::new(Address::Unix(origin.socket.clone()), 0);
         let endpoints = [endpoint].into();
         core.upstreams.set_endpoints(&Endpoints { upstream: UpstreamId(0), generation: 1, endpoints });
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();

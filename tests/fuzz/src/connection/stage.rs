@@ -142,7 +142,7 @@ fn core(socket: PathBuf) -> (Rc<Core>, Receiver<Vec<u8>>) {
     let (full, lines) = crossbeam_channel::unbounded();
     let log = AccessLog::new(plan.log.format, full);
     let core = Core::new(0, plan, Arc::new(Counters::default()), Arc::new(Admission::default()), Some(log));
-    let endpoints = [Endpoint { addresses: [Address::Unix(socket)].into() }].into();
+    let endpoints = [Endpoint::new(Address::Unix(socket), 0)].into();
     core.upstreams.set_endpoints(&Endpoints { upstream: UpstreamId(0), generation: 1, endpoints });
     (core, lines)
 }
