@@ -201,7 +201,10 @@ fn variables_in_strings_stand_for_what_their_key_wants() {
     assert_eq!(config.server.bind, Some(vec!["127.0.0.1".parse().unwrap()]));
     assert_eq!(config.limits.request_body, Some(10 << 20));
     assert_eq!(config.limits.fields, Some(9));
-    assert_eq!(config.upstreams[0].instances, [Instance::Socket(PathBuf::from("/run/n.${x}"))]);
+    assert_eq!(
+        config.upstreams[0].instances,
+        [Instance::from(Address::Socket(PathBuf::from("/run/n.${x}")))]
+    );
     assert_eq!(config.log.file, Some(PathBuf::from("${NAME}")));
 
     let wrong = "[server]\nhttp_port = \"${PORT}\"\nio = \"x-${UNSET}\"\nbind = [\"${\"]\n\
@@ -250,9 +253,12 @@ fn arguments_beat_the_environment_and_that_beats_the_file() {
     assert_eq!(config.server.bind, Some(vec!["127.0.0.1".parse().unwrap()]));
     assert_eq!(config.server.shutdown_timeout, Some(Duration::from_secs(2)));
     assert_eq!(config.level(), Level::Debug);
-    let host = |host: &str, port| Instance::Host { host: host.to_owned(), port };
+    let host = |host: &str, port| Instance::from(Address::Host { host: host.to_owned(), port });
     let instances: Vec<_> = config.upstreams.iter().map(|one| one.instances[0].clone()).collect();
-    assert_eq!(instances, [host("::1", 2), Instance::Socket(PathBuf::from("/run/s")), host("n", 9)]);
+    assert_eq!(
+        instances,
+        [host("::1", 2), Instance::from(Address::Socket(PathBuf::from("/run/s"))), host("n", 9)]
+    );
     let overrides: Vec<String> = config
         .overrides
         .iter()

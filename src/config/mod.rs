@@ -172,6 +172,7 @@ pub struct Upstream {
     /// At least one, if the upstream is without mistakes.
     pub instances: Vec<Instance>,
     pub strategy: Option<Strategy>,
+    pub slow_start: Option<Duration>,
     pub keepalive: Option<usize>,
     pub keepalive_idle: Option<Duration>,
     pub connect_timeout: Option<Duration>,
@@ -179,9 +180,17 @@ pub struct Upstream {
     pub write_timeout: Option<Duration>,
 }
 
-/// Where one instance of an upstream is.
+/// One instance of an upstream.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Instance {
+pub struct Instance {
+    pub address: Address,
+    pub weight: Option<u32>,
+    pub backup: Option<bool>,
+}
+
+/// Where an instance is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Address {
     /// A name or an address, in lower case and without brackets.
     Host {
         host: String,
@@ -190,9 +199,31 @@ pub enum Instance {
     Socket(PathBuf),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+impl From<Address> for Instance {
+    fn from(address: Address) -> Instance {
+        Instance { address, weight: None, backup: None }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Strategy {
     RoundRobin,
+    LeastConn,
+    Random,
+    IpHash,
+    P2c,
+    ConsistentHash(HashKey),
+}
+
+/// The part of a request by which it is sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HashKey {
+    Client,
+    Path,
+    /// The name of a field, in lower case.
+    Header(String),
+    Cookie(String),
+    Query(String),
 }
 
 /// One of `[[routes]]`.

@@ -49,6 +49,8 @@ const KEYS: [(&str, &[&str]); 11] = [
             "port",
             "socket",
             "strategy",
+            "hash_key",
+            "slow_start",
             "protocol",
             "keepalive",
             "keepalive_idle",
@@ -57,7 +59,7 @@ const KEYS: [(&str, &[&str]); 11] = [
             "write_timeout",
         ],
     ),
-    ("[[upstreams.NAME.instances]]", &["host", "port", "socket"]),
+    ("[[upstreams.NAME.instances]]", &["host", "port", "socket", "weight", "backup"]),
     (
         "[[routes]]",
         &[
@@ -454,7 +456,7 @@ mod tests {
             (
                 "colour",
                 "[[upstreams.a.instances]]",
-                Some("[[upstreams.a.instances]] has the keys `host`, `port`, `socket`"),
+                Some("[[upstreams.a.instances]] has the keys `host`, `port`, `socket`, `weight`, `backup`"),
             ),
             ("colour", "[somewhere]", None),
         ];

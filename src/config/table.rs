@@ -128,14 +128,14 @@ impl<'a> Table<'a> {
     }
 
     /// One of the given words. `later` are words that will be valid, but are not yet.
-    pub fn choice<T: Copy>(&mut self, key: &str, choices: &[(&str, T)], later: &[&str]) -> Option<T> {
+    pub fn choice<T: Clone>(&mut self, key: &str, choices: &[(&str, T)], later: &[&str]) -> Option<T> {
         let text = self.text(key, Wants::String);
         let words = choices.iter().map(|(word, _)| (*word).to_owned());
         self.record(key, Kind::Choice(words.collect()), text.as_ref(), |text| json!(text));
         let text = text?;
         let word = text.value.as_str();
         if let Some((_, value)) = choices.iter().find(|(name, _)| *name == word) {
-            return Some(*value);
+            return Some(value.clone());
         }
         if later.contains(&word) {
             let message = format!("{key} `{word}` is known, but does not work yet in this version");

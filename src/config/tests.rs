@@ -92,8 +92,8 @@ upstream = "a"
     assert_eq!(config.limits.head_bytes, Some(1 << 20));
     assert_eq!(config.limits.request_body, Some(1000));
     assert_eq!(config.upstreams[0].read_timeout, Some(Duration::from_secs(60)));
-    let host = |host: &str, port| Instance::Host { host: host.to_owned(), port };
-    let socket = Instance::Socket(PathBuf::from("s"));
+    let host = |host: &str, port| Instance::from(Address::Host { host: host.to_owned(), port });
+    let socket = Instance::from(Address::Socket(PathBuf::from("s")));
     assert_eq!(config.upstreams[0].instances, [socket, host("h.example", 1)]);
     assert_eq!(config.upstreams[1].name.value, "b c");
     assert_eq!(config.upstreams[1].instances, [host("2001:db8::1", 65535)]);
@@ -320,7 +320,6 @@ weight = 2"#,
             "3:15: [upstreams.a] has both an address and instances [keep one of them]",
             r#"5:1: [[upstreams.a.instances]] needs host and port, or socket [such as host = "127.0.0.1" and port = 3000, or socket = "/run/app.sock"]"#,
             "6:1: unknown key `hots` in [[upstreams.a.instances]] [did you mean `host`?]",
-            "7:1: `weight` in [[upstreams.a.instances]] is known, but does not work yet in this version",
         ],
     ),
     (
@@ -339,10 +338,10 @@ b.socket = "b""#,
     (
         r#"[upstreams.a]
 socket = "s"
-strategy = "least_conn"
+strategy = "wasm"
 protocol = "h2""#,
         &[
-            "3:12: strategy `least_conn` is known, but does not work yet in this version",
+            "3:12: strategy `wasm` is known, but does not work yet in this version",
             "4:12: protocol `h2` is known, but does not work yet in this version",
         ],
     ),
@@ -352,7 +351,7 @@ socket = "s"
 strategy = "round-robin"
 protocol = "gopher""#,
         &[
-            "3:12: strategy must be `round_robin`, not `round-robin` [did you mean `round_robin`?]",
+            "3:12: strategy must be `round_robin`, `least_conn`, `random`, `ip_hash`, `p2c` or `consistent_hash`, not `round-robin` [did you mean `round_robin`?]",
             "4:12: protocol must be `http`, not `gopher`",
         ],
     ),

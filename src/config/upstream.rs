@@ -5,12 +5,11 @@ use std::path::PathBuf;
 use super::diagnostic::{Diagnostic, Place};
 use super::table::Table;
 use super::value::{self, Wanted, wanted};
-use super::{Instance, Strategy, Upstream, Written, suggest};
+use super::{Address, HashKey, Instance, Strategy, Upstream, Written, suggest};
 
-const LATER: [&str; 13] = [
+const LATER: [&str; 10] = [
     "fail_timeout",
     "fallback",
-    "hash_key",
     "health",
     "max_connections",
     "max_fails",
@@ -19,13 +18,11 @@ const LATER: [&str; 13] = [
     "queue",
     "retries",
     "tls",
-    "weight",
-    "backup",
 ];
-const INSTANCE_LATER: [&str; 2] = ["backup", "weight"];
-const STRATEGIES_LATER: [&str; 6] = ["least_conn", "random", "ip_hash", "p2c", "consistent_hash", "wasm"];
+const STRATEGIES_LATER: [&str; 1] = ["wasm"];
 const PROTOCOLS_LATER: [&str; 3] = ["https", "h2", "h2c"];
 
+const WEIGHT_MAX: u64 = 1000;
 const KEEPALIVE_MAX: u64 = 4096;
 /// Longest path a Unix socket can have: `sun_path`, less the NUL at its end.
 const SOCKET_PATH_MAX: usize = 107;
@@ -37,7 +34,6 @@ pub fn read(name: Written<String>, mut table: Table<'_>, defined: &[String]) -> 
         let help = "a name such as [upstreams.app]";
         table.report().push(Diagnostic::error(name.place.clone(), message).with_help(help));
     }
-    let strategies = [("round_robin", Strategy::RoundRobin)];
     let _: Option<()> = table.choice("protocol", &[("http", ())], &PROTOCOLS_LATER);
     let stranger = (!name.place.is_in_file()).then(|| {
         let meant = suggest::nearest(&name.value, defined.iter().map(String::as_str));
@@ -47,7 +43,8 @@ pub fn read(name: Written<String>, mut table: Table<'_>, defined: &[String]) -> 
     let upstream = Upstream {
         name,
         instances: read_instances(&mut table, stranger.as_deref()),
-        strategy: table.choice("strategy", &strategies, &STRATEGIES_LATER),
+        strategy: read_strategy(&mut table),
+        slow_start: table.duration("slow_start"),
         keepalive: table.integer("keepalive", 0..=KEEPALIVE_MAX).map(|connections| connections.value),
         keepalive_idle: table.duration("keepalive_idle"),
         connect_timeout: table.duration("connect_timeout"),
@@ -59,13 +56,62 @@ pub fn read(name: Written<String>, mut table: Table<'_>, defined: &[String]) -> 
     upstream
 }
 
+/// The strategy, with the key that one of them needs.
+fn read_strategy(table: &mut Table<'_>) -> Option<Strategy> {
+    let words = [
+        ("round_robin", Some(Strategy::RoundRobin)),
+        ("least_conn", Some(Strategy::LeastConn)),
+        ("random", Some(Strategy::Random)),
+        ("ip_hash", Some(Strategy::IpHash)),
+        ("p2c", Some(Strategy::P2c)),
+        ("consistent_hash", None),
+    ];
+    let is_absent = !table.has("strategy");
+    let word = table.choice("strategy", &words, &STRATEGIES_LATER);
+    let key = table.parsed("hash_key", hash_key);
+    let strategy = match word {
+        Some(None) if !table.has("hash_key") => {
+            let place = table.key_place("strategy")?;
+            let missing = Diagnostic::error(place, "strategy `consistent_hash` needs a hash_key");
+            let help = "such as hash_key = \"header:X-Tenant\", or \"cookie:NAME\", \"query:NAME\", \"path\" or \"client\"";
+            table.report().push_unless_torn(missing.with_help(help));
+            return None;
+        }
+        Some(None) => return key.map(|key| Strategy::ConsistentHash(key.value)),
+        Some(strategy) => strategy,
+        None if is_absent => None,
+        // Whether a key is right depends on what was meant.
+        None => return None,
+    };
+    if let Some(place) = table.key_place("hash_key") {
+        let message = "hash_key is for the strategy `consistent_hash` alone";
+        let help = "add strategy = \"consistent_hash\", or remove it";
+        let help = if is_absent { help } else { "change the strategy to it, or remove hash_key" };
+        table.report().push(Diagnostic::error(place, message).with_help(help));
+    }
+    strategy
+}
+
+/// `client`, `path`, or what and its name: `header:X-Tenant`.
+fn hash_key(text: &str) -> Result<HashKey, Wanted> {
+    let (what, name) = text.split_once(':').unwrap_or((text, ""));
+    match (what, name) {
+        ("client", "") if text == what => Ok(HashKey::Client),
+        ("path", "") if text == what => Ok(HashKey::Path),
+        ("header", name) if value::is_token(name) => Ok(HashKey::Header(name.to_ascii_lowercase())),
+        ("cookie", name) if value::is_token(name) => Ok(HashKey::Cookie(name.to_owned())),
+        ("query", name) if !name.is_empty() => Ok(HashKey::Query(name.to_owned())),
+        _ => Err(wanted("`header:NAME`, `cookie:NAME`, `query:NAME`, `path` or `client`")),
+    }
+}
+
 /// A command that is told to listen on a socket where no instance is will never be asked.
 fn doubt_sockets(table: &Table<'_>, instances: &[Instance]) {
     let sockets: Vec<&str> = instances
         .iter()
-        .filter_map(|instance| match instance {
-            Instance::Socket(path) => path.to_str(),
-            Instance::Host { .. } => None,
+        .filter_map(|instance| match &instance.address {
+            Address::Socket(path) => path.to_str(),
+            Address::Host { .. } => None,
         })
         .collect();
     for (argument, place) in table.peek_texts("process", "args") {
@@ -112,9 +158,21 @@ fn read_instances(table: &mut Table<'_>, stranger: Option<&str>) -> Vec<Instance
         return single.into_iter().collect();
     };
     let mut instances = Vec::new();
+    let mut backup = None;
     for mut table in listed {
-        instances.extend(read_instance(&mut table, true, None));
-        table.finish(&INSTANCE_LATER);
+        let weight = table.integer("weight", 1..=WEIGHT_MAX).map(|weight| weight.value);
+        let is_backup = table.boolean("backup");
+        if let Some(instance) = read_instance(&mut table, true, None) {
+            let is_backup = is_backup.as_ref().map(|backup| backup.value);
+            instances.push(Instance { weight, backup: is_backup, ..instance });
+        }
+        backup = backup.or(is_backup.filter(|backup| backup.value));
+        table.finish(&[]);
+    }
+    if let Some(backup) = backup.filter(|_| instances.iter().all(|one| one.backup == Some(true))) {
+        let message = format!("all instances of {} are backups", table.title());
+        let help = "a backup stands in for others: leave it out of at least one instance";
+        table.report().push(Diagnostic::error(backup.place, message).with_help(help));
     }
     instances
 }
@@ -131,8 +189,8 @@ fn read_instance(table: &mut Table<'_>, wanted: bool, help: Option<&str>) -> Opt
         None
     };
     match (table.has("host"), table.has("port"), table.has("socket")) {
-        (true, true, false) => Some(Instance::Host { host: host?.value, port: port?.value }),
-        (false, false, true) => Some(Instance::Socket(socket?.value)),
+        (true, true, false) => Some(Address::Host { host: host?.value, port: port?.value }.into()),
+        (false, false, true) => Some(Address::Socket(socket?.value).into()),
         (false, false, false) if !wanted => None,
         (true, false, false) => {
             absent(format!("{title} has a host, but no port"), "add port = 3000, or another one")

@@ -335,7 +335,8 @@ pub fn parameter_name(text: &str) -> Result<String, Wanted> {
 }
 
 /// RFC 9110 5.6.2.
-fn is_token(text: &str) -> bool {
+/// What names a field, a method or a cookie (RFC 9110 5.6.2).
+pub fn is_token(text: &str) -> bool {
     let is_char = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     !text.is_empty() && text.bytes().all(is_char)
 }

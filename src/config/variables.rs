@@ -218,7 +218,7 @@ fn upstream_named(spelt: &str, entries: &Entries, variable: &str) -> Result<Stri
 #[cfg(test)]
 mod tests {
     use crate::config::tests::{said, sources};
-    use crate::config::{Instance, parse, read};
+    use crate::config::{Address, Instance, parse, read};
 
     #[test]
     fn variables_are_checked_and_named() {
@@ -291,7 +291,7 @@ mod tests {
         assert_eq!(config.limits.request_body, Some(1000));
         assert!(config.middleware.forward_headers.is_some_and(|forward| forward.value));
         assert_eq!(config.middleware.log_requests, Some(false));
-        let instance = Instance::Host { host: "app.internal".to_owned(), port: 81 };
+        let instance = Instance::from(Address::Host { host: "app.internal".to_owned(), port: 81 });
         assert_eq!(config.upstreams[0].instances, [instance]);
 
         let wrong = [("TARGET_HOST", "http://h"), ("TARGET_PORT", "0"), ("TLS_DOMAIN", "a.example")];
@@ -321,7 +321,7 @@ mod tests {
                         may mean upstream `a-b` or upstream `a_b` \
                         [use --set, which spells names as they are]";
         assert_eq!(said(&mistakes), [expected]);
-        let instance = Instance::Host { host: "h".to_owned(), port: 2 };
+        let instance = Instance::from(Address::Host { host: "h".to_owned(), port: 2 });
         assert_eq!(config.upstreams[0].instances, [instance]);
     }
 }

@@ -15,6 +15,7 @@ use crate::http::forwarding;
 use crate::http::target::EncodedSlash;
 use crate::route::{Rule, cover};
 use crate::telemetry::access_log;
+use crate::upstream::HashKey;
 use crate::{net, upstream};
 
 const HTTP_PORT: u16 = 8080;
@@ -29,6 +30,7 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 const CLIENT_WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 const TUNNEL_TIMEOUT: Duration = Duration::from_secs(60 * 60);
 
+const WEIGHT: u32 = 1;
 const KEEPALIVE: usize = 64;
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -174,19 +176,44 @@ fn log(config: &Config) -> access_log::Settings {
 }
 
 fn settings(written: &config::Upstream) -> upstream::Settings {
-    let places = written.instances.iter().map(|instance| match instance {
-        config::Instance::Host { host, port } => upstream::Place::Host { host: host.clone(), port: *port },
-        config::Instance::Socket(path) => upstream::Place::Socket(path.clone()),
-    });
     upstream::Settings {
         name: written.name.value.clone(),
-        instances: places.map(upstream::Instance::from).collect(),
-        strategy: match written.strategy {
-            None | Some(config::Strategy::RoundRobin) => upstream::Strategy::RoundRobin,
-        },
+        instances: written.instances.iter().map(instance).collect(),
+        strategy: strategy(written.strategy.as_ref()),
+        slow_start: written.slow_start.unwrap_or(Duration::ZERO),
         write_timeout: written.write_timeout.unwrap_or(WRITE_TIMEOUT),
         keepalive: written.keepalive.unwrap_or(KEEPALIVE),
         keepalive_idle: written.keepalive_idle.unwrap_or(KEEPALIVE_IDLE),
+    }
+}
+
+fn instance(written: &config::Instance) -> upstream::Instance {
+    upstream::Instance {
+        place: match &written.address {
+            config::Address::Host { host, port } => upstream::Place::Host { host: host.clone(), port: *port },
+            config::Address::Socket(path) => upstream::Place::Socket(path.clone()),
+        },
+        weight: written.weight.unwrap_or(WEIGHT),
+        backup: written.backup.unwrap_or(false),
+    }
+}
+
+fn strategy(written: Option<&config::Strategy>) -> upstream::Strategy {
+    match written {
+        None | Some(config::Strategy::RoundRobin) => upstream::Strategy::RoundRobin,
+        Some(config::Strategy::LeastConn) => upstream::Strategy::LeastConn,
+        Some(config::Strategy::Random) => upstream::Strategy::Random,
+        Some(config::Strategy::IpHash) => upstream::Strategy::IpHash,
+        Some(config::Strategy::P2c) => upstream::Strategy::P2c,
+        Some(config::Strategy::ConsistentHash(key)) => upstream::Strategy::ConsistentHash(match key {
+            config::HashKey::Client => HashKey::Client,
+            config::HashKey::Path => HashKey::Path,
+            // Requests have their host in other places, too.
+            config::HashKey::Header(name) if name == "host" => HashKey::Host,
+            config::HashKey::Header(name) => HashKey::Field(name.clone()),
+            config::HashKey::Cookie(name) => HashKey::Cookie(name.clone()),
+            config::HashKey::Query(name) => HashKey::Parameter(name.clone()),
+        }),
     }
 }
 

@@ -45,7 +45,7 @@ impl Plan {
             return None;
         };
         match &*upstream.instances {
-            [upstream::Instance { place: upstream::Place::Host { host, port } }] => Some((host, *port)),
+            [upstream::Instance { place: upstream::Place::Host { host, port }, .. }] => Some((host, *port)),
             _ => None,
         }
     }

@@ -83,9 +83,8 @@ fn without_a_file_everything_goes_to_one_upstream() {
     let variable = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     let mut sources = Sources::default();
     let plan = load(&sources).ok().unwrap().plan;
-    let host = |host: &str, port| upstream::Instance {
-        place: upstream::Place::Host { host: host.to_owned(), port },
-    };
+    let host =
+        |host: &str, port| upstream::Instance::from(upstream::Place::Host { host: host.to_owned(), port });
     assert_eq!(plan.upstreams[0].name, "default");
     assert_eq!(*plan.upstreams[0].instances, [host("127.0.0.1", 3000)]);
     assert_eq!(plan.server.listen[0], SocketAddr::from(([0; 4], 8080)));

@@ -67,8 +67,9 @@ impl Core {
         admission: Arc<Admission>,
         log: Option<AccessLog>,
     ) -> Rc<Core> {
-        let upstreams = Upstreams::default();
-        upstreams.adopt(&plan.upstreams, index);
+        let seed = RandomState::new().hash_one(index);
+        let upstreams = Upstreams::new(index, seed);
+        upstreams.adopt(&plan.upstreams);
         Rc::new(Core {
             index,
             wheel: Wheel::new(Instant::now()),
@@ -86,7 +87,7 @@ impl Core {
             lingering: Cell::new(0),
             wall: Cell::new(wall()),
             date: Cell::new((u64::MAX, [0; 29])),
-            random: Cell::new(RandomState::new().hash_one(index)),
+            random: Cell::new(seed),
             spare_work: RefCell::default(),
         })
     }
@@ -98,7 +99,7 @@ impl Core {
 
     /// Runs by `plan` from the next request on.
     pub fn adopt(&self, plan: Arc<Plan>) {
-        self.upstreams.adopt(&plan.upstreams, self.index);
+        self.upstreams.adopt(&plan.upstreams);
         *self.active.borrow_mut() = Rc::new(Active::new(plan));
     }
 

@@ -13,7 +13,7 @@ use super::body::{H1Sink, RelayFault, Sink, SinkFault, Source, SourceFault, rela
 use super::connection::Work;
 use super::core::{Active, Core};
 use super::downstream::{Downstream, FieldLines};
-use super::error::{Broken, Error};
+use super::error::{Broken, Error, Fault};
 use super::exchange::Next;
 use super::flight::Flight;
 use super::trace::Trace;
@@ -29,7 +29,8 @@ use crate::net::stream::Peeked;
 use crate::net::{Buffer, Reader, Writer};
 use crate::plan::{self, Limits, Plan, Route};
 use crate::upstream::pool::{Cleanliness, Lease};
-use crate::upstream::upstreams::{State, Tried, Upstream};
+use crate::upstream::state::{Pick, Tried};
+use crate::upstream::upstreams::{Question, Upstream};
 
 /// What an upstream's response head may be at most.
 const RESPONSE_BOUNDS: h1::Bounds = h1::Bounds { head: 64 * 1024, fields: FIELDS_MAX, uri: 0 };
@@ -79,10 +80,12 @@ pub async fn run(
 ) -> Result<Next, Error> {
     let limits = &active.plan.limits;
     let upstream = core.upstreams.of(forward.upstream);
-    let endpoint = upstream.pick().ok_or(Error::NoEndpoint)?;
     let Work { input, request, response, out, peer, changes, .. } = work;
     let peer = peer.as_ref().expect("a connection makes its peer before its first exchange");
-    let date = core.date(trace.stamp.start_ms);
+    let now_ms = trace.stamp.start_ms;
+    let question = Question { request, peer, now: trace.start, now_ms, tried: None };
+    let mut pick = upstream.pick(&question).ok_or(Error::NoEndpoint)?;
+    let date = core.date(now_ms);
     let removed = &forward.fields.removed;
     let forward =
         Forward { core, plan: &active.plan, limits, upstream: &upstream, route: forward, request, date };
@@ -100,7 +103,7 @@ pub async fn run(
     upload.is_sent.set(flight.is_whole);
 
     let outcome = forward
-        .attempts(&endpoint, &mut flight, &mut source, &mut downstream, response, trace, &upload)
+        .attempts(&mut pick, &mut flight, &mut source, &mut downstream, response, trace, &upload)
         .await;
     let is_sent = upload.is_sent.get();
 
@@ -115,7 +118,11 @@ pub async fn run(
     if trace.is_response_started {
         trace.status = response.status;
     }
-    let (mut lease, answered) = outcome?;
+    let (mut lease, answered) = outcome.inspect_err(|error| {
+        if error.fault() == Fault::Upstream {
+            pick.has_failed(trace.end());
+        }
+    })?;
     trace.status = response.status;
     match answered {
         Answered::Switched(by_upstream) => {
@@ -149,7 +156,7 @@ impl Forward<'_> {
     #[expect(clippy::too_many_arguments, reason = "each is a different part of one exchange, borrowed apart")]
     async fn attempts(
         &self,
-        endpoint: &Rc<State>,
+        pick: &mut Pick,
         flight: &mut Flight,
         source: &mut Source<'_>,
         downstream: &mut Downstream<'_>,
@@ -159,16 +166,18 @@ impl Forward<'_> {
     ) -> Result<(Lease, Answered), Error> {
         let mut may_reuse = true;
         loop {
-            let mut lease = self.lease(endpoint, may_reuse, flight.is_whole, trace.start).await?;
+            let mut lease = self.lease(pick, may_reuse, flight.is_whole, trace.start).await?;
             trace.endpoint = Some(Rc::clone(lease.pool()));
+            // How long a client takes to send a body says nothing of the endpoint.
+            let timed = flight.is_whole.then_some(&*pick);
             let (reader, mut writer) = lease.stream().split();
             let unsent = flight.send(&mut writer, self.upstream.settings.write_timeout).await.err();
             let outcome = match unsent {
                 // It may still have said why it takes nothing.
-                Some(_) => self.answer(reader, downstream, response, trace, upload).await,
+                Some(_) => self.answer(reader, downstream, response, timed, trace, upload).await,
                 None => {
                     let client = pin!(self.client_side(source, writer, upload));
-                    let answer = pin!(self.answer(reader, downstream, response, trace, upload));
+                    let answer = pin!(self.answer(reader, downstream, response, timed, trace, upload));
                     first(answer, client, upload).await
                 }
             };
@@ -199,35 +208,36 @@ impl Forward<'_> {
     /// gets no connection that is known to be dead.
     async fn lease(
         &self,
-        endpoint: &Rc<State>,
+        pick: &mut Pick,
         may_reuse: bool,
         is_whole: bool,
         now: Instant,
     ) -> Result<Lease, Error> {
         let settings = &self.upstream.settings;
         let is_repeatable = is_whole && self.request.method.is_idempotent();
-        let mut endpoint = Rc::clone(endpoint);
         let mut tried = Tried::default();
         loop {
-            let mut idle = may_reuse.then(|| endpoint.pool.take_idle(settings, now)).flatten();
+            let mut idle = may_reuse.then(|| pick.pool.take_idle(settings, now)).flatten();
             while let Some(mut lease) = idle {
                 let is_certain = is_repeatable && !lease.is_doubtful;
                 if is_certain || lease.stream().peek() == Peeked::Nothing {
                     return Ok(lease);
                 }
-                idle = endpoint.pool.take_idle(settings, now);
+                idle = pick.pool.take_idle(settings, now);
             }
             // Boxed, because most exchanges use a connection that is there.
-            let connecting = endpoint.pool.connect(settings, self.route.connect_timeout, &self.core.wheel);
+            let connecting = pick.pool.connect(settings, self.route.connect_timeout, &self.core.wheel);
             let error = match Box::pin(connecting).await {
                 Ok(lease) => return Ok(lease),
                 Err(failed) if failed.kind() == io::ErrorKind::TimedOut => Error::ConnectTimeout,
                 Err(_) => Error::ConnectFailed,
             };
-            if !tried.add(Rc::clone(&endpoint)) {
+            if !tried.add(Rc::clone(pick.state())) {
                 return Err(error);
             }
-            endpoint = self.upstream.sibling(&endpoint, &tried).ok_or(error)?;
+            let sibling = self.upstream.sibling(pick, &tried).ok_or(error)?;
+            pick.has_failed(Instant::now());
+            pick.replace(sibling);
         }
     }
 
@@ -280,6 +290,7 @@ impl Forward<'_> {
         mut reader: Reader<'_>,
         downstream: &mut Downstream<'_>,
         response: &mut ResponseHead,
+        timed: Option<&Pick>,
         trace: &mut Trace,
         upload: &Upload,
     ) -> Result<Answered, Failed> {
@@ -291,6 +302,7 @@ impl Forward<'_> {
                 break;
             }
             if response.status == Status::SWITCHING_PROTOCOLS {
+                timed.inspect(|pick| pick.has_answered(Instant::now()));
                 return self.switch(input, downstream, response).await;
             }
             if informational == INFORMATIONAL_MAX {
@@ -299,7 +311,8 @@ impl Forward<'_> {
             downstream.inform(response, &self.date).await.map_err(downstream_error)?;
             upload.has_leave.set(true);
         }
-        trace.response_head_is_here();
+        let now = trace.response_head_is_here();
+        timed.inspect(|pick| pick.has_answered(now));
         // An answer that comes before the body was sent is the last on its connection.
         let may_persist = self.request.keep_alive && !self.core.is_draining() && upload.is_sent.get();
         downstream.respond(response, may_persist, &self.date, trace.timing(self.core, self.plan));

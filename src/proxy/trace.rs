@@ -55,8 +55,11 @@ impl Trace {
         }
     }
 
-    pub fn response_head_is_here(&mut self) {
-        self.upstream_duration = Some(self.start.elapsed());
+    /// Now.
+    pub fn response_head_is_here(&mut self) -> Instant {
+        let now = Instant::now();
+        self.upstream_duration = Some(now.saturating_duration_since(self.start));
+        now
     }
 
     /// What of this the client is told, if the plan has it so.

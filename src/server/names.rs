@@ -248,6 +248,7 @@ mod tests {
             name: "app".to_owned(),
             instances: places.into_iter().map(Instance::from).collect(),
             strategy: Strategy::RoundRobin,
+            slow_start: Duration::ZERO,
             write_timeout: Duration::ZERO,
             keepalive: 0,
             keepalive_idle: Duration::ZERO,

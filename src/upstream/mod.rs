@@ -5,8 +5,10 @@
 pub mod balance;
 pub mod endpoint;
 pub mod pool;
+pub mod state;
 pub mod upstreams;
 
+pub use balance::{HashKey, Strategy};
 pub use endpoint::{Address, Endpoint, Endpoints, Health, Place, Vitals};
 pub use pool::{Lease, Pools};
 pub use upstreams::Upstreams;
@@ -25,6 +27,8 @@ pub struct Settings {
     /// At least one.
     pub instances: Box<[Instance]>,
     pub strategy: Strategy,
+    /// How long an endpoint that has recovered grows to its weight; 0 is not at all.
+    pub slow_start: Duration,
     /// Silence while the upstream takes none of what we send.
     pub write_timeout: Duration,
     /// Idle connections kept per core and address.
@@ -36,16 +40,15 @@ pub struct Settings {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Instance {
     pub place: Place,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Strategy {
-    RoundRobin,
+    /// 1 to 1,000; of each of its addresses, if it has several.
+    pub weight: u32,
+    /// Used only while no other instance is available.
+    pub backup: bool,
 }
 
 impl From<Place> for Instance {
     fn from(place: Place) -> Instance {
-        Instance { place }
+        Instance { place, weight: 1, backup: false }
     }
 }
 

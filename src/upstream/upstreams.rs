@@ -4,15 +4,17 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
-use super::balance::Balancer;
-use super::pool::{Pool, Pools};
+use super::balance::hash::hash;
+use super::balance::{Balancer, Group, HashKey, Rank, Strategy, Wish};
+use super::endpoint::{Endpoint, Endpoints, Vitals};
+use super::pool::Pools;
+use super::state::{Pick, State, Tried};
+use super::{Settings, UpstreamId};
+use crate::http::forwarding::Peer;
+use crate::http::head::RequestHead;
 use crate::net::buffer::Size;
-
-use super::{Endpoint, Endpoints, Settings, UpstreamId, Vitals};
-
-/// As many endpoints are tried for one exchange.
-const TRIED_MAX: usize = 8;
 
 /// One upstream on one core.
 pub struct Upstream {
@@ -25,31 +27,30 @@ pub struct Upstream {
     response_size: Cell<Size>,
 }
 
-#[derive(Default)]
 struct Table {
     generation: u64,
-    endpoints: Vec<Rc<State>>,
-}
-
-/// One endpoint on one core.
-pub struct State {
-    pub pool: Rc<Pool>,
-    instance: Cell<u32>,
-    vitals: Arc<Vitals>,
+    primaries: Group,
+    backups: Group,
 }
 
 /// States by their vitals, which are the same for as long as the endpoint is.
 type Known = HashMap<*const Vitals, Rc<State>>;
 
-/// The endpoints that an exchange has tried. Bounded: no exchange tries more.
-#[derive(Default)]
-pub struct Tried {
-    states: [Option<Rc<State>>; TRIED_MAX],
+/// The request for which an endpoint is wanted.
+pub struct Question<'a> {
+    pub request: &'a RequestHead,
+    pub peer: &'a Peer,
+    pub now: Instant,
+    /// `now`, in milliseconds since 1970.
+    pub now_ms: u64,
+    /// Not these again.
+    pub tried: Option<&'a Tried>,
 }
 
 /// All upstreams of the plan in force, by id.
-#[derive(Default)]
 pub struct Upstreams {
+    core: usize,
+    seed: u64,
     list: RefCell<Rc<[Rc<Upstream>]>>,
     /// Kept across plans, so that a reload does not begin with the first endpoint again.
     balancers: RefCell<HashMap<String, Rc<Balancer>>>,
@@ -57,27 +58,37 @@ pub struct Upstreams {
 }
 
 impl Upstreams {
-    /// Takes over the upstreams of a new plan. `core` tells the cores apart.
-    pub fn adopt(&self, settings: &[Settings], core: usize) {
+    /// For the core with this number; from `seed` come its random numbers.
+    pub fn new(core: usize, seed: u64) -> Upstreams {
+        Upstreams {
+            core,
+            seed,
+            list: RefCell::default(),
+            balancers: RefCell::default(),
+            pools: Pools::default(),
+        }
+    }
+
+    /// Takes over the upstreams of a new plan.
+    pub fn adopt(&self, settings: &[Settings]) {
         let mut balancers = self.balancers.borrow_mut();
         let before = self.list.take();
         let former = |settings: &Settings| {
             let before = before.iter().find(|upstream| upstream.settings.name == settings.name);
-            before.map_or(Vec::new(), |upstream| upstream.endpoints.borrow().endpoints.clone())
+            before.map_or(Vec::new(), |upstream| upstream.endpoints.borrow().states().cloned().collect())
         };
         let list: Rc<[Rc<Upstream>]> = settings
             .iter()
             .map(|settings| {
-                let balancer = balancers
-                    .entry(settings.name.clone())
-                    .or_insert_with(|| Rc::new(Balancer::new(settings.strategy, core)));
-                let balancer = Rc::clone(balancer);
+                let balancer = balancers.entry(settings.name.clone()).or_insert_with(|| {
+                    Rc::new(Balancer::new(self.core, self.seed ^ hash(settings.name.as_bytes())))
+                });
                 Rc::new(Upstream {
-                    settings: settings.clone(),
-                    balancer,
-                    endpoints: RefCell::default(),
+                    balancer: Rc::clone(balancer),
+                    endpoints: RefCell::new(Table::new(0, settings, &[])),
                     former: RefCell::new(former(settings)),
                     response_size: Cell::new(Size::Small),
+                    settings: settings.clone(),
                 })
             })
             .collect();
@@ -92,10 +103,12 @@ impl Upstreams {
         if table.generation < current.generation {
             return;
         }
-        let known = upstream.former.take().into_iter().chain(current.endpoints.drain(..));
-        let known: Known = known.map(|state| (Arc::as_ptr(&state.vitals), state)).collect();
-        current.generation = table.generation;
-        current.endpoints = table.endpoints.iter().map(|endpoint| self.state(endpoint, &known)).collect();
+        let former = upstream.former.take();
+        let known = former.iter().chain(current.states());
+        let known: Known = known.map(|state| (Arc::as_ptr(state.vitals()), Rc::clone(state))).collect();
+        let states: Vec<Rc<State>> =
+            table.endpoints.iter().map(|endpoint| self.state(endpoint, &known)).collect();
+        *current = Table::new(table.generation, &upstream.settings, &states);
     }
 
     fn state(&self, endpoint: &Endpoint, known: &Known) -> Rc<State> {
@@ -103,15 +116,29 @@ impl Upstreams {
             state.instance.set(endpoint.instance);
             return Rc::clone(state);
         }
-        Rc::new(State {
-            pool: self.pools.of(&endpoint.address),
-            instance: Cell::new(endpoint.instance),
-            vitals: Arc::clone(&endpoint.vitals),
-        })
+        let pool = self.pools.of(&endpoint.address);
+        Rc::new(State::new(pool, endpoint.instance, Arc::clone(&endpoint.vitals)))
     }
 
     pub fn of(&self, id: UpstreamId) -> Rc<Upstream> {
         Rc::clone(&self.list.borrow()[id.0 as usize])
+    }
+}
+
+impl Table {
+    fn new(generation: u64, settings: &Settings, states: &[Rc<State>]) -> Table {
+        let slow_start_ms = settings.slow_start.as_millis() as u64;
+        let group = |rank: Rank| {
+            let instance = |state: &Rc<State>| &settings.instances[state.instance.get() as usize];
+            let members = states.iter().filter(|state| instance(state).backup == (rank == Rank::Backup));
+            let members = members.map(|state| (Rc::clone(state), instance(state).weight)).collect();
+            Group::new(rank, &settings.strategy, members, slow_start_ms)
+        };
+        Table { generation, primaries: group(Rank::Primary), backups: group(Rank::Backup) }
+    }
+
+    fn states(&self) -> impl Iterator<Item = &Rc<State>> {
+        self.primaries.states().chain(self.backups.states())
     }
 }
 
@@ -128,31 +155,25 @@ impl Upstream {
         self.response_size.set(if is_small { Size::Small } else { Size::Medium });
     }
 
-    /// The next endpoint by the upstream's strategy. `None` if none is available.
-    pub fn pick(&self) -> Option<Rc<State>> {
+    /// The next endpoint by the upstream's strategy, a backup only if no other is available.
+    /// `None` if none is.
+    pub fn pick(&self, question: &Question<'_>) -> Option<Pick> {
+        let key = match &self.settings.strategy {
+            Strategy::IpHash => HashKey::Client.of(question.request, question.peer),
+            Strategy::ConsistentHash(key) => key.of(question.request, question.peer),
+            _ => 0,
+        };
+        let wish = Wish { key, now_ms: question.now_ms, tried: question.tried };
         let table = self.endpoints.borrow();
-        let count = table.endpoints.len();
-        let picked = (0..count).map_while(|_| self.balancer.pick(count)).map(|index| &table.endpoints[index]);
-        picked.into_iter().find(|state| state.vitals.is_available()).map(Rc::clone)
+        let primary = table.primaries.pick(&self.balancer, &wish);
+        let state = primary.or_else(|| table.backups.pick(&self.balancer, &wish))?;
+        Some(Pick::new(Rc::clone(state), Rc::clone(&self.balancer), question.now, question.now_ms))
     }
 
     /// Another address of the same instance that was not tried yet.
     pub fn sibling(&self, of: &State, tried: &Tried) -> Option<Rc<State>> {
         let table = self.endpoints.borrow();
-        let mut siblings = table.endpoints.iter().filter(|state| state.instance == of.instance);
-        siblings.find(|state| !tried.has(state)).map(Rc::clone)
-    }
-}
-
-impl Tried {
-    /// Notes one more; `false` if no more may be tried.
-    pub fn add(&mut self, state: Rc<State>) -> bool {
-        let Some(free) = self.states.iter_mut().find(|state| state.is_none()) else { return false };
-        *free = Some(state);
-        true
-    }
-
-    pub fn has(&self, state: &Rc<State>) -> bool {
-        self.states.iter().flatten().any(|tried| Rc::ptr_eq(tried, state))
+        let mut siblings = table.states().filter(|state| state.instance == of.instance);
+        siblings.find(|state| state.is_available() && !tried.has(state)).map(Rc::clone)
     }
 }

@@ -7,6 +7,7 @@ mod actions;
 mod applications;
 mod architecture;
 mod auth;
+mod balancing;
 mod browser;
 mod demo;
 mod diagnostics;

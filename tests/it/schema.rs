@@ -64,7 +64,9 @@ request_body_bytes = 5
 head_bytes = 4096
 uri_bytes = "${SIZE} KiB"
 [upstreams."b c"]
-instances = [{ socket = "s" }, { host = "h", port = 1 }]
+instances = [{ socket = "s", weight = 1000 }, { host = "h", port = 1, backup = true }]
+hash_key = "header:X-A"
+slow_start = "30s"
 strategy = "${STRATEGY}"
 read_timeout = "250ms"
 [auth]
@@ -100,6 +102,8 @@ fn mistakes_are_not_valid() {
         "server.limits.request_body = \"1 MB\"",
         "upstreams.a = 3",
         "upstreams.a.weight = 3",
+        "upstreams.a.instances = [{ socket = \"s\", weight = 0 }]",
+        "upstreams.a.strategy = \"least_con\"",
         "upstreams.a.instances = { host = \"h\" }",
         "upstreams.a.instances = [{ hots = \"h\" }]",
         "routes = { upstream = \"a\" }",

@@ -1,0 +1,115 @@
+//! What of a request decides where it goes.
+
+use super::hash::hash;
+use crate::http::forwarding::Peer;
+use crate::http::head::RequestHead;
+use crate::http::query::{decoded, parameters};
+
+/// A part of a request. One that has it not, or has it empty, goes by its client's address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HashKey {
+    /// The client's address, as a trusted proxy told it or as we see it.
+    Client,
+    /// The path in normal form, without the query, as routes match it.
+    Path,
+    /// The host that was asked for, without its port.
+    Host,
+    /// The first field with this name, in lower case.
+    Field(String),
+    /// The first cookie with this name.
+    Cookie(String),
+    /// The first parameter of the query with this name; its value as it is written.
+    Parameter(String),
+}
+
+impl HashKey {
+    /// The hash by which the request is sent.
+    pub fn of(&self, request: &RequestHead, peer: &Peer) -> u64 {
+        let part = match self {
+            HashKey::Client => None,
+            HashKey::Path => Some(request.text(request.target.path)),
+            HashKey::Host => Some(request.text(request.target.host)),
+            HashKey::Field(name) => field(request, name),
+            HashKey::Cookie(name) => cookie(request, name),
+            HashKey::Parameter(name) => parameter(request, name),
+        };
+        hash(part.filter(|part| !part.is_empty()).unwrap_or_else(|| peer.client(request)))
+    }
+}
+
+fn field<'a>(request: &'a RequestHead, name: &str) -> Option<&'a [u8]> {
+    let mut fields = request.fields.iter();
+    fields.find(|field| field.name.eq_ignore_ascii_case(name.as_bytes())).map(|field| field.value)
+}
+
+/// Pairs are parted by `;` and a space (RFC 6265 4.2); a client may have several fields of them.
+fn cookie<'a>(request: &'a RequestHead, name: &str) -> Option<&'a [u8]> {
+    let fields = request.fields.iter().filter(|field| field.name.eq_ignore_ascii_case(b"cookie"));
+    let pairs = fields.flat_map(|field| field.value.split(|byte| *byte == b';'));
+    let mut values =
+        pairs.filter_map(|pair| pair.trim_ascii().strip_prefix(name.as_bytes())?.strip_prefix(b"="));
+    values.next()
+}
+
+fn parameter<'a>(request: &'a RequestHead, name: &str) -> Option<&'a [u8]> {
+    let mut parameters = parameters(request.text(request.target.query));
+    let is_named = |(found, _): &(&[u8], &[u8])| decoded(found).eq(name.bytes());
+    parameters.find(is_named).map(|(_, value)| value)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use super::*;
+    use crate::http::forwarding::{Network, Settings};
+    use crate::http::h1::{Bounds, Parsed, parse};
+
+    fn request(text: &str) -> RequestHead {
+        let mut head = RequestHead::default();
+        let bounds = Bounds { head: 4096, fields: 64, uri: 1024 };
+        let parsed = parse::request(text.as_bytes(), bounds, &mut head);
+        assert!(matches!(parsed, Ok(Parsed::Head(_))));
+        head
+    }
+
+    #[test]
+    fn the_key_is_the_part_or_the_client() {
+        let address: IpAddr = "192.0.2.7".parse().unwrap();
+        let peer = Peer::new(&Settings::default(), address, 80);
+        let head = request(
+            "GET /a/b?id=%41x&i%64=2&e= HTTP/1.1\r\nHost: Shop.example:8080\r\nX-Tenant: t1\r\nx-tenant: t2\r\n\
+             Cookie: xsid=0; sid=s1; sid=s2\r\nX-Empty: \r\n\r\n",
+        );
+        let field = |name: &str| HashKey::Field(name.to_owned());
+        let cookie = |name: &str| HashKey::Cookie(name.to_owned());
+        let parameter = |name: &str| HashKey::Parameter(name.to_owned());
+        let table = [
+            (HashKey::Client, "192.0.2.7"),
+            (HashKey::Path, "/a/b"),
+            (HashKey::Host, "shop.example"),
+            (field("x-tenant"), "t1"),
+            (field("x-empty"), "192.0.2.7"),
+            (field("x-absent"), "192.0.2.7"),
+            (cookie("sid"), "s1"),
+            (cookie("id"), "192.0.2.7"),
+            (parameter("id"), "%41x"),
+            (parameter("e"), "192.0.2.7"),
+            (parameter("d"), "192.0.2.7"),
+        ];
+        for (key, expected) in table {
+            assert_eq!(key.of(&head, &peer), hash(expected.as_bytes()), "{key:?}");
+        }
+    }
+
+    #[test]
+    fn a_trusted_proxy_tells_the_client() {
+        let address: IpAddr = "10.0.0.1".parse().unwrap();
+        let trusted = vec![Network { address, bits: 32 }];
+        let head = request("GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 198.51.100.1, 203.0.113.9\r\n\r\n");
+        for (keep_received, expected) in [(true, "203.0.113.9"), (false, "10.0.0.1")] {
+            let peer = Peer::new(&Settings { trusted: trusted.clone(), keep_received }, address, 80);
+            assert_eq!(HashKey::Client.of(&head, &peer), hash(expected.as_bytes()));
+        }
+    }
+}
