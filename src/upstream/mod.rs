@@ -3,6 +3,8 @@
 //! Must not know: the plan, the routes, the client.
 
 pub mod balance;
+pub mod budget;
+pub mod ejection;
 pub mod endpoint;
 pub mod pool;
 pub mod state;
