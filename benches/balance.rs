@@ -84,7 +84,7 @@ impl Traffic {
 
     fn answer(&mut self, pick: &Pick) {
         let taken = 500 + self.number() as u64 % 1000;
-        pick.has_answered(self.start + Duration::from_micros(taken));
+        pick.observe(self.start + Duration::from_micros(taken));
     }
 }
 
@@ -92,15 +92,7 @@ impl Traffic {
 fn upstreams(strategy: &Strategy, cores: usize, weights: &[u32], down: usize) -> Vec<Upstreams> {
     let instance =
         |weight: &u32| Instance { weight: *weight, ..Instance::from(Place::Socket("of-no-interest".into())) };
-    let settings = Settings {
-        name: "app".to_owned(),
-        instances: weights.iter().map(instance).collect(),
-        strategy: strategy.clone(),
-        slow_start: Duration::ZERO,
-        write_timeout: Duration::ZERO,
-        keepalive: 0,
-        keepalive_idle: Duration::ZERO,
-    };
+    let settings = Settings::new("app", weights.iter().map(instance).collect(), strategy.clone());
     let endpoint = |number: u32| {
         let address = SocketAddr::from((Ipv4Addr::from(0x0a00_0000 + number), 80));
         Endpoint::new(Address::Tcp(address), number)

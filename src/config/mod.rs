@@ -173,6 +173,16 @@ pub struct Upstream {
     pub instances: Vec<Instance>,
     pub strategy: Option<Strategy>,
     pub slow_start: Option<Duration>,
+    /// May be 0.
+    pub max_fails: Option<u32>,
+    pub fail_timeout: Option<Duration>,
+    /// May be 0.
+    pub retries: Option<u32>,
+    /// Of each instance; may be 0.
+    pub max_connections: Option<u32>,
+    /// May be 0.
+    pub queue: Option<usize>,
+    pub queue_timeout: Option<Duration>,
     pub keepalive: Option<usize>,
     pub keepalive_idle: Option<Duration>,
     pub connect_timeout: Option<Duration>,

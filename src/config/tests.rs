@@ -360,11 +360,11 @@ protocol = "gopher""#,
 socket = "s"
 process.command = "x"
 process.args = []
-retries = 1
+fallback = "p2c"
 health.path = "/""#,
         &[
             "3:1: `process` in [upstreams.a] is known, but does not work yet in this version",
-            "5:1: `retries` in [upstreams.a] is known, but does not work yet in this version",
+            "5:1: `fallback` in [upstreams.a] is known, but does not work yet in this version",
             "6:1: `health` in [upstreams.a] is known, but does not work yet in this version",
         ],
     ),

@@ -7,23 +7,17 @@ use super::table::Table;
 use super::value::{self, Wanted, wanted};
 use super::{Address, HashKey, Instance, Strategy, Upstream, Written, suggest};
 
-const LATER: [&str; 10] = [
-    "fail_timeout",
-    "fallback",
-    "health",
-    "max_connections",
-    "max_fails",
-    "policy",
-    "process",
-    "queue",
-    "retries",
-    "tls",
-];
+const LATER: [&str; 5] = ["fallback", "health", "policy", "process", "tls"];
 const STRATEGIES_LATER: [&str; 1] = ["wasm"];
 const PROTOCOLS_LATER: [&str; 3] = ["https", "h2", "h2c"];
 
 const WEIGHT_MAX: u64 = 1000;
 const KEEPALIVE_MAX: u64 = 4096;
+const FAILS_MAX: u64 = 1000;
+/// As many endpoints are remembered for one exchange, less the first.
+const RETRIES_MAX: u64 = 7;
+const CONNECTIONS_MAX: u64 = 1_000_000;
+const QUEUE_MAX: u64 = 100_000;
 /// Longest path a Unix socket can have: `sun_path`, less the NUL at its end.
 const SOCKET_PATH_MAX: usize = 107;
 
@@ -45,12 +39,19 @@ pub fn read(name: Written<String>, mut table: Table<'_>, defined: &[String]) -> 
         instances: read_instances(&mut table, stranger.as_deref()),
         strategy: read_strategy(&mut table),
         slow_start: table.duration("slow_start"),
+        max_fails: table.integer("max_fails", 0..=FAILS_MAX).map(|fails| fails.value),
+        fail_timeout: table.duration("fail_timeout"),
+        retries: table.integer("retries", 0..=RETRIES_MAX).map(|retries| retries.value),
+        max_connections: table.integer("max_connections", 0..=CONNECTIONS_MAX).map(|most| most.value),
+        queue: table.integer("queue", 0..=QUEUE_MAX).map(|places| places.value),
+        queue_timeout: table.duration("queue_timeout"),
         keepalive: table.integer("keepalive", 0..=KEEPALIVE_MAX).map(|connections| connections.value),
         keepalive_idle: table.duration("keepalive_idle"),
         connect_timeout: table.duration("connect_timeout"),
         read_timeout: table.duration("read_timeout"),
         write_timeout: table.duration("write_timeout"),
     };
+    refuse_queue_of_nobody(&table, &upstream);
     doubt_sockets(&table, &upstream.instances);
     table.finish(&LATER);
     upstream
@@ -102,6 +103,21 @@ fn hash_key(text: &str) -> Result<HashKey, Wanted> {
         ("cookie", name) if value::is_token(name) => Ok(HashKey::Cookie(name.to_owned())),
         ("query", name) if !name.is_empty() => Ok(HashKey::Query(name.to_owned())),
         _ => Err(wanted("`header:NAME`, `cookie:NAME`, `query:NAME`, `path` or `client`")),
+    }
+}
+
+/// Nobody waits where there may be any number of connections.
+fn refuse_queue_of_nobody(table: &Table<'_>, upstream: &Upstream) {
+    if upstream.max_connections.is_some_and(|most| most > 0) {
+        return;
+    }
+    for key in ["queue", "queue_timeout", "queue_timeout_secs"] {
+        if let Some(place) = table.key_place(key) {
+            let message =
+                format!("{key} changes nothing: {} may have any number of connections", table.title());
+            let help = "set max_connections as well, or remove it";
+            table.report().push(Diagnostic::error(place, message).with_help(help));
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use crate::http::forwarding;
 use crate::http::target::EncodedSlash;
 use crate::route::{Rule, cover};
 use crate::telemetry::access_log;
-use crate::upstream::HashKey;
+use crate::upstream::{HashKey, ejection};
 use crate::{net, upstream};
 
 const HTTP_PORT: u16 = 8080;
@@ -31,6 +31,11 @@ const CLIENT_WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 const TUNNEL_TIMEOUT: Duration = Duration::from_secs(60 * 60);
 
 const WEIGHT: u32 = 1;
+const MAX_FAILS: u32 = 3;
+const FAIL_TIMEOUT: Duration = Duration::from_secs(10);
+const RETRIES: u32 = 1;
+const QUEUE: usize = 128;
+const QUEUE_TIMEOUT: Duration = Duration::from_secs(5);
 const KEEPALIVE: usize = 64;
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -178,16 +183,23 @@ fn log(config: &Config) -> access_log::Settings {
 fn settings(written: &config::Upstream) -> upstream::Settings {
     upstream::Settings {
         name: written.name.value.clone(),
-        instances: written.instances.iter().map(instance).collect(),
+        instances: written.instances.iter().map(|one| instance(written, one)).collect(),
         strategy: strategy(written.strategy.as_ref()),
         slow_start: written.slow_start.unwrap_or(Duration::ZERO),
+        ejection: ejection::Settings {
+            max_fails: written.max_fails.unwrap_or(MAX_FAILS),
+            fail_timeout: written.fail_timeout.unwrap_or(FAIL_TIMEOUT),
+        },
+        retries: written.retries.unwrap_or(RETRIES),
+        queue: written.queue.unwrap_or(QUEUE),
+        queue_timeout: written.queue_timeout.unwrap_or(QUEUE_TIMEOUT),
         write_timeout: written.write_timeout.unwrap_or(WRITE_TIMEOUT),
         keepalive: written.keepalive.unwrap_or(KEEPALIVE),
         keepalive_idle: written.keepalive_idle.unwrap_or(KEEPALIVE_IDLE),
     }
 }
 
-fn instance(written: &config::Instance) -> upstream::Instance {
+fn instance(upstream: &config::Upstream, written: &config::Instance) -> upstream::Instance {
     upstream::Instance {
         place: match &written.address {
             config::Address::Host { host, port } => upstream::Place::Host { host: host.clone(), port: *port },
@@ -195,6 +207,7 @@ fn instance(written: &config::Instance) -> upstream::Instance {
         },
         weight: written.weight.unwrap_or(WEIGHT),
         backup: written.backup.unwrap_or(false),
+        connections_max: upstream.max_connections.unwrap_or(0),
     }
 }
 

@@ -37,6 +37,9 @@ pub enum Error {
     NoRoutesConfigured,
     Denied(Denied),
     NoEndpoint,
+    /// Too many requests wait for a connection to the upstream.
+    QueueFull,
+    QueueTimeout,
     ConnectFailed,
     ConnectTimeout,
     UpstreamBroken(Broken),
@@ -60,7 +63,8 @@ impl Error {
             Error::NoRoute | Error::NoRoutesConfigured => Status::NOT_FOUND,
             Error::Denied(Denied::Absent) => Status::UNAUTHORIZED,
             Error::Denied(Denied::Wrong | Denied::Repeated) => Status::FORBIDDEN,
-            Error::NoEndpoint | Error::TooManyConnections | Error::Cut => Status::UNAVAILABLE,
+            Error::NoEndpoint | Error::QueueFull | Error::QueueTimeout => Status::UNAVAILABLE,
+            Error::TooManyConnections | Error::Cut => Status::UNAVAILABLE,
             Error::TooManyConnectionsOfAddress => Status::TOO_MANY_REQUESTS,
             Error::ConnectFailed | Error::UpstreamBroken(_) | Error::UpstreamProtocol(_) => {
                 Status::BAD_GATEWAY
@@ -86,7 +90,9 @@ impl Error {
             Error::Denied(Denied::Absent) => "admin token required",
             Error::Denied(Denied::Wrong) => "wrong admin token",
             Error::Denied(Denied::Repeated) => "more than one admin token",
-            Error::NoEndpoint => "upstream has no endpoint",
+            Error::NoEndpoint => "upstream has no endpoint that is up",
+            Error::QueueFull => "too many requests wait for the upstream",
+            Error::QueueTimeout => "waited too long for a connection to the upstream",
             Error::ConnectFailed => "connecting to the upstream failed",
             Error::ConnectTimeout => "connecting to the upstream timed out",
             Error::UpstreamBroken(Broken::BeforeResponse) => {
@@ -106,6 +112,7 @@ impl Error {
     pub fn fault(self) -> Fault {
         match self {
             Error::NoRoute | Error::NoRoutesConfigured | Error::NoEndpoint | Error::Cut => Fault::Us,
+            Error::QueueFull | Error::QueueTimeout => Fault::Us,
             Error::TooManyConnections | Error::TooManyConnectionsOfAddress | Error::TunnelTimeout => {
                 Fault::Us
             }

@@ -2,7 +2,6 @@
 //! nowhere else.
 
 use std::future::{Future, poll_fn};
-use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
@@ -20,6 +19,7 @@ use super::trace::Trace;
 use super::tunnel;
 use super::upload::{Upload, gone};
 use crate::http::fields::{Known, list};
+use crate::http::forwarding::Peer;
 use crate::http::framing::BodyLength;
 use crate::http::h1::{self, FIELDS_MAX, Parsed, parse};
 use crate::http::head::{RequestHead, ResponseHead};
@@ -30,20 +30,21 @@ use crate::net::{Buffer, Reader, Writer};
 use crate::plan::{self, Limits, Plan, Route};
 use crate::upstream::pool::{Cleanliness, Lease};
 use crate::upstream::state::{Pick, Tried};
-use crate::upstream::upstreams::{Question, Upstream};
+use crate::upstream::upstreams::Upstream;
 
 /// What an upstream's response head may be at most.
 const RESPONSE_BOUNDS: h1::Bounds = h1::Bounds { head: 64 * 1024, fields: FIELDS_MAX, uri: 0 };
 /// Informational responses to one request.
 const INFORMATIONAL_MAX: usize = 32;
 /// One exchange's share of what forwarding needs.
-struct Forward<'a> {
-    core: &'a Core,
+pub(super) struct Forward<'a> {
+    pub(super) core: &'a Core,
     plan: &'a Plan,
     limits: &'a Limits,
-    upstream: &'a Upstream,
-    route: &'a plan::Forward,
-    request: &'a RequestHead,
+    pub(super) upstream: &'a Upstream,
+    pub(super) route: &'a plan::Forward,
+    pub(super) request: &'a RequestHead,
+    pub(super) peer: &'a Peer,
     date: [u8; 29],
 }
 
@@ -56,15 +57,26 @@ enum Answered {
 }
 
 /// How an attempt failed.
-struct Failed {
+pub(super) struct Failed {
     error: Error,
     /// Not a byte of a response was here.
     is_before_response: bool,
+    /// Not a byte of the request was written.
+    is_unsent: bool,
+    /// On a connection that had been idle, and was closed.
+    is_stale: bool,
+}
+
+impl Failed {
+    /// Before there was a connection.
+    pub(super) fn unsent(error: Error) -> Failed {
+        Failed { is_before_response: true, is_unsent: true, ..error.into() }
+    }
 }
 
 impl From<Error> for Failed {
     fn from(error: Error) -> Failed {
-        Failed { error, is_before_response: false }
+        Failed { error, is_before_response: false, is_unsent: false, is_stale: false }
     }
 }
 
@@ -82,13 +94,18 @@ pub async fn run(
     let upstream = core.upstreams.of(forward.upstream);
     let Work { input, request, response, out, peer, changes, .. } = work;
     let peer = peer.as_ref().expect("a connection makes its peer before its first exchange");
-    let now_ms = trace.stamp.start_ms;
-    let question = Question { request, peer, now: trace.start, now_ms, tried: None };
-    let mut pick = upstream.pick(&question).ok_or(Error::NoEndpoint)?;
-    let date = core.date(now_ms);
+    let date = core.date(trace.stamp.start_ms);
     let removed = &forward.fields.removed;
-    let forward =
-        Forward { core, plan: &active.plan, limits, upstream: &upstream, route: forward, request, date };
+    let forward = Forward {
+        core,
+        plan: &active.plan,
+        limits,
+        upstream: &upstream,
+        route: forward,
+        request,
+        peer,
+        date,
+    };
 
     let (reader, writer) = stream.split();
     let bounds =
@@ -102,9 +119,7 @@ pub async fn run(
     let upload = Upload::default();
     upload.is_sent.set(flight.is_whole);
 
-    let outcome = forward
-        .attempts(&mut pick, &mut flight, &mut source, &mut downstream, response, trace, &upload)
-        .await;
+    let outcome = forward.attempts(&mut flight, &mut source, &mut downstream, response, trace, &upload).await;
     let is_sent = upload.is_sent.get();
 
     trace.is_response_started = downstream.is_started();
@@ -118,11 +133,7 @@ pub async fn run(
     if trace.is_response_started {
         trace.status = response.status;
     }
-    let (mut lease, answered) = outcome.inspect_err(|error| {
-        if error.fault() == Fault::Upstream {
-            pick.has_failed(trace.end());
-        }
-    })?;
+    let (_pick, mut lease, answered) = outcome?;
     trace.status = response.status;
     match answered {
         Answered::Switched(by_upstream) => {
@@ -152,92 +163,97 @@ pub async fn run(
 }
 
 impl Forward<'_> {
-    /// Tries once and, if a reused connection turns out dead, once more on a new one.
-    #[expect(clippy::too_many_arguments, reason = "each is a different part of one exchange, borrowed apart")]
+    /// Tries until an answer is through. What failed is tried again only before a byte of a
+    /// response: on the same endpoint if a reused connection turns out dead, which says nothing of
+    /// it; otherwise on another one, as often as the upstream's settings and its budget allow.
     async fn attempts(
         &self,
-        pick: &mut Pick,
         flight: &mut Flight,
         source: &mut Source<'_>,
         downstream: &mut Downstream<'_>,
         response: &mut ResponseHead,
         trace: &mut Trace,
         upload: &Upload,
-    ) -> Result<(Lease, Answered), Error> {
+    ) -> Result<(Pick, Lease, Answered), Error> {
+        let now_ms = trace.stamp.start_ms;
+        self.upstream.budget.note_request(now_ms);
+        let mut pick = self.pick(trace.start, now_ms).await?;
+        let mut tried = Tried::default();
         let mut may_reuse = true;
         loop {
-            let mut lease = self.lease(pick, may_reuse, flight.is_whole, trace.start).await?;
-            trace.endpoint = Some(Rc::clone(lease.pool()));
-            // How long a client takes to send a body says nothing of the endpoint.
-            let timed = flight.is_whole.then_some(&*pick);
-            let (reader, mut writer) = lease.stream().split();
-            let unsent = flight.send(&mut writer, self.upstream.settings.write_timeout).await.err();
-            let outcome = match unsent {
-                // It may still have said why it takes nothing.
-                Some(_) => self.answer(reader, downstream, response, timed, trace, upload).await,
-                None => {
-                    let client = pin!(self.client_side(source, writer, upload));
-                    let answer = pin!(self.answer(reader, downstream, response, timed, trace, upload));
-                    first(answer, client, upload).await
-                }
+            let is_repeatable = flight.is_whole && self.request.method.is_idempotent();
+            let attempt = self.attempt(
+                &mut pick,
+                is_repeatable,
+                may_reuse,
+                flight,
+                source,
+                downstream,
+                response,
+                trace,
+                upload,
+            );
+            let failed = match attempt.await {
+                Ok((lease, answered)) => return Ok((pick, lease, answered)),
+                Err(failed) => failed,
             };
-            match outcome {
-                Ok(Answered::Whole { is_reusable }) => {
-                    let is_reusable = is_reusable && unsent.is_none();
-                    return Ok((lease, Answered::Whole { is_reusable }));
+            let may_repeat = failed.is_before_response && (failed.is_unsent || is_repeatable);
+            may_reuse = !failed.is_stale;
+            if failed.is_stale && may_repeat {
+                // Its neighbours in the pool are as old as it was.
+                pick.pool.clear();
+            } else {
+                if failed.error.fault() == Fault::Upstream && !failed.is_stale {
+                    self.note_failure(&pick, failed.error, Instant::now());
                 }
-                Ok(switched) => return Ok((lease, switched)),
-                Err(failed) => {
-                    let is_harmless =
-                        unsent == Some(0) || flight.is_whole && self.request.method.is_idempotent();
-                    if !(lease.is_reused && failed.is_before_response && is_harmless) {
-                        return Err(failed.error);
-                    }
-                    // Its neighbours in the pool are as old as it was.
-                    lease.pool().clear();
-                    flight.rewind();
-                    may_reuse = false;
-                }
+                let another = if may_repeat { self.another(&pick, &mut tried) } else { None };
+                pick = another.ok_or(failed.error)?;
             }
+            flight.rewind();
         }
     }
 
-    /// A connection to the endpoint: an idle one, or a new one, if need be to another address of
-    /// the same instance. Bytes that wait on an idle connection were meant for another request:
-    /// they would be taken for the response to this one. And a request that cannot be repeated
-    /// gets no connection that is known to be dead.
-    async fn lease(
+    #[expect(clippy::too_many_arguments, reason = "each is a different part of one exchange, borrowed apart")]
+    async fn attempt(
         &self,
         pick: &mut Pick,
+        is_repeatable: bool,
         may_reuse: bool,
-        is_whole: bool,
-        now: Instant,
-    ) -> Result<Lease, Error> {
-        let settings = &self.upstream.settings;
-        let is_repeatable = is_whole && self.request.method.is_idempotent();
-        let mut tried = Tried::default();
-        loop {
-            let mut idle = may_reuse.then(|| pick.pool.take_idle(settings, now)).flatten();
-            while let Some(mut lease) = idle {
-                let is_certain = is_repeatable && !lease.is_doubtful;
-                if is_certain || lease.stream().peek() == Peeked::Nothing {
-                    return Ok(lease);
-                }
-                idle = pick.pool.take_idle(settings, now);
+        flight: &mut Flight,
+        source: &mut Source<'_>,
+        downstream: &mut Downstream<'_>,
+        response: &mut ResponseHead,
+        trace: &mut Trace,
+        upload: &Upload,
+    ) -> Result<(Lease, Answered), Failed> {
+        let mut lease = self.lease(pick, may_reuse, is_repeatable, trace.start).await?;
+        trace.endpoint = Some(Rc::clone(lease.pool()));
+        // How long a client takes to send a body says nothing of the endpoint.
+        let is_timed = flight.is_whole;
+        let (reader, mut writer) = lease.stream().split();
+        let unsent = flight.send(&mut writer, self.upstream.settings.write_timeout).await.err();
+        let outcome = match unsent {
+            // It may still have said why it takes nothing.
+            Some(_) => self.answer(reader, downstream, response, pick, is_timed, trace, upload).await,
+            None => {
+                let client = pin!(self.client_side(source, writer, upload));
+                let answer = pin!(self.answer(reader, downstream, response, pick, is_timed, trace, upload));
+                first(answer, client, upload).await
             }
-            // Boxed, because most exchanges use a connection that is there.
-            let connecting = pick.pool.connect(settings, self.route.connect_timeout, &self.core.wheel);
-            let error = match Box::pin(connecting).await {
-                Ok(lease) => return Ok(lease),
-                Err(failed) if failed.kind() == io::ErrorKind::TimedOut => Error::ConnectTimeout,
-                Err(_) => Error::ConnectFailed,
-            };
-            if !tried.add(Rc::clone(pick.state())) {
-                return Err(error);
+        };
+        match outcome {
+            Ok(Answered::Whole { is_reusable }) => {
+                Ok((lease, Answered::Whole { is_reusable: is_reusable && unsent.is_none() }))
             }
-            let sibling = self.upstream.sibling(pick, &tried).ok_or(error)?;
-            pick.has_failed(Instant::now());
-            pick.replace(sibling);
+            Ok(switched) => Ok((lease, switched)),
+            Err(failed) => {
+                let is_closed = failed.error == Error::UpstreamBroken(Broken::BeforeResponse);
+                Err(Failed {
+                    is_unsent: unsent == Some(0),
+                    is_stale: lease.is_reused && is_closed && failed.is_before_response,
+                    ..failed
+                })
+            }
         }
     }
 
@@ -285,12 +301,14 @@ impl Forward<'_> {
     }
 
     /// Receives the response and passes it on.
+    #[expect(clippy::too_many_arguments, reason = "each is a different part of one exchange, borrowed apart")]
     async fn answer(
         &self,
         mut reader: Reader<'_>,
         downstream: &mut Downstream<'_>,
         response: &mut ResponseHead,
-        timed: Option<&Pick>,
+        pick: &Pick,
+        is_timed: bool,
         trace: &mut Trace,
         upload: &Upload,
     ) -> Result<Answered, Failed> {
@@ -302,7 +320,7 @@ impl Forward<'_> {
                 break;
             }
             if response.status == Status::SWITCHING_PROTOCOLS {
-                timed.inspect(|pick| pick.has_answered(Instant::now()));
+                self.note_answer(pick, Instant::now());
                 return self.switch(input, downstream, response).await;
             }
             if informational == INFORMATIONAL_MAX {
@@ -312,7 +330,10 @@ impl Forward<'_> {
             upload.has_leave.set(true);
         }
         let now = trace.response_head_is_here();
-        timed.inspect(|pick| pick.has_answered(now));
+        self.note_answer(pick, now);
+        if is_timed {
+            pick.observe(now);
+        }
         // An answer that comes before the body was sent is the last on its connection.
         let may_persist = self.request.keep_alive && !self.core.is_draining() && upload.is_sent.get();
         downstream.respond(response, may_persist, &self.date, trace.timing(self.core, self.plan));
@@ -357,12 +378,12 @@ impl Forward<'_> {
             }
             let is_before_response = input.is_empty() && !has_answered;
             let error = match reader.timer().expired() {
-                Some(Expired::Timeout(_)) => return Err(Error::UpstreamTimeout.into()),
+                Some(Expired::Timeout(_)) => Error::UpstreamTimeout,
                 _ if is_before_response => Error::UpstreamBroken(Broken::BeforeResponse),
                 _ => Error::UpstreamBroken(Broken::InHead),
             };
             self.core.buffers.put(input);
-            return Err(Failed { error, is_before_response });
+            return Err(Failed { is_before_response, ..error.into() });
         }
     }
 

@@ -244,15 +244,7 @@ mod tests {
     }
 
     fn settings(places: Vec<Place>) -> Settings {
-        Settings {
-            name: "app".to_owned(),
-            instances: places.into_iter().map(Instance::from).collect(),
-            strategy: Strategy::RoundRobin,
-            slow_start: Duration::ZERO,
-            write_timeout: Duration::ZERO,
-            keepalive: 0,
-            keepalive_idle: Duration::ZERO,
-        }
+        Settings::new("app", places.into_iter().map(Instance::from).collect(), Strategy::RoundRobin)
     }
 
     /// `upstream#generation: instance=address …`

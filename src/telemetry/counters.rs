@@ -25,6 +25,12 @@ pub struct Counters {
     pub connections: Counter,
     /// Connections that were ended by a panic.
     pub panics: Counter,
+    /// Requests that were tried on another endpoint.
+    pub retries: Counter,
+    /// Endpoints that got no requests for a while because several had failed.
+    pub ejections: Counter,
+    /// Requests for which no endpoint was up.
+    pub without_endpoint: Counter,
     /// Access-log lines that were dropped because the writer was behind.
     pub log_dropped: Counter,
 }

@@ -16,6 +16,10 @@ pub struct Settings {
     pub fail_timeout: Duration,
 }
 
+impl Settings {
+    pub const NEVER: Settings = Settings { max_fails: 0, fail_timeout: Duration::ZERO };
+}
+
 /// Whether an endpoint is ejected, and its failures so far.
 #[derive(Debug, Default)]
 pub struct Ejection {
@@ -153,7 +157,7 @@ mod tests {
 
     #[test]
     fn without_a_limit_nothing_is_ejected() {
-        let never = Settings { max_fails: 0, ..SETTINGS };
+        let never = Settings::NEVER;
         let ejection = Ejection::default();
         for after in 0..100 {
             assert_eq!(ejection.note_failure(&never, START + after), Change::Nothing);

@@ -5,9 +5,10 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use super::UpstreamId;
+use super::ejection::{self, Change, Ejection};
 
 /// Where an instance is, as configured: a host name may stand for several addresses.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -50,6 +51,49 @@ pub struct Endpoints {
 pub struct Vitals {
     health: AtomicU8,
     recovered_at_ms: AtomicU64,
+    ejection: Ejection,
+    /// Connections that are open, where they are counted.
+    connections: AtomicU32,
+    /// Requests that wait until there may be one more.
+    waiting: AtomicU32,
+}
+
+/// One of the connections that an endpoint may have; given back on drop. Nothing is counted
+/// where there is no limit.
+#[derive(Debug)]
+pub struct Slot(Option<Arc<Vitals>>);
+
+impl Slot {
+    /// Another request, perhaps of another core, waits for it.
+    pub fn is_wanted(&self) -> bool {
+        self.0.as_ref().is_some_and(|vitals| vitals.is_waited_for())
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        if let Some(vitals) = &self.0 {
+            vitals.connections.fetch_sub(1, Relaxed);
+        }
+    }
+}
+
+/// A request that waits for a slot of any of these; no longer on drop.
+#[derive(Debug)]
+pub struct Waiting(Box<[Arc<Vitals>]>);
+
+impl Waiting {
+    pub fn of(vitals: impl Iterator<Item = Arc<Vitals>>) -> Waiting {
+        let vitals: Box<[_]> = vitals.collect();
+        vitals.iter().for_each(|one| _ = one.waiting.fetch_add(1, Relaxed));
+        Waiting(vitals)
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.iter().for_each(|one| _ = one.waiting.fetch_sub(1, Relaxed));
+    }
 }
 
 /// What active checks have found.
@@ -88,9 +132,43 @@ impl Vitals {
         self.recovered_at_ms.load(Relaxed)
     }
 
-    /// Requests may be sent to it.
-    pub fn is_available(&self) -> bool {
+    /// Not down by active checks.
+    pub fn is_up(&self) -> bool {
         self.health() != Health::Down
+    }
+
+    pub fn is_waited_for(&self) -> bool {
+        self.waiting.load(Relaxed) > 0
+    }
+
+    /// Whether there may be one more connection, of so many; 0 is any number.
+    pub fn has_slot(&self, most: u32) -> bool {
+        most == 0 || self.connections.load(Relaxed) < most
+    }
+
+    pub fn take_slot(self: &Arc<Vitals>, most: u32) -> Option<Slot> {
+        if most == 0 {
+            return Some(Slot(None));
+        }
+        let one_more = |open: u32| (open < most).then_some(open + 1);
+        self.connections.fetch_update(Relaxed, Relaxed, one_more).ok().map(|_| Slot(Some(Arc::clone(self))))
+    }
+
+    pub fn ejection(&self) -> &Ejection {
+        &self.ejection
+    }
+
+    pub fn note_failure(&self, settings: &ejection::Settings, now_ms: u64) -> Change {
+        self.ejection.note_failure(settings, now_ms)
+    }
+
+    /// An answer came at `now_ms` to what was sent at `sent_ms`.
+    pub fn note_success(&self, settings: &ejection::Settings, sent_ms: u64, now_ms: u64) -> Change {
+        let change = self.ejection.note_success(settings, sent_ms);
+        if change == Change::Returned {
+            self.recovered_at_ms.store(now_ms, Relaxed);
+        }
+        change
     }
 }
 
@@ -140,8 +218,24 @@ mod tests {
         for (health, now, is_available, recovered) in table {
             vitals.set_health(health, now);
             assert_eq!(vitals.health(), health);
-            assert_eq!((vitals.is_available(), vitals.recovered_at_ms()), (is_available, recovered), "{now}");
+            assert_eq!((vitals.is_up(), vitals.recovered_at_ms()), (is_available, recovered), "{now}");
         }
+    }
+
+    #[test]
+    fn slots_are_as_many_as_allowed_and_come_back() {
+        let vitals = Arc::new(Vitals::default());
+        let slots: Vec<_> = (0..3).map_while(|_| vitals.take_slot(2)).collect();
+        assert_eq!(slots.len(), 2);
+        assert!(!vitals.has_slot(2) && vitals.has_slot(3) && vitals.has_slot(0));
+        assert!(vitals.take_slot(0).is_some());
+        assert!(!slots[0].is_wanted());
+        let waiting = Waiting::of([Arc::clone(&vitals)].into_iter());
+        assert!(slots[0].is_wanted());
+        drop(waiting);
+        assert!(!slots[0].is_wanted());
+        drop(slots);
+        assert!(vitals.take_slot(1).is_some());
     }
 
     #[test]

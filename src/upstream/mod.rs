@@ -7,6 +7,7 @@ pub mod budget;
 pub mod ejection;
 pub mod endpoint;
 pub mod pool;
+pub mod queue;
 pub mod state;
 pub mod upstreams;
 
@@ -29,6 +30,12 @@ pub struct Settings {
     /// At least one.
     pub instances: Box<[Instance]>,
     pub strategy: Strategy,
+    pub ejection: ejection::Settings,
+    /// How often a request that failed is tried on another endpoint.
+    pub retries: u32,
+    /// Requests that may wait, on each core, until an endpoint may have another connection.
+    pub queue: usize,
+    pub queue_timeout: Duration,
     /// How long an endpoint that has recovered grows to its weight; 0 is not at all.
     pub slow_start: Duration,
     /// Silence while the upstream takes none of what we send.
@@ -36,6 +43,25 @@ pub struct Settings {
     /// Idle connections kept per core and address.
     pub keepalive: usize,
     pub keepalive_idle: Duration,
+}
+
+impl Settings {
+    /// An upstream with nothing but these: no time is long enough, and nothing is kept or counted.
+    pub fn new(name: &str, instances: Box<[Instance]>, strategy: Strategy) -> Settings {
+        Settings {
+            name: name.to_owned(),
+            instances,
+            strategy,
+            ejection: ejection::Settings::NEVER,
+            retries: 0,
+            queue: 0,
+            queue_timeout: Duration::ZERO,
+            slow_start: Duration::ZERO,
+            write_timeout: Duration::ZERO,
+            keepalive: 0,
+            keepalive_idle: Duration::ZERO,
+        }
+    }
 }
 
 /// What is said of one instance.
@@ -46,11 +72,13 @@ pub struct Instance {
     pub weight: u32,
     /// Used only while no other instance is available.
     pub backup: bool,
+    /// Connections of the whole process to each of its addresses; 0 is any number.
+    pub connections_max: u32,
 }
 
 impl From<Place> for Instance {
     fn from(place: Place) -> Instance {
-        Instance { place, weight: 1, backup: false }
+        Instance { place, weight: 1, backup: false, connections_max: 0 }
     }
 }
 

@@ -4,12 +4,14 @@
 //! decided in `proxy`, not here. Hot path: no allocation.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::collections::VecDeque;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use super::endpoint::Slot;
+use super::queue::Queue;
 use super::{Address, Settings};
 use crate::net::{self, Stream, Wheel};
 
@@ -22,6 +24,7 @@ struct Idle {
     since: Instant,
     until: Instant,
     cleanliness: Cleanliness,
+    slot: Slot,
 }
 
 /// How sure it is that nothing more comes for the exchange that is over.
@@ -40,6 +43,8 @@ pub struct Pool {
     /// The address for the log.
     label: String,
     idle: RefCell<VecDeque<Idle>>,
+    /// No endpoint has the address any more: nothing is kept.
+    is_retired: Cell<bool>,
 }
 
 /// All pools of one core. They survive a reload: an address that is still named keeps its own.
@@ -52,6 +57,10 @@ pub struct Pools {
 /// every other end, however it came about, the connection is closed.
 pub struct Lease {
     stream: Option<Stream>,
+    /// Given back with the connection.
+    slot: Option<Slot>,
+    /// Those who wait for one, where there is a limit.
+    queue: Option<Rc<Queue>>,
     pool: Rc<Pool>,
     keepalive: usize,
     keepalive_idle: Duration,
@@ -68,7 +77,12 @@ impl Pools {
             return Rc::clone(pool);
         }
         let label = address.to_string();
-        let pool = Rc::new(Pool { address: address.clone(), label, idle: RefCell::default() });
+        let pool = Rc::new(Pool {
+            address: address.clone(),
+            label,
+            idle: RefCell::default(),
+            is_retired: Cell::new(false),
+        });
         pools.insert(address.clone(), Rc::clone(&pool));
         pool
     }
@@ -82,6 +96,17 @@ impl Pools {
             }
             Rc::strong_count(pool) > 1 || !idle.is_empty()
         });
+    }
+
+    /// Keeps connections to the addresses of these pools only.
+    pub fn retain(&self, used: &HashSet<*const Pool>) {
+        for pool in self.by_address.borrow().values() {
+            let is_used = used.contains(&Rc::as_ptr(pool));
+            pool.is_retired.set(!is_used);
+            if !is_used {
+                pool.clear();
+            }
+        }
     }
 
     /// Closes every idle connection.
@@ -100,16 +125,21 @@ impl Pool {
     /// The connection that was used last, if one is idle.
     pub fn take_idle(self: &Rc<Pool>, settings: &Settings, now: Instant) -> Option<Lease> {
         let idle = self.idle.borrow_mut().pop_back()?;
-        let mut lease = self.lease(idle.stream, settings, true);
+        let mut lease = self.lease(idle.stream, idle.slot, settings, true);
         lease.is_doubtful = idle.cleanliness != Cleanliness::Certain
             || now.saturating_duration_since(idle.since) > REST_UNSEEN;
         Some(lease)
+    }
+
+    pub fn has_idle(&self) -> bool {
+        !self.idle.borrow().is_empty()
     }
 
     /// A new connection; an error of the kind `TimedOut` if that takes longer than `timeout`.
     pub async fn connect(
         self: &Rc<Pool>,
         settings: &Settings,
+        slot: Slot,
         timeout: Duration,
         wheel: &Rc<Wheel>,
     ) -> io::Result<Lease> {
@@ -117,7 +147,7 @@ impl Pool {
             Address::Tcp(address) => net::connect::tcp(*address, timeout, wheel).await?,
             Address::Unix(path) => net::connect::unix(path, timeout, wheel).await?,
         };
-        Ok(self.lease(stream, settings, false))
+        Ok(self.lease(stream, slot, settings, false))
     }
 
     /// The address, written out.
@@ -130,9 +160,11 @@ impl Pool {
         self.idle.borrow_mut().clear();
     }
 
-    fn lease(self: &Rc<Pool>, stream: Stream, settings: &Settings, is_reused: bool) -> Lease {
+    fn lease(self: &Rc<Pool>, stream: Stream, slot: Slot, settings: &Settings, is_reused: bool) -> Lease {
         Lease {
             stream: Some(stream),
+            slot: Some(slot),
+            queue: None,
             pool: Rc::clone(self),
             keepalive: settings.keepalive,
             keepalive_idle: settings.keepalive_idle,
@@ -144,7 +176,7 @@ impl Pool {
 
     fn put(&self, idle: Idle, most: usize) {
         let mut list = self.idle.borrow_mut();
-        if list.len() < most {
+        if list.len() < most && !self.is_retired.get() {
             list.push_back(idle);
         }
     }
@@ -159,20 +191,35 @@ impl Lease {
         &self.pool
     }
 
+    /// At its end the first of this queue has a look.
+    pub fn set_queue(&mut self, queue: &Rc<Queue>) {
+        self.queue = Some(Rc::clone(queue));
+    }
+
     /// The exchange is over on both sides and nothing is left over: others may use it.
     pub fn mark_clean(&self, cleanliness: Cleanliness, now: Instant) {
         self.is_clean.set(Some((cleanliness, now)));
     }
 }
 
+impl Lease {
+    fn end(&mut self) {
+        let (Some(stream), Some(slot)) = (self.stream.take(), self.slot.take()) else { return };
+        let Some((cleanliness, since)) = self.is_clean.get() else { return };
+        // One that nobody waits for here, but somebody on another core, is closed for him.
+        let is_wanted = slot.is_wanted() && self.queue.as_ref().is_none_or(|queue| queue.is_empty());
+        if stream.timer().expired().is_none() && !is_wanted {
+            let idle = Idle { stream, since, until: since + self.keepalive_idle, cleanliness, slot };
+            self.pool.put(idle, self.keepalive);
+        }
+    }
+}
+
 impl Drop for Lease {
     fn drop(&mut self) {
-        let (Some(stream), Some((cleanliness, since))) = (self.stream.take(), self.is_clean.get()) else {
-            return;
-        };
-        if stream.timer().expired().is_none() {
-            let idle = Idle { stream, since, until: since + self.keepalive_idle, cleanliness };
-            self.pool.put(idle, self.keepalive);
+        self.end();
+        if let Some(queue) = &self.queue {
+            queue.call();
         }
     }
 }

@@ -10,7 +10,8 @@ use std::time::Instant;
 
 use super::balance::Balancer;
 use super::balance::latency::Latency;
-use super::endpoint::Vitals;
+use super::ejection::{self, Change};
+use super::endpoint::{Slot, Vitals};
 use super::pool::Pool;
 
 /// As many endpoints are tried for one exchange.
@@ -21,6 +22,8 @@ pub struct State {
     pub pool: Rc<Pool>,
     /// Index of its instance in the settings in force.
     pub instance: Cell<u32>,
+    /// Connections that it may have in the whole process; 0 is any number.
+    connections_max: Cell<u32>,
     vitals: Arc<Vitals>,
     in_flight: Cell<u32>,
     pub latency: Latency,
@@ -31,6 +34,7 @@ impl State {
         State {
             pool,
             instance: Cell::new(instance),
+            connections_max: Cell::new(0),
             vitals,
             in_flight: Cell::new(0),
             latency: Latency::default(),
@@ -41,9 +45,26 @@ impl State {
         &self.vitals
     }
 
-    /// Requests may be sent to it.
-    pub fn is_available(&self) -> bool {
-        self.vitals.is_available()
+    /// Takes over what the settings in force say.
+    pub fn adopt(&self, instance: u32, connections_max: u32) {
+        self.instance.set(instance);
+        self.connections_max.set(connections_max);
+    }
+
+    pub fn is_limited(&self) -> bool {
+        self.connections_max.get() > 0
+    }
+
+    /// A request may be sent to it at `now_ms`; to one that is ejected only if `is_last_resort`.
+    pub fn is_available(&self, now_ms: u64, is_last_resort: bool) -> bool {
+        self.vitals.is_up()
+            && (is_last_resort || self.vitals.ejection().admits(now_ms))
+            && (self.vitals.has_slot(self.connections_max.get()) || self.pool.has_idle())
+    }
+
+    /// Room for one more connection, if there may be one.
+    pub fn take_slot(&self) -> Option<Slot> {
+        self.vitals.take_slot(self.connections_max.get())
     }
 
     /// Exchanges of this core that are with it now.
@@ -80,17 +101,25 @@ impl Pick {
     }
 
     /// The head of its response is here.
-    pub fn has_answered(&self, now: Instant) {
+    pub fn has_answered(&self, settings: &ejection::Settings, now: Instant) -> Change {
+        self.state.vitals.note_success(settings, self.since_ms, self.ms_at(now))
+    }
+
+    /// And how long that took says something of the endpoint.
+    pub fn observe(&self, now: Instant) {
         let taken = now.saturating_duration_since(self.since);
         self.state.latency.observe(taken, self.ms_at(now));
     }
 
     /// It gave no proper answer.
-    pub fn has_failed(&self, now: Instant) {
-        self.state.latency.fail(self.ms_at(now));
+    pub fn has_failed(&self, settings: &ejection::Settings, now: Instant) -> Change {
+        let now_ms = self.ms_at(now);
+        self.state.latency.fail(now_ms);
+        self.state.vitals.note_failure(settings, now_ms)
     }
 
-    fn ms_at(&self, now: Instant) -> u64 {
+    /// `now` in milliseconds since 1970.
+    pub fn ms_at(&self, now: Instant) -> u64 {
         self.since_ms + now.saturating_duration_since(self.since).as_millis() as u64
     }
 }
@@ -124,6 +153,14 @@ impl Tried {
         *free = Some(state);
         self.len += 1;
         self.len < TRIED_MAX
+    }
+
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
     }
 
     pub fn has(&self, state: &Rc<State>) -> bool {

@@ -1,15 +1,17 @@
 //! The upstreams of one core: endpoints as last told, balancers by name, pools by address.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::balance::hash::hash;
 use super::balance::{Balancer, Group, HashKey, Rank, Strategy, Wish};
-use super::endpoint::{Endpoint, Endpoints, Vitals};
+use super::budget::Budget;
+use super::endpoint::{Endpoint, Endpoints, Vitals, Waiting};
 use super::pool::Pools;
+use super::queue::{self, Queue};
 use super::state::{Pick, State, Tried};
 use super::{Settings, UpstreamId};
 use crate::http::forwarding::Peer;
@@ -23,6 +25,11 @@ pub struct Upstream {
     endpoints: RefCell<Table>,
     /// What an earlier plan knew of the endpoints, until the first table is here.
     former: RefCell<Vec<Rc<State>>>,
+    pub budget: Rc<Budget>,
+    /// Those who wait for a connection.
+    pub queue: Rc<Queue>,
+    /// Some of its endpoints may have only so many connections.
+    pub is_limited: bool,
     /// What the last response would have fitted in.
     response_size: Cell<Size>,
 }
@@ -45,6 +52,15 @@ pub struct Question<'a> {
     pub now_ms: u64,
     /// Not these again.
     pub tried: Option<&'a Tried>,
+}
+
+/// Why no endpoint is available.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lack {
+    /// There is none, or all are down.
+    Down,
+    /// All have as many connections as they may.
+    Full,
 }
 
 /// All upstreams of the plan in force, by id.
@@ -73,20 +89,22 @@ impl Upstreams {
     pub fn adopt(&self, settings: &[Settings]) {
         let mut balancers = self.balancers.borrow_mut();
         let before = self.list.take();
-        let former = |settings: &Settings| {
-            let before = before.iter().find(|upstream| upstream.settings.name == settings.name);
-            before.map_or(Vec::new(), |upstream| upstream.endpoints.borrow().states().cloned().collect())
-        };
         let list: Rc<[Rc<Upstream>]> = settings
             .iter()
             .map(|settings| {
+                let kept = before.iter().find(|upstream| upstream.settings.name == settings.name);
+                let former =
+                    kept.map_or(Vec::new(), |kept| kept.endpoints.borrow().states().cloned().collect());
                 let balancer = balancers.entry(settings.name.clone()).or_insert_with(|| {
                     Rc::new(Balancer::new(self.core, self.seed ^ hash(settings.name.as_bytes())))
                 });
                 Rc::new(Upstream {
                     balancer: Rc::clone(balancer),
                     endpoints: RefCell::new(Table::new(0, settings, &[])),
-                    former: RefCell::new(former(settings)),
+                    former: RefCell::new(former),
+                    budget: kept.map_or_else(Rc::default, |kept| Rc::clone(&kept.budget)),
+                    queue: kept.map_or_else(Rc::default, |kept| Rc::clone(&kept.queue)),
+                    is_limited: settings.instances.iter().any(|instance| instance.connections_max > 0),
                     response_size: Cell::new(Size::Small),
                     settings: settings.clone(),
                 })
@@ -108,7 +126,13 @@ impl Upstreams {
         let known: Known = known.map(|state| (Arc::as_ptr(state.vitals()), Rc::clone(state))).collect();
         let states: Vec<Rc<State>> =
             table.endpoints.iter().map(|endpoint| self.state(endpoint, &known)).collect();
+        for state in &states {
+            let instance = state.instance.get();
+            state.adopt(instance, upstream.settings.instances[instance as usize].connections_max);
+        }
         *current = Table::new(table.generation, &upstream.settings, &states);
+        drop(current);
+        self.retire_pools();
     }
 
     fn state(&self, endpoint: &Endpoint, known: &Known) -> Rc<State> {
@@ -118,6 +142,31 @@ impl Upstreams {
         }
         let pool = self.pools.of(&endpoint.address);
         Rc::new(State::new(pool, endpoint.instance, Arc::clone(&endpoint.vitals)))
+    }
+
+    /// Connections to what is nobody's endpoint any more are not kept.
+    fn retire_pools(&self) {
+        let mut used = HashSet::new();
+        for upstream in self.list.borrow().iter() {
+            let former = upstream.former.borrow();
+            let table = upstream.endpoints.borrow();
+            used.extend(former.iter().chain(table.states()).map(|state| Rc::as_ptr(&state.pool)));
+        }
+        self.pools.retain(&used);
+    }
+
+    /// Gives idle connections back of which there may be only so many, if a request of another
+    /// core waits for one.
+    pub fn relieve(&self) {
+        for upstream in self.list.borrow().iter().filter(|upstream| upstream.is_limited) {
+            if upstream.queue.is_empty() {
+                let table = upstream.endpoints.borrow();
+                table
+                    .states()
+                    .filter(|state| state.vitals().is_waited_for())
+                    .for_each(|state| state.pool.clear());
+            }
+        }
     }
 
     pub fn of(&self, id: UpstreamId) -> Rc<Upstream> {
@@ -155,25 +204,53 @@ impl Upstream {
         self.response_size.set(if is_small { Size::Small } else { Size::Medium });
     }
 
-    /// The next endpoint by the upstream's strategy, a backup only if no other is available.
-    /// `None` if none is.
-    pub fn pick(&self, question: &Question<'_>) -> Option<Pick> {
+    /// The next endpoint by the upstream's strategy, a backup only if no other is available. Those
+    /// that are ejected are a last resort, but not for a second try: failures of their own
+    /// never leave an upstream without endpoints.
+    ///
+    /// # Errors
+    /// None is available, and why.
+    pub fn pick(&self, question: &Question<'_>) -> Result<Pick, Lack> {
         let key = match &self.settings.strategy {
             Strategy::IpHash => HashKey::Client.of(question.request, question.peer),
             Strategy::ConsistentHash(key) => key.of(question.request, question.peer),
             _ => 0,
         };
-        let wish = Wish { key, now_ms: question.now_ms, tried: question.tried };
+        let Question { now, now_ms, tried, .. } = *question;
+        let mut wish = Wish { key, now_ms, tried, is_last_resort: false };
         let table = self.endpoints.borrow();
-        let primary = table.primaries.pick(&self.balancer, &wish);
-        let state = primary.or_else(|| table.backups.pick(&self.balancer, &wish))?;
-        Some(Pick::new(Rc::clone(state), Rc::clone(&self.balancer), question.now, question.now_ms))
+        loop {
+            let primary = table.primaries.pick(&self.balancer, &wish);
+            let Some(state) = primary.or_else(|| table.backups.pick(&self.balancer, &wish)) else {
+                if wish.is_last_resort || tried.is_some() {
+                    break;
+                }
+                wish.is_last_resort = true;
+                continue;
+            };
+            // Of those that try an ejected endpoint one is first; the others go elsewhere.
+            if wish.is_last_resort || state.vitals().ejection().take_trial(&self.settings.ejection, now_ms) {
+                return Ok(Pick::new(Rc::clone(state), Rc::clone(&self.balancer), now, now_ms));
+            }
+        }
+        let mut up = table
+            .states()
+            .filter(|state| state.vitals().is_up() && !tried.is_some_and(|tried| tried.has(state)));
+        Err(if up.next().is_some() { Lack::Full } else { Lack::Down })
+    }
+
+    /// Queues for a connection to any of the endpoints; `None` if too many do.
+    pub fn wait(&self) -> Option<(queue::Place<'_>, Waiting)> {
+        let place = self.queue.enter(self.settings.queue)?;
+        let table = self.endpoints.borrow();
+        let limited = table.states().filter(|state| state.is_limited());
+        Some((place, Waiting::of(limited.map(|state| Arc::clone(state.vitals())))))
     }
 
     /// Another address of the same instance that was not tried yet.
-    pub fn sibling(&self, of: &State, tried: &Tried) -> Option<Rc<State>> {
+    pub fn sibling(&self, of: &State, tried: &Tried, now_ms: u64) -> Option<Rc<State>> {
         let table = self.endpoints.borrow();
         let mut siblings = table.states().filter(|state| state.instance == of.instance);
-        siblings.find(|state| state.is_available() && !tried.has(state)).map(Rc::clone)
+        siblings.find(|state| state.is_available(now_ms, false) && !tried.has(state)).map(Rc::clone)
     }
 }

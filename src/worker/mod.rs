@@ -206,6 +206,7 @@ async fn tick(core: &Core, ticker: &Ticker) {
         }
         let now = Instant::now();
         core.wheel.advance(now);
+        core.upstreams.relieve();
         if core.is_draining() {
             core.wheel.retire_idle(RETIRED_PER_TICK);
         }

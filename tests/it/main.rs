@@ -12,6 +12,7 @@ mod browser;
 mod demo;
 mod diagnostics;
 mod explanations;
+mod failover;
 mod faults;
 mod fields;
 mod harness;

@@ -64,6 +64,8 @@ pub struct Wish<'a> {
     pub now_ms: u64,
     /// Not these again.
     pub tried: Option<&'a Tried>,
+    /// Nothing is left but endpoints that are ejected.
+    pub is_last_resort: bool,
 }
 
 impl Group {
@@ -228,7 +230,7 @@ impl Group {
         if now_ms.wrapping_sub(at) < SUM_AGE_MS {
             return sum;
         }
-        let available = self.members.iter().filter(|member| member.state.is_available());
+        let available = self.members.iter().filter(|member| member.state.is_available(now_ms, false));
         let sum = available.map(|member| u64::from(member.weight)).sum();
         self.sum.set((sum, now_ms));
         sum
@@ -264,7 +266,8 @@ impl Group {
 
 impl Wish<'_> {
     fn allows(&self, state: &Rc<State>) -> bool {
-        state.is_available() && !self.tried.is_some_and(|tried| tried.has(state))
+        state.is_available(self.now_ms, self.is_last_resort)
+            && !self.tried.is_some_and(|tried| tried.has(state))
     }
 }
 

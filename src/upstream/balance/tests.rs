@@ -64,15 +64,7 @@ impl Cores {
         };
         let primaries = weights.iter().zip(std::iter::repeat(false));
         let instances = primaries.chain(std::iter::repeat_n((&1, true), backups)).map(instance);
-        let settings = Settings {
-            name: "app".to_owned(),
-            instances: instances.collect(),
-            strategy,
-            slow_start: Duration::ZERO,
-            write_timeout: Duration::ZERO,
-            keepalive: 0,
-            keepalive_idle: Duration::ZERO,
-        };
+        let settings = Settings::new("app", instances.collect(), strategy);
         let count = settings.instances.len() as u32;
         let mut cores = Cores {
             settings,
@@ -108,7 +100,7 @@ impl Cores {
     fn pick_untried(&self, upstream: &Upstream, client: usize, tried: Option<&Tried>) -> Option<Pick> {
         let now = self.start + Duration::from_millis(self.now_ms - NOW);
         let peer = &self.peers[client % self.peers.len()];
-        upstream.pick(&Question { request: &self.request, peer, now, now_ms: self.now_ms, tried })
+        upstream.pick(&Question { request: &self.request, peer, now, now_ms: self.now_ms, tried }).ok()
     }
 
     fn pick(&self, upstream: &Upstream, client: usize) -> Option<Pick> {
@@ -129,7 +121,7 @@ impl Cores {
                 let ended = within(random.next(), core.picks.len());
                 let pick = core.picks.remove(ended).unwrap();
                 let now = self.start + Duration::from_millis(self.now_ms - NOW);
-                pick.has_answered(now + Duration::from_micros(500 + random.next() % 1000));
+                pick.observe(now + Duration::from_micros(500 + random.next() % 1000));
             }
             let pick = self.pick(&core.upstream, within(random.next(), self.peers.len())).unwrap();
             counts[pick.instance.get() as usize] += 1.0;
@@ -192,7 +184,7 @@ fn a_slow_endpoint_gets_less_where_requests_in_flight_or_latency_matter() {
                 let is_over = *until <= step;
                 if is_over {
                     let ms = if pick.instance.get() == 0 { 80 } else { 8 };
-                    pick.has_answered(cores.start + Duration::from_millis(ms));
+                    pick.observe(cores.start + Duration::from_millis(ms));
                 }
                 is_over
             };
@@ -214,9 +206,9 @@ fn an_endpoint_that_only_fails_is_not_taken_for_a_quick_one() {
         match pick.instance.get() {
             0 => {
                 failed += 1;
-                pick.has_failed(cores.start);
+                pick.has_failed(&crate::upstream::ejection::Settings::NEVER, cores.start);
             }
-            _ => pick.has_answered(cores.start + Duration::from_millis(5)),
+            _ => pick.observe(cores.start + Duration::from_millis(5)),
         }
     }
     assert!(failed <= 3, "{failed}");
