@@ -5,19 +5,23 @@
 use std::fmt;
 
 use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::prelude::*;
 use tracing_subscriber::registry::LookupSpan;
 
 /// Tells events of this level and worse from now on. The first call of a process counts.
 pub fn init(level: Level) {
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_writer(std::io::stderr)
-        .event_format(Line)
-        .finish();
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).event_format(Line);
+    let subscriber = tracing_subscriber::registry().with(lines.with_filter(ours(level)));
     let _ = tracing::subscriber::set_global_default(subscriber);
+}
+
+/// What a library has to say is said in our words, if it matters.
+fn ours(level: Level) -> Targets {
+    Targets::new().with_target(env!("CARGO_CRATE_NAME"), level)
 }
 
 struct Line;
@@ -61,13 +65,15 @@ mod tests {
         let (mut reader, writer) = std::io::pipe().unwrap();
         let writer = Arc::new(Mutex::new(Some(writer)));
         let theirs = Arc::clone(&writer);
-        let subscriber = tracing_subscriber::fmt()
+        let lines = tracing_subscriber::fmt::layer()
             .with_writer(move || theirs.lock().unwrap().as_ref().unwrap().try_clone().unwrap())
             .event_format(Line)
-            .finish();
+            .with_filter(ours(Level::INFO));
+        let subscriber = tracing_subscriber::registry().with(lines);
         tracing::subscriber::with_default(subscriber, || {
             tracing::warn!(workers = 4, name = "a b", "it happened");
             tracing::debug!("not told");
+            tracing::error!(target: "hickory_net::udp", "not told either");
         });
         writer.lock().unwrap().take();
         let mut line = String::new();
