@@ -7,7 +7,7 @@ use super::parse::Parsed;
 use super::report::{Found, Report, Setting};
 use super::table::Table;
 use super::{Config, Level, Log, LogFormat, Middleware, Sources, Written};
-use super::{auth, route, server, upstream, value};
+use super::{auth, dns, route, server, upstream, value};
 
 /// Tables and keys of the top level that do not work yet.
 const LATER: [&str; 5] = ["admin", "cache", "postgres", "wasm", "workloads"];
@@ -88,6 +88,9 @@ fn read_root(mut root: Table<'_>, origin: Place) -> Config {
     root.list(INCLUDE, |_| Ok(()));
     if let Some(table) = root.table("server") {
         (config.server, config.limits) = server::read(table);
+    }
+    if let Some(table) = root.table("dns") {
+        config.dns = dns::read(table);
     }
     if let Some(mut table) = root.table("upstreams") {
         let tables = table.named_tables();

@@ -4,7 +4,7 @@
 //! on the way. What is absent stays absent: the defaults are the plan's.
 //! Must not know: anything of ours. What names and numbers mean is decided elsewhere.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -18,11 +18,13 @@ pub use secret::Secret;
 pub use sources::{DecodeError, File, Sources, environment, find_file};
 pub use spelling::HIDDEN;
 pub use suggest::nearest;
+pub use value::show_duration;
 
 mod action;
 mod auth;
 mod conditions;
 mod diagnostic;
+mod dns;
 mod file;
 mod include;
 mod layers;
@@ -76,6 +78,7 @@ pub struct Config {
     pub is_torn: bool,
     pub server: Server,
     pub limits: Limits,
+    pub dns: Dns,
     pub upstreams: Vec<Upstream>,
     pub routes: Vec<Route>,
     pub middleware: Middleware,
@@ -92,6 +95,7 @@ impl Config {
             is_torn: false,
             server: Server::default(),
             limits: Limits::default(),
+            dns: Dns::default(),
             upstreams: Vec::new(),
             routes: Vec::new(),
             middleware: Middleware::default(),
@@ -163,6 +167,14 @@ pub struct Limits {
     /// Bytes a second; may be 0.
     pub min_rate: Option<u64>,
     pub tunnel_timeout: Option<Duration>,
+}
+
+/// `[dns]`.
+#[derive(Clone, Debug, Default)]
+pub struct Dns {
+    pub servers: Vec<SocketAddr>,
+    pub min_ttl: Option<Written<Duration>>,
+    pub max_ttl: Option<Written<Duration>>,
 }
 
 /// `[upstreams.NAME]`.

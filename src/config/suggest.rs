@@ -9,7 +9,7 @@ use super::node::Value;
 use super::value;
 
 /// The keys that work, by table.
-const KEYS: [(&str, &[&str]); 11] = [
+const KEYS: [(&str, &[&str]); 12] = [
     (
         "[server]",
         &[
@@ -42,6 +42,7 @@ const KEYS: [(&str, &[&str]); 11] = [
             "tunnel_timeout",
         ],
     ),
+    ("[dns]", &["servers", "min_ttl", "max_ttl"]),
     (
         "[upstreams.NAME]",
         &[
@@ -243,6 +244,7 @@ fn homes(key: &str) -> Vec<&'static str> {
 pub fn table<'a>(written: &str, below: Option<&str>, known: impl IntoIterator<Item = &'a str>) -> String {
     let inner = match written {
         "limit" | "limits" => Some("[server.limits]".to_owned()),
+        "resolver" => Some("[dns]".to_owned()),
         "instance" | "instances" => Some("[[upstreams.NAME.instances]]".to_owned()),
         _ => None,
     };

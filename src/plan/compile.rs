@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::routes::routes;
 use super::rules::{rules, tree};
-use super::{Limits, Plan, RouteId, Server};
+use super::{Dns, Limits, Plan, RouteId, Server};
 use crate::config::{self, Config, Diagnostic, Sources};
 use crate::http::forwarding;
 use crate::http::target::EncodedSlash;
@@ -39,6 +39,9 @@ const QUEUE_TIMEOUT: Duration = Duration::from_secs(5);
 const KEEPALIVE: usize = 64;
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+
+const MIN_TTL: Duration = Duration::from_secs(1);
+const MAX_TTL: Duration = Duration::from_secs(5 * 60);
 
 /// A configuration that can be run.
 pub struct Loaded {
@@ -86,6 +89,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, Vec<Diagnostic>> {
 /// Every mistake between the parts of the configuration, and the warnings.
 pub fn compile(config: &Config) -> Result<(Plan, Vec<Diagnostic>), Vec<Diagnostic>> {
     let mut diagnostics = Vec::new();
+    let dns = dns(&config.dns, &mut diagnostics);
     let rules = rules(config, &mut diagnostics);
     let routes = routes(config, &rules, &mut diagnostics);
     find_unreachable(config, &rules, &mut diagnostics);
@@ -104,6 +108,7 @@ pub fn compile(config: &Config) -> Result<(Plan, Vec<Diagnostic>), Vec<Diagnosti
     };
     let plan = Plan {
         server: server(&config.server),
+        dns,
         limits: limits(config),
         forwarding: forwarding(config),
         server_timing: config.middleware.server_timing.unwrap_or(false),
@@ -131,6 +136,18 @@ fn server(written: &config::Server) -> Server {
         },
         shutdown_timeout: written.shutdown_timeout.unwrap_or(SHUTDOWN_TIMEOUT),
     }
+}
+
+fn dns(written: &config::Dns, diagnostics: &mut Vec<Diagnostic>) -> Dns {
+    let or = |ttl: &Option<config::Written<Duration>>, default| ttl.as_ref().map_or(default, |ttl| ttl.value);
+    let (min_ttl, max_ttl) = (or(&written.min_ttl, MIN_TTL), or(&written.max_ttl, MAX_TTL));
+    if let (true, Some(ttl)) = (min_ttl > max_ttl, written.min_ttl.as_ref().or(written.max_ttl.as_ref())) {
+        let [min, max] = [min_ttl, max_ttl].map(config::show_duration);
+        let message = format!("min_ttl of [dns] is {min}, longer than max_ttl, which is {max}");
+        let help = "an answer is used at least as long as min_ttl, and at most as long as max_ttl";
+        diagnostics.push(Diagnostic::error(ttl.place.clone(), message).with_help(help));
+    }
+    Dns { servers: written.servers.as_slice().into(), min_ttl, max_ttl }
 }
 
 fn limits(config: &Config) -> Limits {

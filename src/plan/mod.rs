@@ -26,6 +26,7 @@ pub(crate) mod tests;
 /// Everything the workers and the control thread need to know of the configuration.
 pub struct Plan {
     pub server: Server,
+    pub dns: Dns,
     pub limits: Limits,
     pub forwarding: http::forwarding::Settings,
     /// Every response tells the client who answered.
@@ -129,6 +130,17 @@ pub struct Server {
     pub pin_cores: bool,
     pub io: net::Io,
     pub shutdown_timeout: Duration,
+}
+
+/// Where names of upstreams are asked for, and how often.
+#[derive(Clone, Debug)]
+pub struct Dns {
+    /// Those of the system, if there are none.
+    pub servers: Box<[SocketAddr]>,
+    /// An answer is used for as long as it says, but at least and at most so long. The first is
+    /// not longer than the second.
+    pub min_ttl: Duration,
+    pub max_ttl: Duration,
 }
 
 /// Bounds of what one client may ask of us. `None` is no bound.

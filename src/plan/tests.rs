@@ -64,7 +64,7 @@ fn the_shipped_files_load() {
 fn defaults(plan: &Plan) -> String {
     let mut upstream = plan.upstreams[0].clone();
     upstream.name.clear();
-    format!("{:#?}", (&plan.server, &plan.limits, &plan.forwarding, &plan.log, upstream))
+    format!("{:#?}", (&plan.server, &plan.dns, &plan.limits, &plan.forwarding, &plan.log, upstream))
 }
 
 #[test]

@@ -25,12 +25,14 @@ use crate::process::orders::{Order, Report, Socket};
 use crate::telemetry::panics::log_panics;
 use control::{Control, Event};
 use log_writer::LogWriter;
-use names::Names;
+use names::{Names, Schedule};
+use resolver::Resolver;
 use workers::Workers;
 
 mod control;
 mod log_writer;
 mod names;
+mod resolver;
 mod workers;
 
 /// What the names of upstreams may delay the start.
@@ -38,9 +40,6 @@ const NAMES_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What the last lines of the access log may take to be written.
 const LOG_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// Threads that wait for the system's resolver.
-const RESOLVER_THREADS: usize = 4;
 
 const EVENTS_MAX: usize = 64;
 
@@ -153,7 +152,6 @@ fn serve(orders: &Arc<Socket>, instructions: Instructions) -> Result<ExitCode, S
     let listeners = by_worker(instructions.listeners, plan.server.worker_threads)?;
     let log_sender = log.as_ref().map(LogWriter::sender);
     let result = runtime.block_on(operate(orders, plan, listeners, log_sender));
-    // A resolver that hangs is not waited for.
     runtime.shutdown_background();
     if log.is_some_and(|log| !log.finish(LOG_TIMEOUT)) {
         tracing::error!("the end of the access log could not be written");
@@ -185,17 +183,18 @@ async fn operate(
 }
 
 fn runtime() -> io::Result<Runtime> {
-    Builder::new_current_thread().enable_all().max_blocking_threads(RESOLVER_THREADS).build()
+    Builder::new_current_thread().enable_all().build()
 }
 
 /// Begins to watch all names, and waits a little for their first answers.
 async fn resolve(plan: &Plan, sender: &Sender<Event>, events: &mut Receiver<Event>) -> Names {
     let mut names = Names::new(&plan.upstreams);
-    for (index, name) in names.all().cloned().enumerate() {
+    let resolver = Arc::new(Resolver::new(&plan.dns.servers));
+    let schedule = Schedule::new(plan.dns.min_ttl, plan.dns.max_ttl);
+    for (index, name) in names.all().map(str::to_owned).enumerate() {
         let sender = sender.clone();
-        tokio::spawn(names::watch(index, name, async move |answer| {
-            sender.send(Event::Answer(answer)).await.is_ok()
-        }));
+        let tell = async move |answer| sender.send(Event::Answer(answer)).await.is_ok();
+        tokio::spawn(names::watch(index, name, Arc::clone(&resolver), schedule, tell));
     }
     let until = Instant::now() + NAMES_TIMEOUT;
     while !names.are_all_asked() {

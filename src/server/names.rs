@@ -1,39 +1,28 @@
 //! The addresses of the upstreams: which names there are, what they stand for now, and what
 //! the workers have to be told when an answer changes.
 //!
-//! [`Names`] is pure; [`watch`] asks the system's resolver, on its own threads.
+//! [`Names`] and [`Schedule`] are pure; [`watch`] asks a [`Resolver`].
 
-use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::lookup_host;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
+use super::resolver::{Found, Resolver};
 use crate::plan::UpstreamId;
 use crate::upstream::{self, Address, Endpoint, Endpoints, Place};
 
-/// How long an answer is used before it is asked for again.
-const REFRESH: Duration = Duration::from_secs(30);
-/// How long after a failure the question is asked again.
-const RETRY: Duration = Duration::from_secs(5);
-/// What a resolver may take for one question.
-const LOOKUP_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long after the first failure a name is asked for again; twice as long after each more.
+const RETRY_FIRST: Duration = Duration::from_secs(1);
+const RETRY_MAX: Duration = Duration::from_secs(30);
 
-/// One question to the resolver.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Name {
-    pub host: String,
-    pub port: u16,
-}
-
-/// What the resolver said to one question.
+/// What the resolver said of one name.
 #[derive(Debug)]
 pub struct Answer {
     /// Index in [`Names::all`].
     pub name: usize,
-    pub result: io::Result<Vec<SocketAddr>>,
+    pub found: Found,
 }
 
 /// What is known of every name and upstream.
@@ -45,9 +34,10 @@ pub struct Names {
 
 #[derive(Debug)]
 struct Known {
-    name: Name,
-    /// The last good answer.
-    addresses: Vec<SocketAddr>,
+    host: String,
+    /// The last good answers.
+    v4: Vec<IpAddr>,
+    v6: Vec<IpAddr>,
     state: State,
 }
 
@@ -71,8 +61,11 @@ struct Upstream {
 #[derive(Debug)]
 enum Source {
     Fixed(Address),
-    /// Index of the name.
-    Named(usize),
+    Named {
+        /// Index of the name.
+        name: usize,
+        port: u16,
+    },
 }
 
 impl Names {
@@ -83,12 +76,12 @@ impl Names {
             Place::Host { host, port } => match host.parse() {
                 Ok(ip) => Source::Fixed(Address::Tcp(SocketAddr::new(ip, *port))),
                 Err(_) => {
-                    let name = Name { host: host.clone(), port: *port };
-                    let known = names.iter().position(|known| known.name == name);
-                    Source::Named(known.unwrap_or_else(|| {
-                        names.push(Known { name, addresses: Vec::new(), state: State::Unasked });
+                    let known = names.iter().position(|known| known.host == *host);
+                    let name = known.unwrap_or_else(|| {
+                        names.push(Known::new(host));
                         names.len() - 1
-                    }))
+                    });
+                    Source::Named { name, port: *port }
                 }
             },
         };
@@ -109,9 +102,9 @@ impl Names {
         names
     }
 
-    /// The questions to ask.
-    pub fn all(&self) -> impl Iterator<Item = &Name> {
-        self.names.iter().map(|known| &known.name)
+    /// The names to ask for.
+    pub fn all(&self) -> impl Iterator<Item = &str> {
+        self.names.iter().map(|known| known.host.as_str())
     }
 
     /// Every question has had an answer, good or bad.
@@ -124,47 +117,21 @@ impl Names {
         (0..self.upstreams.len()).map(|upstream| self.table(upstream)).collect()
     }
 
-    /// Takes an answer in; the tables that it changes. A failure changes nothing: the last good
-    /// answer stays in force.
+    /// Takes an answer in; the tables that it changes. What could not be found out, or is there
+    /// no more, changes nothing: the last good answer stays in force.
     pub fn learn(&mut self, answer: Answer) -> Vec<Endpoints> {
-        let known = &mut self.names[answer.name];
-        let host = &known.name.host;
-        let addresses = match answer.result {
-            Ok(addresses) if !addresses.is_empty() => addresses,
-            result => {
-                if known.state != State::Failed {
-                    let cause = match result {
-                        Ok(_) => "it has no address".to_owned(),
-                        Err(error) => error.to_string(),
-                    };
-                    tracing::warn!("cannot resolve {host}: {cause}");
-                }
-                known.state = State::Failed;
-                return Vec::new();
-            }
-        };
-        if known.state == State::Failed {
-            tracing::info!("{host} is resolved again");
+        match self.names[answer.name].learn(answer.found) {
+            true => self.changed_by(answer.name),
+            false => Vec::new(),
         }
-        known.state = State::Answered;
-        // Resolvers rotate the addresses of a name: only another set is another answer.
-        if sorted(&known.addresses) == sorted(&addresses) {
-            return Vec::new();
-        }
-        known.addresses.clear();
-        for address in addresses {
-            if !known.addresses.contains(&address) {
-                known.addresses.push(address);
-            }
-        }
-        self.changed_by(answer.name)
     }
 
     fn changed_by(&mut self, name: usize) -> Vec<Endpoints> {
         let mut changed = Vec::new();
         for index in 0..self.upstreams.len() {
             let upstream = &mut self.upstreams[index];
-            let is_named = |source: &Source| matches!(source, Source::Named(other) if *other == name);
+            let is_named =
+                |source: &Source| matches!(source, Source::Named { name: other, .. } if *other == name);
             if upstream.instances.iter().any(is_named) {
                 upstream.generation += 1;
                 tracing::debug!(upstream = upstream.name, "new addresses");
@@ -183,8 +150,9 @@ impl Names {
         for (instance, source) in (0..).zip(&upstream.instances) {
             let addresses: Vec<Address> = match source {
                 Source::Fixed(address) => vec![address.clone()],
-                Source::Named(name) => {
-                    self.names[*name].addresses.iter().copied().map(Address::Tcp).collect()
+                Source::Named { name, port } => {
+                    let addresses = self.names[*name].addresses();
+                    addresses.map(|address| Address::Tcp(SocketAddr::new(address, *port))).collect()
                 }
             };
             for address in addresses {
@@ -206,31 +174,92 @@ impl Names {
     }
 }
 
-fn sorted(addresses: &[SocketAddr]) -> Vec<SocketAddr> {
-    let mut addresses = addresses.to_vec();
-    addresses.sort_unstable();
-    addresses.dedup();
-    addresses
-}
+impl Known {
+    fn new(host: &str) -> Known {
+        Known { host: host.to_owned(), v4: Vec::new(), v6: Vec::new(), state: State::Unasked }
+    }
 
-/// Asks for one name again and again, until nobody wants the answers.
-pub async fn watch(index: usize, name: Name, tell: impl AsyncFn(Answer) -> bool) {
-    loop {
-        let result = look_up(&name).await;
-        let pause = if result.is_ok() { REFRESH } else { RETRY };
-        let is_wanted = tell(Answer { name: index, result }).await;
-        if !is_wanted {
-            return;
+    fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.v4.iter().chain(&self.v6).copied()
+    }
+
+    /// Takes an answer in; whether the addresses are others now. One line of the log tells of
+    /// each change between good and bad.
+    fn learn(&mut self, found: Found) -> bool {
+        let host = &self.host;
+        let failure = found.failure();
+        match (&failure, self.state) {
+            (Some(cause), State::Unasked | State::Answered) => {
+                tracing::warn!("cannot resolve {host}: {cause}");
+            }
+            (None, State::Failed) => tracing::info!("{host} is resolved again"),
+            _ => {}
         }
-        sleep(pause).await;
+        self.state = if failure.is_some() { State::Failed } else { State::Answered };
+        if found.has_none() {
+            return false;
+        }
+        let v4 = found.v4.is_ok_and(|addresses| replace(&mut self.v4, addresses));
+        let v6 = found.v6.is_ok_and(|addresses| replace(&mut self.v6, addresses));
+        v4 || v6
     }
 }
 
-async fn look_up(name: &Name) -> io::Result<Vec<SocketAddr>> {
-    let question = lookup_host((name.host.as_str(), name.port));
-    match timeout(LOOKUP_TIMEOUT, question).await {
-        Ok(answer) => Ok(answer?.collect()),
-        Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the resolver does not answer")),
+/// Takes over another set of addresses; whether it is another one. Servers rotate the addresses
+/// of a name: another order is none.
+fn replace(current: &mut Vec<IpAddr>, mut addresses: Vec<IpAddr>) -> bool {
+    addresses.sort_unstable();
+    addresses.dedup();
+    let is_new = *current != addresses;
+    *current = addresses;
+    is_new
+}
+
+/// When a name is asked for again.
+#[derive(Clone, Copy, Debug)]
+pub struct Schedule {
+    ttl_min: Duration,
+    ttl_max: Duration,
+    failures: u32,
+}
+
+impl Schedule {
+    /// `ttl_min` is at most `ttl_max`.
+    pub fn new(ttl_min: Duration, ttl_max: Duration) -> Schedule {
+        Schedule { ttl_min, ttl_max, failures: 0 }
+    }
+
+    /// How long after an answer; `ttl` is how long it may be used, `None` for a failure.
+    pub fn pause(&mut self, ttl: Option<Duration>) -> Duration {
+        match ttl {
+            Some(ttl) => {
+                self.failures = 0;
+                ttl.clamp(self.ttl_min, self.ttl_max)
+            }
+            None => {
+                let pause = RETRY_FIRST.saturating_mul(2_u32.saturating_pow(self.failures));
+                self.failures = self.failures.saturating_add(1);
+                pause.min(RETRY_MAX)
+            }
+        }
+    }
+}
+
+/// Asks for one name again and again, until nobody wants the answers.
+pub async fn watch(
+    name: usize,
+    host: String,
+    resolver: Arc<Resolver>,
+    mut schedule: Schedule,
+    tell: impl AsyncFn(Answer) -> bool,
+) {
+    loop {
+        let found = resolver.look_up(&host).await;
+        let ttl = found.failure().is_none().then_some(found.ttl);
+        if !tell(Answer { name, found }).await {
+            return;
+        }
+        sleep(schedule.pause(ttl)).await;
     }
 }
 
@@ -259,6 +288,15 @@ mod tests {
         tables.iter().map(show).collect::<Vec<_>>().join("; ")
     }
 
+    /// `-` is a family that could not be found out, nothing one without addresses.
+    fn found(v4: &str, v6: &str) -> Found {
+        let family = |text: &str| match text {
+            "-" => Err("no server".to_owned()),
+            text => Ok(text.split_whitespace().map(|one| one.parse().unwrap()).collect()),
+        };
+        Found { v4: family(v4), v6: family(v6), ttl: Duration::ZERO }
+    }
+
     #[test]
     fn addresses_need_no_resolver() {
         let socket = Place::Socket("/run/app.sock".into());
@@ -276,42 +314,78 @@ mod tests {
             settings(vec![host("b")]),
             settings(vec![host("a")]),
         ]);
-        let questions: Vec<&str> = names.all().map(|name| name.host.as_str()).collect();
-        assert_eq!(questions, ["a", "b"]);
+        assert_eq!(names.all().collect::<Vec<_>>(), ["a", "b"]);
         assert_eq!(show(&names.endpoints()), "0#1: 1=10.0.0.9:80; 1#1:; 2#1:");
         let (a, b) = (0, 1);
-        let cases: [(usize, &[&str], &str); 7] = [
+        let cases = [
             (
                 a,
-                &["10.0.0.2:80", "10.0.0.1:80"],
-                "0#2: 0=10.0.0.2:80 0=10.0.0.1:80 1=10.0.0.9:80; 2#2: 0=10.0.0.2:80 0=10.0.0.1:80",
+                found("10.0.0.2 10.0.0.1", ""),
+                "0#2: 0=10.0.0.1:80 0=10.0.0.2:80 1=10.0.0.9:80; 2#2: 0=10.0.0.1:80 0=10.0.0.2:80",
             ),
-            (b, &[], ""),
-            (a, &["10.0.0.1:80", "10.0.0.2:80"], ""),
-            (a, &[], ""),
-            (b, &["10.0.0.3:80"], "1#2: 0=10.0.0.3:80"),
-            (a, &["10.0.0.2:80"], "0#3: 0=10.0.0.2:80 1=10.0.0.9:80; 2#3: 0=10.0.0.2:80"),
-            (a, &["10.0.0.2:80"], ""),
+            (b, found("-", "-"), ""),
+            (a, found("10.0.0.1 10.0.0.2 10.0.0.1", ""), ""),
+            // It is there no more, or nobody knows.
+            (a, found("", ""), ""),
+            (a, found("-", "-"), ""),
+            (a, found("-", ""), ""),
+            (b, found("10.0.0.3", ""), "1#2: 0=10.0.0.3:80"),
+            (b, found("10.0.0.3", "::3"), "1#3: 0=10.0.0.3:80 0=[::3]:80"),
+            // One family is known, the other keeps what it had.
+            (b, found("10.0.0.4", "-"), "1#4: 0=10.0.0.4:80 0=[::3]:80"),
+            (b, found("-", "::5"), "1#5: 0=10.0.0.4:80 0=[::5]:80"),
+            (b, found("10.0.0.4", ""), "1#6: 0=10.0.0.4:80"),
+            (a, found("10.0.0.2", ""), "0#3: 0=10.0.0.2:80 1=10.0.0.9:80; 2#3: 0=10.0.0.2:80"),
+            (a, found("10.0.0.2", ""), ""),
         ];
-        for (name, addresses, expected) in cases {
-            let result = match addresses {
-                [] => Err(io::Error::other("no such name")),
-                addresses => Ok(addresses.iter().map(|one| one.parse().unwrap()).collect()),
-            };
-            assert_eq!(show(&names.learn(Answer { name, result })), expected);
+        for (name, found, expected) in cases {
+            assert_eq!(show(&names.learn(Answer { name, found })), expected);
         }
         assert!(names.are_all_asked());
     }
 
     #[test]
+    fn one_name_on_two_ports_is_one_question() {
+        let other = Place::Host { host: "a".to_owned(), port: 81 };
+        let mut names = Names::new(&[settings(vec![host("a"), other])]);
+        assert_eq!(names.all().count(), 1);
+        let tables = names.learn(Answer { name: 0, found: found("10.0.0.1", "") });
+        assert_eq!(show(&tables), "0#2: 0=10.0.0.1:80 1=10.0.0.1:81");
+    }
+
+    #[test]
+    fn an_answer_is_used_as_long_as_it_says_and_a_failure_is_tried_again_later_and_later() {
+        let mut schedule = Schedule::new(Duration::from_secs(2), Duration::from_secs(60));
+        let cases = [
+            (Some(20), 20),
+            (Some(0), 2),
+            (Some(86_400), 60),
+            (None, 1),
+            (None, 2),
+            (None, 4),
+            (None, 8),
+            (None, 16),
+            (None, 30),
+            (None, 30),
+            (Some(5), 5),
+            (None, 1),
+        ];
+        for (ttl, expected) in cases {
+            let pause = schedule.pause(ttl.map(Duration::from_secs));
+            assert_eq!(pause, Duration::from_secs(expected), "{ttl:?}");
+        }
+        (0..100).for_each(|_| assert!(schedule.pause(None) <= RETRY_MAX));
+    }
+
+    #[test]
     fn an_endpoint_that_stays_keeps_its_vitals() {
         let mut names = Names::new(&[settings(vec![host("a"), host("a"), host("10.0.0.9")])]);
-        let mut learn = |addresses: &[&str]| {
-            let result = Ok(addresses.iter().map(|one| one.parse().unwrap()).collect());
-            names.learn(Answer { name: 0, result })[0].endpoints.to_vec()
+        let mut learn = |addresses| {
+            let found = found(addresses, "");
+            names.learn(Answer { name: 0, found })[0].endpoints.to_vec()
         };
-        let before = learn(&["10.0.0.1:80", "10.0.0.2:80"]);
-        let after = learn(&["10.0.0.2:80", "10.0.0.3:80"]);
+        let before = learn("10.0.0.1 10.0.0.2");
+        let after = learn("10.0.0.2 10.0.0.3");
         assert_eq!((before.len(), after.len()), (5, 5));
         for (index, one) in before.iter().enumerate() {
             for (other_index, other) in before.iter().enumerate() {

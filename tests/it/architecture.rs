@@ -52,6 +52,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("monoio", &["net", "worker"]),
     ("io_uring", &["worker"]),
     ("tokio", &["server"]),
+    ("hickory_resolver", &["server"]),
     ("toml", &["config"]),
     ("annotate_snippets", &["config"]),
     ("serde", &["config"]),

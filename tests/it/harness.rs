@@ -4,6 +4,7 @@
 //! [`eventually`] sleeps, between two looks at a condition.
 
 pub mod client;
+pub mod name_server;
 pub mod origin;
 pub mod proxy;
 pub mod wire;

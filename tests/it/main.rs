@@ -19,6 +19,7 @@ mod harness;
 mod hostile;
 mod lifecycle;
 mod limits;
+mod names;
 mod readme;
 mod rehearsal;
 mod requests;

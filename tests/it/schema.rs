@@ -69,6 +69,9 @@ hash_key = "header:X-A"
 slow_start = "30s"
 strategy = "${STRATEGY}"
 read_timeout = "250ms"
+[dns]
+servers = ["10.0.0.2:5353"]
+min_ttl = "2s"
 [auth]
 admin_token_file = "/run/token"
 [[routes]]
@@ -114,6 +117,8 @@ fn mistakes_are_not_valid() {
         "routes = [{ upstream = \"a\", query = { value = \"1\" } }]",
         "routes = [{ upstream = \"a\", query = { name = \"a\", vlaue = \"1\" } }]",
         "routes = [{ upstream = \"a\", methods = \"GET\" }]",
+        "dns.servers = \"10.0.0.2\"",
+        "dns.ttl = \"5s\"",
         "auth.admin_token = 3",
         "include = \"a\"",
     ];
