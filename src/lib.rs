@@ -6,7 +6,7 @@
 //! 2. [`route`]: the decision tree. [`http`]: bytes to messages and back, no I/O.
 //!    [`middleware`]: the built-in steps of a route.
 //! 3. [`proxy`]: the life of a request; `proxy::exchange` is its straight line.
-//! 4. [`upstream`]: endpoints, balance, connection pools. [`net`]: streams, buffers, deadlines.
+//! 4. [`upstream`]: endpoints, balance, health, connection pools. [`net`]: streams, buffers, deadlines.
 //! 5. [`worker`]: one core. [`telemetry`]: one record per exchange.
 //! 6. [`server`]: the control thread of the data process. [`master`]: the small process
 //!    above it. [`process`]: what the two say to each other, and children. [`sys`]: the kernel's edge.

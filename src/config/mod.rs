@@ -5,6 +5,7 @@
 //! Must not know: anything of ours. What names and numbers mean is decided elsewhere.
 
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -26,6 +27,7 @@ mod conditions;
 mod diagnostic;
 mod dns;
 mod file;
+mod health;
 mod include;
 mod layers;
 mod node;
@@ -200,6 +202,32 @@ pub struct Upstream {
     pub connect_timeout: Option<Duration>,
     pub read_timeout: Option<Duration>,
     pub write_timeout: Option<Duration>,
+    pub health: Option<Health>,
+}
+
+/// `[upstreams.NAME.health]`.
+#[derive(Clone, Debug)]
+pub struct Health {
+    /// With its query, as it is sent.
+    pub path: String,
+    /// As in the field `Host`.
+    pub host: Option<String>,
+    pub interval: Option<Duration>,
+    pub timeout: Option<Duration>,
+    /// At least 1.
+    pub unhealthy_threshold: Option<u32>,
+    /// At least 1.
+    pub healthy_threshold: Option<u32>,
+    /// At least one range, each within 200 to 599.
+    pub expect_status: Option<Vec<RangeInclusive<u16>>>,
+    pub initial: Option<Initial>,
+}
+
+/// What an endpoint is until it was checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Initial {
+    Up,
+    Down,
 }
 
 /// One instance of an upstream.

@@ -1,4 +1,5 @@
-//! The getters of a table for what has two spellings: durations, sizes, secrets.
+//! The getters of a table for what has several spellings: durations, sizes, statuses,
+//! secrets.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -95,6 +96,43 @@ impl Table<'_> {
             (least, most) => format!("from {least} to {most} bytes, not {text}"),
         };
         self.wrong(&node.place, key, &wanted)
+    }
+
+    /// A status code, a range of them such as `"200-399"`, or a list of both.
+    pub fn statuses(&mut self, key: &str) -> Option<Vec<RangeInclusive<u16>>> {
+        let found = self.read_statuses(key);
+        self.record(key, Kind::Statuses, found.as_ref(), |ranges| match ranges.as_slice() {
+            [range] => json!(value::show_statuses(range)),
+            ranges => json!(ranges.iter().map(value::show_statuses).collect::<Vec<_>>()),
+        });
+        found.map(|found| found.value)
+    }
+
+    fn read_statuses(&mut self, key: &str) -> Option<Written<Vec<RangeInclusive<u16>>>> {
+        let node = self.entry(key)?;
+        let items = match &node.value {
+            Value::Array(items) => items.as_slice(),
+            _ => std::slice::from_ref(node),
+        };
+        let mut ranges = Vec::new();
+        for item in items {
+            let (range, text) = match &item.value {
+                Value::Integer(integer) => (value::statuses(&integer.text), integer.text.clone()),
+                Value::String(text) | Value::Bare(text) => (value::statuses(text), format!("\"{text}\"")),
+                Value::Unknown => return None,
+                other => (None, other.kind().to_owned()),
+            };
+            let Some(range) = range else {
+                let wanted = format!("a status from 200 to 599 or a range such as \"200-399\", not {text}");
+                let of = if matches!(node.value, Value::Array(_)) { "each of " } else { "" };
+                return self.wrong(&item.place, &format!("{of}{key}"), &wanted);
+            };
+            ranges.push(range);
+        }
+        match ranges.as_slice() {
+            [] => self.wrong(&node.place, key, "at least one status, not an empty list"),
+            _ => Some(Written::new(ranges, node.place.clone())),
+        }
     }
 
     /// A secret: the string itself, or under `key_file` the path of a file that holds it. No

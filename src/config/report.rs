@@ -37,6 +37,8 @@ pub enum Kind {
     },
     Choice(Vec<String>),
     Strings,
+    /// A status code, a range such as `200-399`, or a list of them.
+    Statuses,
     /// A table that says what is asked of a field or a parameter, or a list of them.
     Conditions,
     /// A table that says which field has which value, or a list of them. Some may be removed.

@@ -16,6 +16,7 @@ const SUBSTITUTION: &str = r"\$\{";
 /// A whole value that is replaced before it is read, so that it may be of another type.
 const WHOLE_SUBSTITUTION: &str = r"^\$\{[^}]*\}$";
 
+const STATUSES: &str = r"^[2-5][0-9]{2}( *- *[2-5][0-9]{2})?$";
 const DURATION: &str = r"^[0-9]+ *(ms|s|m|h)$";
 const SIZE: &str = r"^[0-9]+ *(|B|KiB|k|K|MiB|m|M|GiB|g|G)$";
 
@@ -132,6 +133,12 @@ fn properties(key: &str, kind: &Kind) -> Vec<(String, Value)> {
                 false => field["required"] = json!(["name", "value"]),
             }
             one(json!({ "anyOf": [field, { "type": "array", "items": field, "minItems": 1 }] }))
+        }
+        Kind::Statuses => {
+            let status = integer(200, 599);
+            let range = json!({ "type": "string", "pattern": STATUSES });
+            let list = json!({ "type": "array", "items": { "anyOf": [status.clone(), range.clone()] }, "minItems": 1 });
+            one(json!({ "anyOf": [status, range, list, replaced] }))
         }
         Kind::Strings => one(json!({ "type": "array", "items": string })),
         Kind::Boolean => one(json!({ "anyOf": [{ "type": "boolean" }, whole] })),

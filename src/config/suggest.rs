@@ -9,7 +9,7 @@ use super::node::Value;
 use super::value;
 
 /// The keys that work, by table.
-const KEYS: [(&str, &[&str]); 12] = [
+const KEYS: [(&str, &[&str]); 13] = [
     (
         "[server]",
         &[
@@ -66,6 +66,19 @@ const KEYS: [(&str, &[&str]); 12] = [
             "write_timeout",
         ],
     ),
+    (
+        "[upstreams.NAME.health]",
+        &[
+            "path",
+            "host",
+            "interval",
+            "timeout",
+            "unhealthy_threshold",
+            "healthy_threshold",
+            "expect_status",
+            "initial",
+        ],
+    ),
     ("[[upstreams.NAME.instances]]", &["host", "port", "socket", "weight", "backup"]),
     (
         "[[routes]]",
@@ -103,7 +116,7 @@ const KEYS: [(&str, &[&str]); 12] = [
 ];
 
 /// What other programs call it, by the beginning of the table's title.
-const CALLED_OTHERWISE: [(&str, &str, &str); 43] = [
+const CALLED_OTHERWISE: [(&str, &str, &str); 50] = [
     ("[server.limits]", "client_max_body_size", "request_body"),
     ("[server.limits]", "max_connections", "connections"),
     ("[server]", "address", "bind"),
@@ -115,6 +128,13 @@ const CALLED_OTHERWISE: [(&str, &str, &str); 43] = [
     ("[server]", "port", "http_port"),
     ("[server]", "threads", "worker_threads"),
     ("[server]", "workers", "worker_threads"),
+    ("[upstreams.NAME.health]", "fall", "unhealthy_threshold"),
+    ("[upstreams.NAME.health]", "rise", "healthy_threshold"),
+    ("[upstreams.NAME.health]", "fails", "unhealthy_threshold"),
+    ("[upstreams.NAME.health]", "passes", "healthy_threshold"),
+    ("[upstreams.NAME.health]", "status", "expect_status"),
+    ("[upstreams.NAME.health]", "uri", "path"),
+    ("[upstreams.NAME.health]", "url", "path"),
     ("[upstreams.", "address", "host"),
     ("[upstreams.", "balance", "strategy"),
     ("[upstreams.", "lb_policy", "strategy"),
@@ -201,7 +221,8 @@ fn distance(left: &str, right: &str) -> usize {
 
 /// Help with a key that the table of this title does not have, but the `known` ones.
 pub fn key<'a>(written: &str, title: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
-    let is_here = |(table, _, _): &&(&str, &str, &str)| title.starts_with(table);
+    let named = table_of(title);
+    let is_here = |(table, _, _): &&(&str, &str, &str)| named.starts_with(table);
     let mut called = CALLED_OTHERWISE.iter().filter(is_here);
     if let Some((_, _, ours)) = called.find(|(_, theirs, _)| *theirs == written) {
         return Some(format!("did you mean `{ours}`?"));
@@ -216,20 +237,28 @@ pub fn key<'a>(written: &str, title: &str, known: impl IntoIterator<Item = &'a s
     }
 }
 
-/// All keys of the table with this title, and the tables in it.
-fn keys_of(title: &str) -> Option<Vec<&'static str>> {
-    let table = match title {
+/// The title of a table as it is in [`KEYS`].
+fn table_of(title: &str) -> &str {
+    // An upstream may be called `health`, too.
+    let is_health = |rest: &str| rest.ends_with(".health]");
+    match title {
         title if title.starts_with("[[upstreams.") => "[[upstreams.NAME.instances]]",
+        title if title.strip_prefix("[upstreams.").is_some_and(is_health) => "[upstreams.NAME.health]",
         title if title.starts_with("[upstreams.") => "[upstreams.NAME]",
         title => title,
-    };
-    let below = match table {
-        "[server]" => Some("limits"),
-        "[upstreams.NAME]" => Some("instances"),
-        _ => None,
+    }
+}
+
+/// All keys of the table with this title, and the tables in it.
+fn keys_of(title: &str) -> Option<Vec<&'static str>> {
+    let table = table_of(title);
+    let below: &[&str] = match table {
+        "[server]" => &["limits"],
+        "[upstreams.NAME]" => &["instances", "health"],
+        _ => &[],
     };
     let (_, keys) = KEYS.iter().find(|(known, _)| *known == table)?;
-    Some(keys.iter().copied().chain(below).collect())
+    Some(keys.iter().chain(below).copied().collect())
 }
 
 /// The tables that have this key.
@@ -244,6 +273,7 @@ fn homes(key: &str) -> Vec<&'static str> {
 pub fn table<'a>(written: &str, below: Option<&str>, known: impl IntoIterator<Item = &'a str>) -> String {
     let inner = match written {
         "limit" | "limits" => Some("[server.limits]".to_owned()),
+        "health" | "healthcheck" | "health_check" => Some("[upstreams.NAME.health]".to_owned()),
         "resolver" => Some("[dns]".to_owned()),
         "instance" | "instances" => Some("[[upstreams.NAME.instances]]".to_owned()),
         _ => None,

@@ -360,12 +360,10 @@ protocol = "gopher""#,
 socket = "s"
 process.command = "x"
 process.args = []
-fallback = "p2c"
-health.path = "/""#,
+fallback = "p2c""#,
         &[
             "3:1: `process` in [upstreams.a] is known, but does not work yet in this version",
             "5:1: `fallback` in [upstreams.a] is known, but does not work yet in this version",
-            "6:1: `health` in [upstreams.a] is known, but does not work yet in this version",
         ],
     ),
 ];

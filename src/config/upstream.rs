@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use super::diagnostic::{Diagnostic, Place};
 use super::table::Table;
 use super::value::{self, Wanted, wanted};
-use super::{Address, HashKey, Instance, Strategy, Upstream, Written, suggest};
+use super::{Address, HashKey, Instance, Strategy, Upstream, Written, health, suggest};
 
-const LATER: [&str; 5] = ["fallback", "health", "policy", "process", "tls"];
+const LATER: [&str; 4] = ["fallback", "policy", "process", "tls"];
 const STRATEGIES_LATER: [&str; 1] = ["wasm"];
 const PROTOCOLS_LATER: [&str; 3] = ["https", "h2", "h2c"];
 
@@ -34,6 +34,7 @@ pub fn read(name: Written<String>, mut table: Table<'_>, defined: &[String]) -> 
         let meant = meant.map_or(String::new(), |meant| format!("; did you mean `{meant}`?"));
         format!("there is no such upstream in a file{meant}")
     });
+    let is_checked = table.has("health");
     let upstream = Upstream {
         name,
         instances: read_instances(&mut table, stranger.as_deref()),
@@ -50,6 +51,7 @@ pub fn read(name: Written<String>, mut table: Table<'_>, defined: &[String]) -> 
         connect_timeout: table.duration("connect_timeout"),
         read_timeout: table.duration("read_timeout"),
         write_timeout: table.duration("write_timeout"),
+        health: table.table("health").and_then(|table| health::read(table, is_checked)),
     };
     refuse_queue_of_nobody(&table, &upstream);
     doubt_sockets(&table, &upstream.instances);

@@ -3,6 +3,7 @@
 //! Pure: text in, value or what would be right out. Must not know: keys, tables, positions.
 
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::{Host, Network};
@@ -69,6 +70,21 @@ pub fn show_size(bytes: u64) -> serde_json::Value {
     match whole {
         Some((unit, name)) => format!("{} {name}", bytes / unit).into(),
         None => bytes.into(),
+    }
+}
+
+/// `"200"` or `"200-399"`: final statuses, the first not above the last.
+pub fn statuses(text: &str) -> Option<RangeInclusive<u16>> {
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let status = |text: &str| digits(text.trim()).and_then(|status| u16::try_from(status).ok());
+    let range = status(first)?..=status(last)?;
+    (!range.is_empty() && *range.start() >= 200 && *range.end() <= 599).then_some(range)
+}
+
+pub fn show_statuses(range: &RangeInclusive<u16>) -> String {
+    match (range.start(), range.end()) {
+        (first, last) if first == last => first.to_string(),
+        (first, last) => format!("{first}-{last}"),
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::routes::routes;
@@ -15,6 +16,7 @@ use crate::http::forwarding;
 use crate::http::target::EncodedSlash;
 use crate::route::{Rule, cover};
 use crate::telemetry::access_log;
+use crate::upstream::health::{Check, Initial};
 use crate::upstream::{HashKey, ejection};
 use crate::{net, upstream};
 
@@ -42,6 +44,12 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
 const MIN_TTL: Duration = Duration::from_secs(1);
 const MAX_TTL: Duration = Duration::from_secs(5 * 60);
+
+const CHECK_INTERVAL: Duration = Duration::from_secs(10);
+const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
+const UNHEALTHY_THRESHOLD: u32 = 3;
+const HEALTHY_THRESHOLD: u32 = 2;
+const EXPECT_STATUS: RangeInclusive<u16> = 200..=399;
 
 /// A configuration that can be run.
 pub struct Loaded {
@@ -213,6 +221,26 @@ fn settings(written: &config::Upstream) -> upstream::Settings {
         write_timeout: written.write_timeout.unwrap_or(WRITE_TIMEOUT),
         keepalive: written.keepalive.unwrap_or(KEEPALIVE),
         keepalive_idle: written.keepalive_idle.unwrap_or(KEEPALIVE_IDLE),
+        check: written.health.as_ref().map(check),
+    }
+}
+
+fn check(written: &config::Health) -> Check {
+    Check {
+        path: written.path.clone(),
+        host: written.host.clone(),
+        interval: written.interval.unwrap_or(CHECK_INTERVAL),
+        timeout: written.timeout.unwrap_or(CHECK_TIMEOUT),
+        unhealthy_threshold: written.unhealthy_threshold.unwrap_or(UNHEALTHY_THRESHOLD),
+        healthy_threshold: written.healthy_threshold.unwrap_or(HEALTHY_THRESHOLD),
+        expect_status: match &written.expect_status {
+            Some(ranges) => ranges.as_slice().into(),
+            None => [EXPECT_STATUS].into(),
+        },
+        initial: match written.initial {
+            None | Some(config::Initial::Up) => Initial::Up,
+            Some(config::Initial::Down) => Initial::Down,
+        },
     }
 }
 

@@ -60,6 +60,24 @@ fn the_shipped_files_load() {
     assert_eq!(three.plan.routes.len(), 3);
 }
 
+/// The table of checks is commented out in the reference: without it there are none.
+#[test]
+fn the_defaults_of_checks_in_the_reference_are_the_defaults() {
+    let title = "# [upstreams.app.health]\n";
+    let (_, below) = REFERENCE.split_once(title).unwrap();
+    let (table, _) = below.split_once("\n\n").unwrap();
+    let is_default = |line: &&str| line.contains(" = ") && !line.starts_with("# host = ");
+    let keys: String =
+        table.lines().filter(is_default).map(|line| format!("{}\n", line.trim_start_matches("# "))).collect();
+    let check = |keys: &str| {
+        let upstream = "[upstreams.app]\nsocket = \"s\"\n[upstreams.app.health]\n";
+        let text = format!("{upstream}{keys}[[routes]]\nupstream = \"app\"\n");
+        loaded(&text).plan.upstreams[0].check.clone().unwrap()
+    };
+    assert_eq!(keys.lines().count(), 7, "{keys}");
+    assert_eq!(check(&keys), check("path = \"/health\"\n"));
+}
+
 /// Everything that has a default, in a form that can be compared.
 fn defaults(plan: &Plan) -> String {
     let mut upstream = plan.upstreams[0].clone();

@@ -90,7 +90,7 @@ impl Error {
             Error::Denied(Denied::Absent) => "admin token required",
             Error::Denied(Denied::Wrong) => "wrong admin token",
             Error::Denied(Denied::Repeated) => "more than one admin token",
-            Error::NoEndpoint => "upstream has no endpoint that is up",
+            Error::NoEndpoint => "upstream has no usable endpoint",
             Error::QueueFull => "too many requests wait for the upstream",
             Error::QueueTimeout => "waited too long for a connection to the upstream",
             Error::ConnectFailed => "connecting to the upstream failed",

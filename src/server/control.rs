@@ -13,6 +13,7 @@ use tokio::sync::mpsc::{Receiver, Sender};
 use tokio::time::{sleep, timeout};
 
 use super::names::{Answer, Names};
+use super::probes::Probes;
 use super::workers::Workers;
 use crate::process::orders::{Order, Received, Socket};
 use crate::worker::Message;
@@ -37,6 +38,7 @@ pub enum Event {
 pub struct Control {
     pub workers: Workers,
     pub names: Names,
+    pub probes: Probes,
     pub events: Receiver<Event>,
     pub shutdown_timeout: Duration,
 }
@@ -100,6 +102,7 @@ impl Control {
             (Event::Order(Order::Stop), Phase::Serving | Phase::Draining { .. }) => self.stop(),
             (Event::Answer(answer), phase) => {
                 for table in self.names.learn(answer) {
+                    self.probes.follow(&table);
                     self.workers.tell(&Message::Endpoints(table));
                 }
                 phase

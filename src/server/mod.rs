@@ -26,17 +26,23 @@ use crate::telemetry::panics::log_panics;
 use control::{Control, Event};
 use log_writer::LogWriter;
 use names::{Names, Schedule};
+use probes::Probes;
 use resolver::Resolver;
 use workers::Workers;
 
 mod control;
 mod log_writer;
 mod names;
+mod probe;
+mod probes;
 mod resolver;
 mod workers;
 
 /// What the names of upstreams may delay the start.
 const NAMES_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What the first checks of endpoints may delay it further.
+const CHECKS_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What the last lines of the access log may take to be written.
 const LOG_TIMEOUT: Duration = Duration::from_secs(2);
@@ -168,6 +174,7 @@ async fn operate(
 ) -> Result<ExitCode, String> {
     let (sender, mut events) = channel(EVENTS_MAX);
     let names = resolve(&plan, &sender, &mut events).await;
+    let probes = check(&plan, &names).await;
     let shutdown_timeout = plan.server.shutdown_timeout;
     let (workers, driver) =
         Workers::start(workers::Settings { endpoints: names.endpoints(), plan, log, listeners })?;
@@ -178,7 +185,7 @@ async fn operate(
     // If `master` is gone, that is seen next.
     let _ = orders.send(&ready);
     tokio::spawn(control::listen(Arc::clone(orders), sender));
-    let control = Control { workers, names, events, shutdown_timeout };
+    let control = Control { workers, names, probes, events, shutdown_timeout };
     Ok(control.run().await)
 }
 
@@ -211,6 +218,16 @@ async fn resolve(plan: &Plan, sender: &Sender<Event>, events: &mut Receiver<Even
         }
     }
     names
+}
+
+/// Begins to check the endpoints, and waits a little for the first results.
+async fn check(plan: &Plan, names: &Names) -> Probes {
+    let mut probes = Probes::new(&plan.upstreams);
+    names.endpoints().iter().for_each(|table| probes.follow(table));
+    if timeout(CHECKS_TIMEOUT, probes.first_round()).await.is_err() {
+        tracing::warn!("not all endpoints are checked yet; starting without");
+    }
+    probes
 }
 
 /// One list of sockets a worker.

@@ -6,6 +6,7 @@ pub mod balance;
 pub mod budget;
 pub mod ejection;
 pub mod endpoint;
+pub mod health;
 pub mod pool;
 pub mod queue;
 pub mod state;
@@ -13,6 +14,7 @@ pub mod upstreams;
 
 pub use balance::{HashKey, Strategy};
 pub use endpoint::{Address, Endpoint, Endpoints, Health, Place, Vitals};
+pub use health::Check;
 pub use pool::{Lease, Pools};
 pub use upstreams::Upstreams;
 
@@ -43,6 +45,8 @@ pub struct Settings {
     /// Idle connections kept per core and address.
     pub keepalive: usize,
     pub keepalive_idle: Duration,
+    /// What endpoints are asked to find out how they do, if they are.
+    pub check: Option<Check>,
 }
 
 impl Settings {
@@ -60,6 +64,7 @@ impl Settings {
             write_timeout: Duration::ZERO,
             keepalive: 0,
             keepalive_idle: Duration::ZERO,
+            check: None,
         }
     }
 }

@@ -23,6 +23,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "cache",
             "wasm",
             "telemetry",
+            // To read the response to a check as that to a request is read.
+            "http",
             "sys",
         ],
     ),

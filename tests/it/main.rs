@@ -16,6 +16,7 @@ mod failover;
 mod faults;
 mod fields;
 mod harness;
+mod health;
 mod hostile;
 mod lifecycle;
 mod limits;

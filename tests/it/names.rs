@@ -173,6 +173,25 @@ fn a_long_answer_is_asked_for_again_after_the_limit() {
 }
 
 #[test]
+fn new_addresses_are_checked_at_once_and_old_ones_no_more() {
+    let (port, origins) = origins(71, 2);
+    let mut server = NameServer::start("app IN A 127.0.0.71");
+    let health = "[upstreams.app.health]\npath = \"/health\"\ninterval = \"50ms\"\ninitial = \"down\"\n";
+    let proxy = named(&server, &format!("app.{ZONE}"), port).toml(health).start();
+    until_answering(&proxy, &["71"]);
+    server.change("app IN A 127.0.0.72");
+    until_answering(&proxy, &["72"]);
+    let before = origins[0].requests().len();
+    let other = origins[1].requests().len();
+    eventually("more checks of the new address", || {
+        let now = origins[1].requests().len();
+        holds(now > other + 5, now)
+    });
+    // One was perhaps on its way.
+    assert!(origins[0].requests().len() <= before + 1);
+}
+
+#[test]
 fn names_in_the_file_of_hosts_need_no_server() {
     let server = NameServer::start("");
     let origin = Origin::ok("here");

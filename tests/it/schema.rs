@@ -69,6 +69,10 @@ hash_key = "header:X-A"
 slow_start = "30s"
 strategy = "${STRATEGY}"
 read_timeout = "250ms"
+[upstreams."b c".health]
+path = "/health"
+interval_secs = 5
+expect_status = [200, "301-303"]
 [dns]
 servers = ["10.0.0.2:5353"]
 min_ttl = "2s"
@@ -117,6 +121,12 @@ fn mistakes_are_not_valid() {
         "routes = [{ upstream = \"a\", query = { value = \"1\" } }]",
         "routes = [{ upstream = \"a\", query = { name = \"a\", vlaue = \"1\" } }]",
         "routes = [{ upstream = \"a\", methods = \"GET\" }]",
+        "upstreams.a.health = \"/\"",
+        "upstreams.a.health = { path = \"/\", initial = \"unknown\" }",
+        "upstreams.a.health = { path = \"/\", expect_status = 99 }",
+        "upstreams.a.health = { path = \"/\", expect_status = \"2xx\" }",
+        "upstreams.a.health = { path = \"/\", expect_status = [] }",
+        "upstreams.a.health = { path = \"/\", interval = 5 }",
         "dns.servers = \"10.0.0.2\"",
         "dns.ttl = \"5s\"",
         "auth.admin_token = 3",
