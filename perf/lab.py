@@ -15,6 +15,8 @@ import tempfile
 import time
 from pathlib import Path
 
+import routing
+
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 PACKAGES = {"nginx": "nginx-light", "haproxy": "haproxy", "wrk": "wrk", "slowhttptest": "slowhttptest"}
@@ -369,44 +371,12 @@ class Proxy:
         return memory(self.pids)
 
 
-# Conditions of many kinds, none of which the measured requests meet: every request is tried against all of them.
-OTHER_ROUTES = [
-    'path_exact = "/healthz"',
-    'path_exact = "/robots.txt"',
-    'path_exact = "/favicon.ico"',
-    'host = "admin.example.com"',
-    'host = "shop.example.com"',
-    'host = "api.example.com"\npath_prefix = "/v2"',
-    'path_prefix = "/api/v1"',
-    'path_prefix = "/api/v2"',
-    'path_prefix = "/cable"',
-    'path_prefix = "/sidekiq"\nstrip_prefix = true',
-    'path_prefix = "/assets"',
-    'path_prefix = "/uploads"',
-    'path_prefix = "/old-api"\nstrip_prefix = true',
-    'path_exact = "/users/new"',
-    'path_prefix = "/files"',
-    'path_prefix = "/orders/items"',
-    'host = "api.example.net"\npath_prefix = "/v2"',
-    'host = "canary.example.net"',
-    'path_prefix = "/docs"',
-]
-
-
-def many_routes(count):
-    """The given number of routes, the last of which takes everything."""
-    routes = list(OTHER_ROUTES)
-    routes += [f'path_prefix = "/tenant-{number}"' for number in range(len(routes), count - 1)]
-    routes = routes[: count - 1] + ['path_prefix = "/"']
-    return "".join(f'\n[[routes]]\n{route}\nupstream = "origin"\n' for route in routes)
-
-
 def upstream_keys(upstream):
     """A path is a Unix socket, a number a port of the loopback."""
     return f"host = \"127.0.0.1\"\nport = {upstream}" if isinstance(upstream, int) else f'socket = "{upstream}"'
 
 
-def write_warpdrive(lab, name, port, upstream, routes):
+def write_warpdrive(lab, name, port, upstream, routes, kind="prefix"):
     path = lab.directory / f"{name}.toml"
     path.write_text(
         f"""[server]
@@ -422,7 +392,7 @@ file = "{access_log(lab, name)}"
 [upstreams.origin]
 {upstream_keys(upstream)}
 keepalive = {KEEPALIVE}
-{many_routes(routes)}"""
+{routing.warpdrive_routes(routes, kind)}"""
     )
     return [product(), "run", "-c", path]
 
@@ -431,15 +401,15 @@ def access_log(lab, name):
     return lab.directory / f"{name}.access.json"
 
 
-def start_warpdrive(lab, upstream, core=None, name="warpdrive", routes=20):
+def start_warpdrive(lab, upstream, core=None, name="warpdrive", routes=20, kind="prefix"):
     port = free_port()
-    process = lab.start(name, write_warpdrive(lab, name, port, upstream, routes), core)
+    process = lab.start(name, write_warpdrive(lab, name, port, upstream, routes, kind), core)
     process.wait_for_output(f"listening on http://127.0.0.1:{port}")
     process.wait_until(lambda: answers(port), "answer")
     return Proxy(process, port)
 
 
-def write_nginx(lab, name, port, upstream, http="", locations=0, slots=NGINX_SLOTS):
+def write_nginx(lab, name, port, upstream, http="", routes=1, kind="prefix", slots=NGINX_SLOTS):
     """nginx at its best: one worker, connections kept on both sides, nothing written, no field added."""
     server = f"127.0.0.1:{upstream}" if isinstance(upstream, int) else f"unix:{upstream}"
     user = "user root;\n" if os.geteuid() == 0 else ""
@@ -448,13 +418,11 @@ def write_nginx(lab, name, port, upstream, http="", locations=0, slots=NGINX_SLO
     temporary = "".join(
         f"    {kind}_temp_path {folder}/{kind};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )
-    others = "".join(
-        f"        location /tenant-{number} {{ proxy_pass http://origin; }}\n" for number in range(locations)
-    )
     path = folder / "nginx.conf"
     path.write_text(
         f"""{user}daemon off;
 worker_processes 1;
+pcre_jit on;
 worker_rlimit_nofile {resource.getrlimit(resource.RLIMIT_NOFILE)[0]};
 pid {folder}/pid;
 error_log {folder}/error.log warn;
@@ -476,7 +444,7 @@ http {{
     }}
     server {{
         listen 127.0.0.1:{port} backlog=4096;
-{others}        location / {{ proxy_pass http://origin; }}
+{routing.nginx_locations(routes, kind)}        location / {{ proxy_pass http://origin; }}
     }}
 }}
 """
@@ -484,9 +452,9 @@ http {{
     return [find_program("nginx"), "-e", folder / "error.log", "-p", folder, "-c", path]
 
 
-def start_nginx(lab, upstream, core=None, name="nginx", http="", slots=NGINX_SLOTS):
+def start_nginx(lab, upstream, core=None, name="nginx", http="", slots=NGINX_SLOTS, **table):
     port = free_port()
-    process = lab.start(name, write_nginx(lab, name, port, upstream, http, slots=slots), core)
+    process = lab.start(name, write_nginx(lab, name, port, upstream, http, slots=slots, **table), core)
     process.wait_until(lambda: answers(port), "answer")
     return Proxy(process, port)
 
@@ -495,9 +463,12 @@ def start_nginx_64k(lab, upstream, core=None):
     return start_nginx(lab, upstream, core, "nginx-64k", "proxy_buffer_size 64k; proxy_buffers 16 64k;")
 
 
-def start_haproxy(lab, upstream, core=None):
+def start_haproxy(lab, upstream, core=None, name="haproxy", routes=1, kind="prefix"):
     port = free_port()
-    path = lab.directory / "haproxy.cfg"
+    path, table = lab.directory / f"{name}.cfg", lab.directory / f"{name}.map"
+    table.write_text(routing.haproxy_map(routes, kind))
+    match = {"prefix": "map_beg", "regex": "map_reg"}[kind]
+    choice = f"use_backend %[path,{match}({table})]" if routes > 1 else ""
     path.write_text(
         f"""global
     nbthread 1
@@ -513,13 +484,14 @@ defaults
 
 frontend downstream
     bind 127.0.0.1:{port} backlog 4096
+    {choice}
     default_backend origin
 
 backend origin
     server origin unix@{upstream} pool-max-conn {KEEPALIVE} pool-purge-delay 600s
 """
     )
-    process = lab.start("haproxy", [find_program("haproxy"), "-db", "-f", path], core)
+    process = lab.start(name, [find_program("haproxy"), "-db", "-f", path], core)
     process.wait_until(lambda: answers(port), "answer")
     return Proxy(process, port)
 

@@ -4,10 +4,12 @@
 
 use std::fmt;
 
+use regex_automata::hybrid::dfa::{DFA, OverlappingState};
 use regex_automata::meta::{self, Cache, Regex};
+use regex_automata::nfa::thompson::{self, NFA, WhichCaptures};
 use regex_automata::util::primitives::NonMaxUsize;
 use regex_automata::util::syntax;
-use regex_automata::{Input, MatchKind, PatternID, PatternSet};
+use regex_automata::{Input, MatchKind, PatternID, PatternSet, hybrid};
 
 /// What the compiled form of one expression, or of all paths together, may take.
 const NFA_BYTES_MAX: usize = 1 << 20;
@@ -48,9 +50,7 @@ impl Program {
     /// # Errors
     /// The text is not an expression, or takes more than 1 MiB when compiled.
     pub fn parse(text: &str) -> Result<Program, ProgramFault> {
-        let regex = build(NFA_BYTES_MAX, MatchKind::LeftmostFirst)
-            .build(text)
-            .map_err(|error| ProgramFault::of(&error))?;
+        let regex = builder().build(text).map_err(|error| ProgramFault::of(&error))?;
         Ok(Program { text: text.to_owned(), regex })
     }
 
@@ -99,8 +99,7 @@ impl Program {
 impl ProgramFault {
     fn of(error: &meta::BuildError) -> ProgramFault {
         if let Some(limit) = error.size_limit() {
-            let message = format!("the expression takes more than {} KiB when compiled", limit >> 10);
-            return ProgramFault { message, span: None };
+            return ProgramFault::too_large(limit);
         }
         let span = match error.syntax_error() {
             Some(regex_syntax::Error::Parse(fault)) => Some(fault.span()),
@@ -114,17 +113,29 @@ impl ProgramFault {
         };
         ProgramFault { message, span: span.map(|span| span.start.offset..span.end.offset) }
     }
+
+    fn too_large(limit: usize) -> ProgramFault {
+        let message = format!("the expression takes more than {} KiB when compiled", limit >> 10);
+        ProgramFault { message, span: None }
+    }
 }
 
 /// Many expressions, all asked in one pass.
 #[derive(Clone, Debug)]
-pub(super) struct ProgramSet(Regex);
+pub(super) struct ProgramSet(DFA);
 
 /// What a search among them writes to.
 #[derive(Debug)]
 pub(super) struct SetScratch {
-    cache: Cache,
+    cache: hybrid::dfa::Cache,
     found: PatternSet,
+}
+
+impl SetScratch {
+    /// Bytes that it has come to take.
+    pub fn bytes(&self) -> usize {
+        size_of::<SetScratch>() + self.cache.memory_usage() + self.found.capacity()
+    }
 }
 
 impl ProgramSet {
@@ -132,32 +143,102 @@ impl ProgramSet {
     /// Together they take more than 64 MiB when compiled.
     pub fn compile(programs: &[&Program]) -> Result<ProgramSet, ProgramFault> {
         let texts: Vec<&str> = programs.iter().map(|program| program.text()).collect();
-        let regex = build(SET_BYTES_MAX, MatchKind::All)
+        let nfa = NFA::compiler()
+            .syntax(syntax_rules())
+            .configure(
+                thompson::Config::new()
+                    .utf8(false)
+                    .nfa_size_limit(Some(SET_BYTES_MAX))
+                    .which_captures(WhichCaptures::None),
+            )
             .build_many(&texts)
-            .map_err(|error| ProgramFault::of(&error))?;
-        Ok(ProgramSet(regex))
+            .map_err(|error| match error.size_limit() {
+                Some(limit) => ProgramFault::too_large(limit),
+                None => ProgramFault { message: error.to_string(), span: None },
+            })?;
+        let config = DFA::config()
+            .match_kind(MatchKind::All)
+            .cache_capacity(CACHE_BYTES_MAX)
+            // Very many expressions get as much as it takes to go on at all.
+            .skip_cache_capacity_check(true)
+            .unicode_word_boundary(true);
+        let dfa = DFA::builder().configure(config).build_from_nfa(nfa);
+        Ok(ProgramSet(dfa.map_err(|error| ProgramFault { message: error.to_string(), span: None })?))
     }
 
     pub fn scratch(&self) -> SetScratch {
         SetScratch { cache: self.0.create_cache(), found: PatternSet::new(self.0.pattern_len()) }
     }
 
-    /// The indices of those that hold, ascending.
-    pub fn found<'s>(&self, scratch: &'s mut SetScratch, text: &[u8]) -> impl Iterator<Item = usize> + 's {
-        let SetScratch { cache, found } = scratch;
-        found.clear();
-        self.0.which_overlapping_matches_with(cache, &Input::new(text), found);
-        scratch.found.iter().map(|pattern| pattern.as_usize())
+    /// Calls with the index of each that holds, once, in no order; what it costs does not depend
+    /// on how many do not.
+    pub fn each_found(&self, scratch: &mut SetScratch, text: &[u8], mut found: impl FnMut(usize)) {
+        let input = Input::new(text);
+        let mut state = OverlappingState::start();
+        scratch.found.clear();
+        // Only a Unicode word boundary beside a byte beyond ASCII fails: no path has one.
+        while self.0.try_search_overlapping_fwd(&mut scratch.cache, &input, &mut state).is_ok()
+            && let Some(end) = state.get_match()
+        {
+            // An expression is met again wherever a longer match of it ends.
+            if scratch.found.insert(end.pattern()) {
+                found(end.pattern().as_usize());
+            }
+            if scratch.found.is_full() {
+                return;
+            }
+        }
     }
 }
 
-fn build(size_limit: usize, kind: MatchKind) -> meta::Builder {
+fn builder() -> meta::Builder {
     let config = meta::Config::new()
         .utf8_empty(false)
-        .nfa_size_limit(Some(size_limit))
-        .hybrid_cache_capacity(CACHE_BYTES_MAX)
-        .match_kind(kind);
+        .nfa_size_limit(Some(NFA_BYTES_MAX))
+        .hybrid_cache_capacity(CACHE_BYTES_MAX);
     let mut builder = meta::Builder::new();
-    builder.configure(config).syntax(syntax::Config::new().unicode(false).utf8(false));
+    builder.configure(config).syntax(syntax_rules());
     builder
+}
+
+fn syntax_rules() -> syntax::Config {
+    syntax::Config::new().unicode(false).utf8(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(texts: &[&str], path: &str, expected: &[usize]) {
+        let programs: Vec<Program> = texts.iter().map(|text| Program::parse(text).unwrap()).collect();
+        let set = ProgramSet::compile(&programs.iter().collect::<Vec<_>>()).unwrap();
+        let mut scratch = set.scratch();
+        for _ in 0..2 {
+            let mut found = Vec::new();
+            set.each_found(&mut scratch, path.as_bytes(), |index| found.push(index));
+            found.sort_unstable();
+            assert_eq!(found, expected, "{texts:?} {path}");
+        }
+    }
+
+    #[test]
+    fn each_expression_that_holds_is_found_once() {
+        check(&["^/a.*", "x", "b$", ".*", "b"], "/aaab", &[0, 2, 3, 4]);
+        check(&["^/a.*"], "/b", &[]);
+        check(&["", "^$"], "/", &[0]);
+        check(&["^/users-1/[0-9]+/x", "^/users-[0-9]+/1/"], "/users-1/1/x", &[0, 1]);
+    }
+
+    #[test]
+    fn expressions_may_ask_for_boundaries_of_words() {
+        check(&[r"\bb\b", r"(?u)\bb\b", r"(?u)\bc"], "/a/b/bc", &[0, 1]);
+    }
+
+    #[test]
+    fn expressions_that_are_too_large_together_are_refused() {
+        let large = Program::parse("[a-z]{2000}").unwrap();
+        let fault = ProgramSet::compile(&vec![&large; 1_000]).unwrap_err();
+        assert_eq!(fault.message, "the expression takes more than 65536 KiB when compiled");
+    }
 }

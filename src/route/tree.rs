@@ -49,10 +49,21 @@ pub struct Tree<T> {
 pub struct Scratch {
     /// As [`Tree::programs`].
     programs: Vec<Cache>,
-    expressions: Option<SetScratch>,
+    /// Apart, so that taking it out for a search moves no more than a pointer.
+    expressions: Option<Box<SetScratch>>,
     key: Vec<u8>,
     /// A value with its escapes undone.
     text: Vec<u8>,
+}
+
+impl Scratch {
+    /// Bytes that it has come to take: expressions keep what they met, up to a limit.
+    pub fn bytes(&self) -> usize {
+        self.programs.iter().map(Cache::memory_usage).sum::<usize>()
+            + self.expressions.as_ref().map_or(0, |expressions| expressions.bytes())
+            + self.key.capacity()
+            + self.text.capacity()
+    }
 }
 
 /// A range of one of the arrays.
@@ -215,7 +226,7 @@ impl<T> Tree<T> {
     pub fn scratch(&self) -> Scratch {
         Scratch {
             programs: self.programs.iter().map(Program::scratch).collect(),
-            expressions: self.expressions.as_ref().map(|all| all.set.scratch()),
+            expressions: self.expressions.as_ref().map(|all| Box::new(all.set.scratch())),
             key: Vec::new(),
             text: Vec::new(),
         }
@@ -388,16 +399,12 @@ impl<T> Search<'_, T> {
         }
         let entries = expressions.entries.of(&self.tree.entries);
         let Some(mut scratch) = self.scratch.expressions.take() else { return };
-        for index in expressions.set.found(&mut scratch, self.question.path) {
+        expressions.set.each_found(&mut scratch, self.question.path, |index| {
             let entry = entries[index];
-            if entry.rule >= self.best {
-                break;
-            }
-            if self.hold(entry.conditions) {
+            if entry.rule < self.best && self.hold(entry.conditions) {
                 self.best = entry.rule;
-                break;
             }
-        }
+        });
         self.scratch.expressions = Some(scratch);
     }
 
