@@ -1,4 +1,4 @@
-"""What `run` and `memory` share: building, starting and ending processes, their accounts in /proc, and the proxies' settings.
+"""What the scripts share: building, starting and ending processes, their accounts in /proc, and the proxies' settings.
 
 Everything listens on loopback, lives in one temporary directory, and is ended by the process ids of what was started here.
 """
@@ -409,9 +409,15 @@ def start_warpdrive(lab, upstream, core=None, name="warpdrive", routes=20, kind=
     return Proxy(process, port)
 
 
+def nginx_servers(upstream):
+    """As `upstream_keys`; a list has servers as nginx writes them."""
+    if isinstance(upstream, list):
+        return "".join(f"server {server};\n        " for server in upstream)
+    return f"server 127.0.0.1:{upstream};" if isinstance(upstream, int) else f"server unix:{upstream};"
+
+
 def write_nginx(lab, name, port, upstream, http="", routes=1, kind="prefix", slots=NGINX_SLOTS):
     """nginx at its best: one worker, connections kept on both sides, nothing written, no field added."""
-    server = f"127.0.0.1:{upstream}" if isinstance(upstream, int) else f"unix:{upstream}"
     user = "user root;\n" if os.geteuid() == 0 else ""
     folder = lab.directory / name
     folder.mkdir(exist_ok=True)
@@ -437,7 +443,7 @@ http {{
     proxy_set_header Connection "";
     {http}
     upstream origin {{
-        server {server};
+        {nginx_servers(upstream)}
         keepalive {KEEPALIVE};
         keepalive_requests 1000000000;
         keepalive_timeout 600s;

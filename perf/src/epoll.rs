@@ -1,4 +1,5 @@
-//! The few system calls that the standard library does not offer: epoll, socket options, connecting without waiting, timer slack.
+//! The few system calls that the standard library does not offer: epoll, socket options, connecting without waiting, timer slack,
+//! a clock that processes share.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
@@ -125,18 +126,20 @@ fn plain_address(address: SocketAddrV4) -> libc::sockaddr_in {
 }
 
 /// Begins a connection from an address of our own and does not wait for it. `segment` bounds what the peer sends in one
-/// packet, `receive_buffer` what it may send before we read.
+/// packet, `receive_buffer` what it may send before we read; without them they are what the kernel makes them.
 pub fn connect(
     to: SocketAddrV4,
     from: Ipv4Addr,
-    segment: i32,
+    segment: Option<i32>,
     receive_buffer: Option<i32>,
 ) -> io::Result<TcpStream> {
     let kind = libc::SOCK_STREAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
     // SAFETY: takes no pointer; the descriptor it returns belongs to nobody else.
     let socket = unsafe { OwnedFd::from_raw_fd(check(libc::socket(libc::AF_INET, kind, 0))?) };
     set_option(&socket, libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, 1)?;
-    set_option(&socket, libc::IPPROTO_TCP, libc::TCP_MAXSEG, segment)?;
+    if let Some(bytes) = segment {
+        set_option(&socket, libc::IPPROTO_TCP, libc::TCP_MAXSEG, bytes)?;
+    }
     if let Some(bytes) = receive_buffer {
         set_option(&socket, libc::SOL_SOCKET, libc::SO_RCVBUF, bytes)?;
     }
@@ -162,4 +165,15 @@ pub fn set_smallest_timer_slack() -> io::Result<()> {
     let nanoseconds: libc::c_ulong = 1;
     // SAFETY: takes no pointer.
     check(unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, nanoseconds) }).map(drop)
+}
+
+/// The clock that Python's `time.monotonic_ns` reads as well, so that instants of several processes can be compared.
+pub fn monotonic_ns() -> u64 {
+    let mut now = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: `now` lives in this frame. The call fails for clocks only that the kernel does not have.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut now) };
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }

@@ -101,7 +101,7 @@ impl Attacker {
             _ => None,
         };
         self.has_begun = false;
-        self.socket = Some(epoll::connect(address, self.from(), SEGMENT, buffer)?);
+        self.socket = Some(epoll::connect(address, self.from(), Some(SEGMENT), buffer)?);
         Ok(())
     }
 
