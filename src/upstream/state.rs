@@ -102,7 +102,11 @@ impl Pick {
 
     /// The head of its response is here.
     pub fn has_answered(&self, settings: &ejection::Settings, now: Instant) -> Change {
-        self.state.vitals.note_success(settings, self.since_ms, self.ms_at(now))
+        let change = self.state.vitals.note_success(settings, self.since_ms, self.ms_at(now));
+        if change == Change::Returned {
+            self.state.latency.forget();
+        }
+        change
     }
 
     /// And how long that took says something of the endpoint.

@@ -7,9 +7,14 @@ use std::time::Duration;
 
 /// After so long without a word, an observation has lost 63 % of its weight.
 const DECAY_MS: f32 = 10_000.0;
-/// What a failure is taken to have cost, in microseconds; also what is thought of an endpoint
-/// that has not answered its first request yet.
+/// What a failure is taken to have cost at most, in microseconds; also what is thought of an
+/// endpoint that has not answered its first request yet.
 const FAILURE_US: f32 = 1_000_000.0;
+/// What it is taken to have cost at least.
+const FAILURE_MIN_US: f32 = 1_000.0;
+/// And what in relation to the mean: one failure is forgotten within half a minute, and with
+/// several in a row it is the most soon.
+const FAILURE_MEANS: f32 = 16.0;
 
 /// The mean, in microseconds, and when it was that.
 #[derive(Debug, Default)]
@@ -25,7 +30,16 @@ impl Latency {
 
     /// There was no answer.
     pub fn fail(&self, now_ms: u64) {
-        self.learn(FAILURE_US, now_ms);
+        let us = match self.mean_us.get() {
+            mean if mean > 0.0 => (mean * FAILURE_MEANS).clamp(FAILURE_MIN_US, FAILURE_US),
+            _ => FAILURE_US,
+        };
+        self.learn(us, now_ms);
+    }
+
+    /// It is another one now, or as good as that.
+    pub fn forget(&self) {
+        self.mean_us.set(0.0);
     }
 
     /// What the next request costs where `in_flight` others are and the endpoint can bear
@@ -76,8 +90,12 @@ mod tests {
         assert!(cost(100_101) < 2_010.0);
         assert_eq!(cost(110_101), (cost(100_101) * (-1.0_f32).exp()).round(), "silence is forgotten, too");
         latency.fail(100_102);
+        assert!((31_000.0..33_000.0).contains(&cost(100_102)), "a failure is worse, and no end");
+        (0..3).for_each(|_| latency.fail(100_102));
         assert_eq!(cost(100_102), FAILURE_US);
         assert_eq!(latency.cost(3, 1.0, 100_102), 4.0 * FAILURE_US);
         assert_eq!(latency.cost(3, 3.0, 100_102), 2.0 * FAILURE_US);
+        latency.forget();
+        assert_eq!(cost(100_102), 0.0, "it has to be tried again");
     }
 }
