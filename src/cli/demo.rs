@@ -6,14 +6,15 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use lexopt::{Arg, Parser};
 
 use super::check::{self, Colour};
 use super::settings;
 use crate::config::{File, Sources};
-use crate::process::child;
 use crate::process::readiness::Address;
+use crate::process::settings::{Name, Program, Settings};
 use crate::{demo, master, plan};
 
 /// The word that leads here.
@@ -27,6 +28,9 @@ A running example: three small servers behind one port, and a page that shows th
 
 Usage: warpdrive demo [--port N]        on 127.0.0.1, port 8080 or WARPDRIVE_HTTP_PORT
        warpdrive demo --print-config    show what it runs by";
+
+/// What one of the servers may take to end.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The variable that has its say here; the others are about other configurations.
 const HTTP_PORT: &str = "WARPDRIVE_HTTP_PORT";
@@ -140,14 +144,14 @@ fn toml_text(path: &Path) -> String {
     path.display().to_string().replace('\\', "\\\\").replace('"', "\\\"")
 }
 
-fn child(name: &str, directory: &Path) -> child::Settings {
+fn child(name: &str, directory: &Path) -> Settings {
     let socket = directory.join(format!("{name}.sock"));
-    child::Settings {
-        name: format!("demo server {name}"),
-        program: "/proc/self/exe".into(),
-        arguments: vec![demo::ARGUMENT.into(), name.into(), socket.clone().into()],
-        environment: Vec::new(),
-        addresses: vec![Address::Unix(socket)],
+    let arguments = vec![demo::ARGUMENT.into(), name.into(), socket.clone().into()];
+    let name = Name { upstream: format!("demo server {name}"), instance: None };
+    Settings {
+        addresses: vec![vec![Address::Unix(socket)]],
+        stop_timeout: STOP_TIMEOUT,
+        ..Settings::new(name, Program { path: "/proc/self/exe".into(), arguments })
     }
 }
 

@@ -11,7 +11,7 @@ use lexopt::Parser;
 use self::arguments::{Command, Options};
 use self::check::Colour;
 use crate::config::{self, Sources};
-use crate::process::child;
+use crate::process;
 use crate::{master, plan, server};
 
 mod arguments;
@@ -104,14 +104,18 @@ fn run(options: &Options, command: Option<&[OsString]>) -> ExitCode {
 }
 
 /// What `master` has to know of a configuration that can be run.
-fn settings(sources: &Sources, loaded: &plan::Loaded, children: Vec<child::Settings>) -> master::Settings {
+fn settings(
+    sources: &Sources,
+    loaded: &plan::Loaded,
+    wrapped: Vec<process::settings::Settings>,
+) -> master::Settings {
     let server = &loaded.plan.server;
     master::Settings {
         listen: server.listen.clone(),
         workers: server.worker_threads,
         shutdown_timeout: server.shutdown_timeout,
         level: loaded.level,
-        children,
+        wrapped,
         announce: None,
         sources: sources.encode(),
     }

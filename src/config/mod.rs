@@ -29,9 +29,11 @@ mod dns;
 mod file;
 mod health;
 mod include;
+mod known;
 mod layers;
 mod node;
 mod parse;
+mod process;
 mod quantity;
 pub mod reference;
 mod render;
@@ -49,6 +51,7 @@ mod syntax;
 mod table;
 mod upstream;
 mod value;
+mod variable_table;
 mod variables;
 
 #[cfg(test)]
@@ -203,6 +206,7 @@ pub struct Upstream {
     pub read_timeout: Option<Duration>,
     pub write_timeout: Option<Duration>,
     pub health: Option<Health>,
+    pub process: Option<Process>,
 }
 
 /// `[upstreams.NAME.health]`.
@@ -228,6 +232,32 @@ pub struct Health {
 pub enum Initial {
     Up,
     Down,
+}
+
+/// `[upstreams.NAME.process]`.
+#[derive(Clone, Debug)]
+pub struct Process {
+    /// Its header.
+    pub place: Place,
+    /// `None` if it is missing or wrong.
+    pub command: Option<Written<String>>,
+    /// With placeholders, as the values of `env`.
+    pub args: Vec<Written<String>>,
+    pub env: Vec<(Written<String>, Written<String>)>,
+    pub directory: Option<Written<PathBuf>>,
+    pub user: Option<Written<String>>,
+    pub depends_on: Vec<Written<String>>,
+    pub restart: Option<Restart>,
+    pub start_timeout: Option<Duration>,
+    pub stop_timeout: Option<Duration>,
+}
+
+/// When a command that ended by itself is started again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Restart {
+    Always,
+    OnFailure,
+    Never,
 }
 
 /// One instance of an upstream.

@@ -141,6 +141,7 @@ fn properties(key: &str, kind: &Kind) -> Vec<(String, Value)> {
             one(json!({ "anyOf": [status, range, list, replaced] }))
         }
         Kind::Strings => one(json!({ "type": "array", "items": string })),
+        Kind::Variables => one(json!({ "type": "object", "additionalProperties": string })),
         Kind::Boolean => one(json!({ "anyOf": [{ "type": "boolean" }, whole] })),
         Kind::Choice(words) => one(json!({ "anyOf": [{ "enum": words }, replaced] })),
         Kind::Integer { least, most } => one(json!({ "anyOf": [integer(*least, *most), whole] })),

@@ -1,173 +1,12 @@
 //! What was probably meant by a name or a value that is not known.
 //!
-//! Pure: what was written in, words for a help line out. The keys of other tables are listed
-//! here once more, so that a key in the wrong table finds its home; a test keeps the list true.
+//! Pure: what was written in, words for a help line out.
 
 use std::time::Duration;
 
+use super::known::{CALLED_OTHERWISE, KEYS, PROCESS, table_of};
 use super::node::Value;
 use super::value;
-
-/// The keys that work, by table.
-const KEYS: [(&str, &[&str]); 13] = [
-    (
-        "[server]",
-        &[
-            "http_port",
-            "https_port",
-            "bind",
-            "worker_threads",
-            "pin_cores",
-            "trusted_proxies",
-            "io",
-            "shutdown_timeout",
-            "abort_on_close",
-            "encoded_slash",
-        ],
-    ),
-    (
-        "[server.limits]",
-        &[
-            "head_bytes",
-            "fields",
-            "uri_bytes",
-            "request_body",
-            "connections",
-            "connections_per_ip",
-            "head_timeout",
-            "idle_timeout",
-            "body_timeout",
-            "write_timeout",
-            "min_rate",
-            "tunnel_timeout",
-        ],
-    ),
-    ("[dns]", &["servers", "min_ttl", "max_ttl"]),
-    (
-        "[upstreams.NAME]",
-        &[
-            "host",
-            "port",
-            "socket",
-            "strategy",
-            "hash_key",
-            "slow_start",
-            "max_fails",
-            "fail_timeout",
-            "retries",
-            "max_connections",
-            "queue",
-            "queue_timeout",
-            "protocol",
-            "keepalive",
-            "keepalive_idle",
-            "connect_timeout",
-            "read_timeout",
-            "write_timeout",
-        ],
-    ),
-    (
-        "[upstreams.NAME.health]",
-        &[
-            "path",
-            "host",
-            "interval",
-            "timeout",
-            "unhealthy_threshold",
-            "healthy_threshold",
-            "expect_status",
-            "initial",
-        ],
-    ),
-    ("[[upstreams.NAME.instances]]", &["host", "port", "socket", "weight", "backup"]),
-    (
-        "[[routes]]",
-        &[
-            "description",
-            "host",
-            "hosts",
-            "path_exact",
-            "path_prefix",
-            "path",
-            "path_regex",
-            "methods",
-            "header",
-            "headers",
-            "query",
-            "strip_prefix",
-            "rewrite",
-            "add_headers",
-            "remove_headers",
-            "response_headers",
-            "connect_timeout",
-            "read_timeout",
-            "require_auth",
-            "upstream",
-            "redirect",
-            "respond",
-        ],
-    ),
-    ("[routes.redirect]", &["to", "status"]),
-    ("[routes.respond]", &["status", "body"]),
-    ("[middleware]", &["log_requests", "forward_headers", "server_timing"]),
-    ("[log]", &["format", "file", "level"]),
-    ("[auth]", &["admin_token", "admin_token_file"]),
-    ("[tls]", &["enabled"]),
-];
-
-/// What other programs call it, by the beginning of the table's title.
-const CALLED_OTHERWISE: [(&str, &str, &str); 50] = [
-    ("[server.limits]", "client_max_body_size", "request_body"),
-    ("[server.limits]", "max_connections", "connections"),
-    ("[server]", "address", "bind"),
-    ("[server]", "addresses", "bind"),
-    ("[server]", "client_max_body_size", "[server.limits] request_body"),
-    ("[server]", "host", "bind"),
-    ("[server]", "keepalive_timeout", "[server.limits] idle_timeout"),
-    ("[server]", "listen", "http_port"),
-    ("[server]", "port", "http_port"),
-    ("[server]", "threads", "worker_threads"),
-    ("[server]", "workers", "worker_threads"),
-    ("[upstreams.NAME.health]", "fall", "unhealthy_threshold"),
-    ("[upstreams.NAME.health]", "rise", "healthy_threshold"),
-    ("[upstreams.NAME.health]", "fails", "unhealthy_threshold"),
-    ("[upstreams.NAME.health]", "passes", "healthy_threshold"),
-    ("[upstreams.NAME.health]", "status", "expect_status"),
-    ("[upstreams.NAME.health]", "uri", "path"),
-    ("[upstreams.NAME.health]", "url", "path"),
-    ("[upstreams.", "address", "host"),
-    ("[upstreams.", "balance", "strategy"),
-    ("[upstreams.", "lb_policy", "strategy"),
-    ("[upstreams.", "path", "socket"),
-    ("[upstreams.", "endpoints", "instances"),
-    ("[upstreams.", "server", "instances"),
-    ("[upstreams.", "servers", "instances"),
-    ("[upstreams.", "targets", "instances"),
-    ("[upstreams.", "timeout", "read_timeout"),
-    ("[upstreams.", "url", "host"),
-    ("[[routes]]", "backend", "upstream"),
-    ("[[routes]]", "domain", "host"),
-    ("[[routes]]", "domains", "hosts"),
-    ("[[routes]]", "location", "path_prefix"),
-    ("[[routes]]", "method", "methods"),
-    ("[[routes]]", "params", "query"),
-    ("[[routes]]", "prefix", "path_prefix"),
-    ("[[routes]]", "proxy_pass", "upstream"),
-    ("[[routes]]", "proxy_read_timeout", "read_timeout"),
-    ("[[routes]]", "proxy_set_header", "add_headers"),
-    ("[[routes]]", "request_headers", "add_headers"),
-    ("[[routes]]", "return", "respond"),
-    ("[[routes]]", "set_headers", "add_headers"),
-    ("[routes.redirect]", "location", "to"),
-    ("[routes.redirect]", "url", "to"),
-    ("[routes.respond]", "text", "body"),
-    ("[[routes]]", "regex", "path_regex"),
-    ("[[routes]]", "server_name", "host"),
-    ("[[routes]]", "server_names", "hosts"),
-    ("[[routes]]", "target", "upstream"),
-    ("[log]", "access_log", "file"),
-    ("[log]", "path", "file"),
-];
 
 /// More slips of the hand make another word.
 const SLIPS_MAX: usize = 3;
@@ -222,7 +61,10 @@ fn distance(left: &str, right: &str) -> usize {
 /// Help with a key that the table of this title does not have, but the `known` ones.
 pub fn key<'a>(written: &str, title: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
     let named = table_of(title);
-    let is_here = |(table, _, _): &&(&str, &str, &str)| named.starts_with(table);
+    let is_here = |(table, _, _): &&(&str, &str, &str)| match named {
+        PROCESS => *table == PROCESS,
+        named => named.starts_with(table),
+    };
     let mut called = CALLED_OTHERWISE.iter().filter(is_here);
     if let Some((_, _, ours)) = called.find(|(_, theirs, _)| *theirs == written) {
         return Some(format!("did you mean `{ours}`?"));
@@ -237,24 +79,12 @@ pub fn key<'a>(written: &str, title: &str, known: impl IntoIterator<Item = &'a s
     }
 }
 
-/// The title of a table as it is in [`KEYS`].
-fn table_of(title: &str) -> &str {
-    // An upstream may be called `health`, too.
-    let is_health = |rest: &str| rest.ends_with(".health]");
-    match title {
-        title if title.starts_with("[[upstreams.") => "[[upstreams.NAME.instances]]",
-        title if title.strip_prefix("[upstreams.").is_some_and(is_health) => "[upstreams.NAME.health]",
-        title if title.starts_with("[upstreams.") => "[upstreams.NAME]",
-        title => title,
-    }
-}
-
 /// All keys of the table with this title, and the tables in it.
 fn keys_of(title: &str) -> Option<Vec<&'static str>> {
     let table = table_of(title);
     let below: &[&str] = match table {
         "[server]" => &["limits"],
-        "[upstreams.NAME]" => &["instances", "health"],
+        "[upstreams.NAME]" => &["instances", "health", "process"],
         _ => &[],
     };
     let (_, keys) = KEYS.iter().find(|(known, _)| *known == table)?;

@@ -449,7 +449,7 @@ impl<'a> Table<'a> {
     }
 
     /// Reports a string that is not what was wanted.
-    fn unlike(&self, place: Place, key: &str, text: &str, wanted: Wanted) {
+    pub(super) fn unlike(&self, place: Place, key: &str, text: &str, wanted: Wanted) {
         let written = match text {
             "" => "an empty string".to_owned(),
             text => format!("`{text}`"),
@@ -477,7 +477,7 @@ impl<'a> Table<'a> {
         None
     }
 
-    fn mistyped_item(&self, place: Place, key: &str, wanted: Wants, found: &Value) {
+    pub(super) fn mistyped_item(&self, place: Place, key: &str, wanted: Wants, found: &Value) {
         if !matches!(found, Value::Unknown) {
             let (wanted, found) = (wanted.words(), found.kind());
             self.report.error(&place, format!("each of {key} must be {wanted}, not {found}"));

@@ -358,11 +358,12 @@ protocol = "gopher""#,
     (
         r#"[upstreams.a]
 socket = "s"
-process.command = "x"
-process.args = []
+process.command = "x y"
+process.before = []
 fallback = "p2c""#,
         &[
-            "3:1: `process` in [upstreams.a] is known, but does not work yet in this version",
+            "3:19: command must be a program alone, without its arguments, not `x y` [what follows the program goes into args]",
+            "4:9: `before` in [upstreams.a.process] is known, but does not work yet in this version",
             "5:1: `fallback` in [upstreams.a] is known, but does not work yet in this version",
         ],
     ),

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use super::diagnostic::{Diagnostic, Place};
 use super::table::Table;
 use super::value::{self, Wanted, wanted};
-use super::{Address, HashKey, Instance, Strategy, Upstream, Written, health, suggest};
+use super::{Address, HashKey, Instance, Strategy, Upstream, Written, health, process, suggest};
 
-const LATER: [&str; 4] = ["fallback", "policy", "process", "tls"];
+const LATER: [&str; 3] = ["fallback", "policy", "tls"];
 const STRATEGIES_LATER: [&str; 1] = ["wasm"];
 const PROTOCOLS_LATER: [&str; 3] = ["https", "h2", "h2c"];
 
@@ -52,6 +52,7 @@ pub fn read(name: Written<String>, mut table: Table<'_>, defined: &[String]) -> 
         read_timeout: table.duration("read_timeout"),
         write_timeout: table.duration("write_timeout"),
         health: table.table("health").and_then(|table| health::read(table, is_checked)),
+        process: process::read(&mut table),
     };
     refuse_queue_of_nobody(&table, &upstream);
     doubt_sockets(&table, &upstream.instances);

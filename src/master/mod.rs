@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use crate::process::{child, events};
+use crate::process::{events, settings};
 
 mod children;
 mod data_process;
@@ -26,8 +26,9 @@ pub struct Settings {
     pub workers: usize,
     pub shutdown_timeout: Duration,
     pub level: tracing::Level,
-    /// Started before the data process, which begins to serve when all of them are ready.
-    pub children: Vec<child::Settings>,
+    /// Started before the data process, which begins to serve when all of them are ready; the end
+    /// of one is ours.
+    pub wrapped: Vec<settings::Settings>,
     /// Called once, when everything serves, with the first address.
     pub announce: Option<fn(SocketAddr)>,
     /// The configuration itself, encoded: handed to each data process as it is, so that what was
@@ -60,6 +61,6 @@ pub fn run(settings: Settings) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let Settings { sources, shutdown_timeout, announce, children, .. } = settings;
-    supervise::Supervisor::new(signals, sources, bound.listeners, shutdown_timeout, announce).run(&children)
+    let Settings { sources, shutdown_timeout, announce, wrapped, .. } = settings;
+    supervise::Supervisor::new(signals, sources, bound.listeners, shutdown_timeout, announce).run(wrapped)
 }

@@ -2,8 +2,8 @@
 //! data process running until it is told to stop, or a child has ended. One thread, which never
 //! waits elsewhere.
 //!
-//! Waiting (for the children) → Starting → Serving → Draining → Stopping (the children). Without
-//! children, the first and the last take no time.
+//! Waiting (for the wrapped children) → Starting → Serving → Draining → Stopping (the children).
+//! Without children, the first and the last take no time.
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,15 +13,15 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::WaitOptions;
 
-use super::children::Children;
+use super::children::{Buried, Children};
 use super::data_process::DataProcess;
 use super::listeners::Listener;
 use super::signals::{Signal, Signals};
 use super::terminal;
-use crate::process::child;
 use crate::process::end::End;
 use crate::process::orders::{Order, Report};
 use crate::process::restart::Backoff;
+use crate::process::settings;
 
 /// What the data process may take for its end beyond the time that its connections have.
 const DRAIN_EXTRA: Duration = Duration::from_secs(5);
@@ -46,6 +46,8 @@ pub struct Supervisor {
     announce: Option<fn(SocketAddr)>,
     backoff: Backoff,
     children: Children,
+    /// What the data process has said of the children that there are to be.
+    wanted: Vec<settings::Settings>,
     state: State,
     phase: Phase,
     /// The signal to stop, once it came: the children are told to stop in the same way.
@@ -61,7 +63,7 @@ enum State {
 }
 
 enum Phase {
-    /// Not all children accept connections. There is no data process yet; clients queue.
+    /// Not all wrapped children accept connections. There is no data process yet; clients queue.
     Waiting,
     /// No data process was ever ready. If the first one ends, so do we; with its own words.
     Starting {
@@ -74,7 +76,6 @@ enum Phase {
     /// No data process serves any more, and the children were told to stop. The code is that of
     /// the children if nothing else is to be said.
     Stopping {
-        until: Instant,
         code: Option<u8>,
     },
     Over {
@@ -98,20 +99,22 @@ impl Supervisor {
             announce,
             backoff: Backoff::default(),
             children: Children::default(),
+            wanted: Vec::new(),
             state: State::Absent { until: Instant::now() },
             phase: Phase::Waiting,
             told: None,
         }
     }
 
-    /// Until there is an exit code.
-    pub fn run(mut self, children: &[child::Settings]) -> ExitCode {
-        if let Err(refusal) = self.children.start(children) {
+    /// Until there is an exit code; in front of these children, if there are any.
+    pub fn run(mut self, wrapped: Vec<settings::Settings>) -> ExitCode {
+        if let Err(refusal) = self.children.wrap(wrapped) {
             tracing::error!("{refusal}");
             self.stop_children(Some(refusal.code()));
         }
         loop {
             self.advance();
+            self.tell_news();
             if let Some(code) = self.code() {
                 return ExitCode::from(code);
             }
@@ -124,6 +127,7 @@ impl Supervisor {
             }
             self.read_reports();
             self.reap();
+            self.children.read_output();
         }
     }
 
@@ -131,14 +135,15 @@ impl Supervisor {
     fn code(&self) -> Option<u8> {
         match self.phase {
             Phase::Over { code } => Some(code),
-            Phase::Stopping { code, .. } if self.children.are_gone() => {
+            Phase::Stopping { .. } if self.children.are_gone() && self.children.were_killed() => Some(FORCED),
+            Phase::Stopping { code } if self.children.are_gone() => {
                 Some(code.unwrap_or_else(|| self.children.code()))
             }
             _ => None,
         }
     }
 
-    /// Until a signal, a report, an answer to a child's probe or the next deadline.
+    /// Until a signal, a report, a word of a child, an answer to its probe or the next deadline.
     fn wait(&self) -> io::Result<()> {
         let mut sources = vec![PollFd::new(&self.signals, PollFlags::IN)];
         if let State::Running(process) = &self.state
@@ -146,11 +151,10 @@ impl Supervisor {
         {
             sources.push(PollFd::new(orders, PollFlags::IN));
         }
-        if let Phase::Waiting = self.phase {
-            let probes = self.children.sources();
-            sources.extend(probes.map(|probe| PollFd::from_borrowed_fd(probe, PollFlags::OUT)));
-        }
-        let timeout = self.deadline().map(|deadline| {
+        let children = self.children.sources();
+        sources.extend(children.map(|(source, flags)| PollFd::from_borrowed_fd(source, flags)));
+        let deadline = self.deadline().into_iter().chain(self.children.deadline()).min();
+        let timeout = deadline.map(|deadline| {
             let left = deadline.saturating_duration_since(Instant::now());
             // A deadline that poll cannot express is one that never comes.
             Timespec::try_from(left).unwrap_or(Timespec { tv_sec: i64::from(i32::MAX), tv_nsec: 0 })
@@ -163,33 +167,27 @@ impl Supervisor {
 
     fn deadline(&self) -> Option<Instant> {
         match (&self.phase, &self.state) {
-            (Phase::Waiting, _) => self.children.deadline(),
-            (Phase::Draining { until } | Phase::Stopping { until, .. }, _) => Some(*until),
+            (Phase::Draining { until }, _) => Some(*until),
             (Phase::Starting { .. } | Phase::Serving, State::Absent { until }) => Some(*until),
-            (Phase::Starting { .. } | Phase::Serving, State::Running(_)) | (Phase::Over { .. }, _) => None,
+            (Phase::Starting { .. } | Phase::Serving, State::Running(_)) => None,
+            (Phase::Waiting | Phase::Stopping { .. } | Phase::Over { .. }, _) => None,
         }
     }
 
     /// Does what its time has come for.
     fn advance(&mut self) {
         let is_due = self.deadline().is_some_and(|until| until <= Instant::now());
+        self.children.advance();
         match self.phase {
-            Phase::Waiting => {
-                self.children.ask();
-                if self.children.are_ready() {
-                    self.phase = Phase::Starting { failure: None };
-                    self.start();
-                }
+            Phase::Waiting if self.children.are_wrapped_ready() => {
+                self.phase = Phase::Starting { failure: None };
+                self.start();
             }
             Phase::Starting { .. } | Phase::Serving if is_due => self.start(),
             Phase::Draining { .. } if is_due => {
                 tracing::error!("the data process did not end in time");
                 self.kill_data_process();
                 self.stop_children(Some(FORCED));
-            }
-            Phase::Stopping { .. } if is_due && !self.children.are_gone() => {
-                tracing::error!("a child did not end in time: killing what is left of it");
-                self.force();
             }
             _ => {}
         }
@@ -266,16 +264,13 @@ impl Supervisor {
     /// The last thing: `code` is what we end with when the children have ended.
     fn stop_children(&mut self, code: Option<u8>) {
         self.listeners.clear();
-        self.children.signal(self.told.unwrap_or(rustix::process::Signal::TERM));
-        // Who is stopped would not hear of it.
-        self.children.resume();
-        let until = Instant::now() + self.shutdown_timeout.min(DRAIN_MAX);
-        self.phase = Phase::Stopping { until, code };
+        self.children.stop(self.told.unwrap_or(rustix::process::Signal::TERM));
+        self.phase = Phase::Stopping { code };
     }
 
     fn force(&mut self) {
         self.kill_data_process();
-        self.children.signal(rustix::process::Signal::KILL);
+        self.children.kill();
         self.phase = Phase::Over { code: FORCED };
     }
 
@@ -305,7 +300,29 @@ impl Supervisor {
                     *failure = Some(message);
                 }
                 (Report::Failed { message }, _) => tracing::error!("{message}"),
+                (Report::Child(settings), _) => self.wanted.push(*settings),
+                (Report::Children, phase) => {
+                    let wanted = std::mem::take(&mut self.wanted);
+                    // Nothing is started for what ends.
+                    if let Phase::Starting { .. } | Phase::Serving = phase {
+                        self.children.keep(wanted);
+                    }
+                }
                 (Report::Drained, _) => tracing::debug!("the data process has drained"),
+            }
+        }
+    }
+
+    /// Tells the data process what has become of the children.
+    fn tell_news(&mut self) {
+        let State::Running(process) = &self.state else {
+            return;
+        };
+        for condition in self.children.news() {
+            if let Err(error) = process.send(&Order::<io::Stdin>::Child(condition)) {
+                // It will be seen to be dead, and the next one asks for everything.
+                tracing::debug!("cannot tell the data process of a child: {error}");
+                return;
             }
         }
     }
@@ -323,9 +340,13 @@ impl Supervisor {
                 continue;
             }
             let end = End(status);
-            if self.children.bury(pid, end, self.told.is_some()) {
-                self.drain();
-                continue;
+            match self.children.bury(pid, end) {
+                Buried::Wrapped => {
+                    self.drain();
+                    continue;
+                }
+                Buried::Supervised => continue,
+                Buried::Stranger => {}
             }
             if let State::Running(process) = &self.state
                 && process.pid() == pid
@@ -333,6 +354,7 @@ impl Supervisor {
                 let lived = process.age();
                 // What it said last came before its death.
                 self.read_reports();
+                self.wanted.clear();
                 self.state = State::Absent { until: Instant::now() };
                 self.outlive(end, lived);
             }

@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use super::children::children;
 use super::routes::routes;
 use super::rules::{rules, tree};
 use super::{Dns, Limits, Plan, RouteId, Server};
@@ -20,7 +21,7 @@ use crate::upstream::health::{Check, Initial};
 use crate::upstream::{HashKey, ejection};
 use crate::{net, upstream};
 
-const HTTP_PORT: u16 = 8080;
+pub(super) const HTTP_PORT: u16 = 8080;
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(30);
 
 const HEAD_BYTES: usize = 32 << 10;
@@ -74,6 +75,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, Vec<Diagnostic>> {
             let rules = rules(&config, &mut diagnostics);
             routes(&config, &rules, &mut diagnostics);
             find_unreachable(&config, &rules, &mut diagnostics);
+            children(&config, &mut diagnostics);
         }
         config::sort(&mut diagnostics);
         return Err(diagnostics);
@@ -102,6 +104,7 @@ pub fn compile(config: &Config) -> Result<(Plan, Vec<Diagnostic>), Vec<Diagnosti
     let routes = routes(config, &rules, &mut diagnostics);
     find_unreachable(config, &rules, &mut diagnostics);
     let tree = tree(config, rules, &mut diagnostics);
+    let children = children(config, &mut diagnostics);
     refuse_unusable_token(config, &mut diagnostics);
     refuse_slashes(config, &mut diagnostics);
     warn_of_unused(config, &mut diagnostics);
@@ -122,6 +125,7 @@ pub fn compile(config: &Config) -> Result<(Plan, Vec<Diagnostic>), Vec<Diagnosti
         server_timing: config.middleware.server_timing.unwrap_or(false),
         log: log(config),
         upstreams: config.upstreams.iter().map(settings).collect(),
+        children: children.into(),
         routes: routes.into(),
         tree,
     };

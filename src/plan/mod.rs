@@ -10,14 +10,17 @@ use std::time::Duration;
 use crate::http::status::Status;
 use crate::http::target::EncodedSlash;
 use crate::route::{FieldChanges, PathChange, PathCondition, Template};
-use crate::{http, middleware, net, route, telemetry, upstream};
+use crate::{http, middleware, net, process, route, telemetry, upstream};
 
+pub use children::local_addresses;
 pub use compile::{Loaded, compile, load};
 pub use rules::rules;
 pub use upstream::UpstreamId;
 
+mod children;
 mod compile;
 pub mod explain;
+mod placeholder;
 mod routes;
 mod rules;
 #[cfg(test)]
@@ -34,6 +37,8 @@ pub struct Plan {
     pub log: telemetry::access_log::Settings,
     /// Indexed by [`UpstreamId`].
     pub upstreams: Box<[upstream::Settings]>,
+    /// The commands of upstreams, each after those that it depends on.
+    pub children: Box<[process::settings::Settings]>,
     /// Indexed by [`RouteId`], in document order.
     pub routes: Box<[Route]>,
     pub tree: route::Tree<RouteId>,

@@ -4,36 +4,23 @@
 //! `master` alone reaps. It has made itself the reaper of orphans, so while anything is left of
 //! a group, a process in it is a child of ours that was not reaped; its number is nobody else's.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fmt;
 use std::io;
 use std::os::unix::process::CommandExt;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 
 use super::end::End;
-use super::readiness::Address;
+use super::output::Output;
+use super::settings::{Program, Settings};
 use crate::sys;
 
 /// Exit codes of shells: no such command, and one that cannot be run.
 const NOT_FOUND: u8 = 127;
 const NOT_RUNNABLE: u8 = 126;
-
-/// What to start, and how to see that it has.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// What messages call it.
-    pub name: String,
-    /// Found by `PATH` if it has no slash.
-    pub program: OsString,
-    pub arguments: Vec<OsString>,
-    /// Set beside the variables that we have.
-    pub environment: Vec<(OsString, OsString)>,
-    /// It is ready when it accepts connections on one of these. Nobody else may.
-    pub addresses: Vec<Address>,
-}
 
 /// A process that was started, and its group.
 #[derive(Debug)]
@@ -50,19 +37,39 @@ pub struct StartError {
 }
 
 impl Child {
-    /// Starts it with our own standard input, output and error, and no other descriptor of
-    /// ours. If we end without a word, it is told to stop.
+    /// Starts `program` with the rest of `settings`, our own standard input, output and error,
+    /// and no other descriptor of ours. If we end without a word, it is told to stop.
     ///
     /// # Errors
     /// There is no such command, it cannot be run, or the system has no room for it.
-    pub fn start(settings: &Settings) -> Result<Child, StartError> {
-        let program: &OsStr = &settings.program;
-        let mut command = Command::new(program);
-        command.args(&settings.arguments).process_group(0);
+    pub fn start(program: &Program, settings: &Settings) -> Result<Child, StartError> {
+        Child::spawn(program, settings, &mut Command::new(&program.path))
+    }
+
+    /// The same without an input; what it writes is for us to read.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn start_quietly(program: &Program, settings: &Settings) -> Result<(Child, Output), StartError> {
+        let failed = |cause| StartError { program: program.path.clone(), cause };
+        let mut command = Command::new(&program.path);
+        let (output, [stdout, stderr]) = Output::pipes(settings.name.to_string()).map_err(failed)?;
+        command.stdin(Stdio::null()).stdout(stdout).stderr(stderr);
+        Ok((Child::spawn(program, settings, &mut command)?, output))
+    }
+
+    fn spawn(program: &Program, settings: &Settings, command: &mut Command) -> Result<Child, StartError> {
+        command.args(&program.arguments).process_group(0);
+        if let Some(user) = &settings.user {
+            command.env("USER", &user.name).env("LOGNAME", &user.name).env("HOME", &user.home);
+        }
         command.envs(settings.environment.iter().map(|(name, value)| (name, value)));
+        if let Some(directory) = &settings.directory {
+            command.current_dir(directory);
+        }
         // Not SIGKILL: it may have processes of its own to stop.
-        sys::child::die_with_starter(&mut command, Signal::TERM);
-        let failed = |cause| StartError { program: program.to_owned(), cause };
+        sys::child::prepare(command, settings.user.as_ref(), Signal::TERM);
+        let failed = |cause| StartError { program: program.path.clone(), cause };
         let child = command.spawn().map_err(failed)?;
         let pid = Pid::from_raw(child.id().cast_signed())
             .ok_or_else(|| failed(io::Error::other("a child without a pid")))?;

@@ -8,5 +8,7 @@ pub mod child;
 pub mod end;
 pub mod events;
 pub mod orders;
+pub mod output;
 pub mod readiness;
 pub mod restart;
+pub mod settings;

@@ -8,6 +8,7 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::str::FromStr;
 use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags};
@@ -16,8 +17,10 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType, sockopt,
 };
 
+use super::settings::{Name, Settings};
+
 /// The longest text of a message, in bytes.
-const TEXT_MAX: usize = 16 << 10;
+pub const TEXT_MAX: usize = 64 << 10;
 
 /// What somebody who does not read is waited for.
 const SEND_TIMEOUT: Duration = Duration::from_secs(5);
@@ -31,6 +34,8 @@ pub enum Order<Fd = OwnedFd> {
     Listener { address: SocketAddr, worker: usize, socket: Fd },
     /// That was everything.
     Start,
+    /// What has become of a child.
+    Child(Condition),
     /// Take nothing new, finish what runs, end.
     Drain,
     /// End.
@@ -44,8 +49,31 @@ pub enum Report {
     Ready { workers: usize, driver: String },
     /// It cannot start, and why.
     Failed { message: String },
+    /// One of the children that there are to be.
+    Child(Box<Settings>),
+    /// Those were all: what is none of them goes.
+    Children,
     /// Nothing runs any more.
     Drained,
+}
+
+/// What has become of a child.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Condition {
+    pub name: Name,
+    pub state: State,
+    /// `None` while there is no process.
+    pub pid: Option<i32>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It will accept connections, but does not yet or not now.
+    Starting,
+    /// It does.
+    Ready,
+    /// It will not until somebody says so.
+    Stopped,
 }
 
 /// What can be sent.
@@ -204,6 +232,10 @@ impl<Fd: AsFd> Outgoing for Order<Fd> {
             Order::Configuration(_) => "configuration".to_owned(),
             Order::Listener { address, worker, .. } => format!("listener {address} {worker}"),
             Order::Start => "start".to_owned(),
+            Order::Child(Condition { name, state, pid }) => {
+                let (pid, instance) = (show_or_none(*pid), show_or_none(name.instance));
+                format!("child {} {pid} {instance} {}", state.word(), name.upstream)
+            }
             Order::Drain => "drain".to_owned(),
             Order::Stop => "stop".to_owned(),
         }
@@ -213,7 +245,7 @@ impl<Fd: AsFd> Outgoing for Order<Fd> {
         match self {
             Order::Configuration(descriptor) => Some(descriptor.as_fd()),
             Order::Listener { socket, .. } => Some(socket.as_fd()),
-            Order::Start | Order::Drain | Order::Stop => None,
+            Order::Start | Order::Child(_) | Order::Drain | Order::Stop => None,
         }
     }
 }
@@ -229,6 +261,11 @@ impl Incoming for Order {
             (["start"], None) => Some(Order::Start),
             (["drain"], None) => Some(Order::Drain),
             (["stop"], None) => Some(Order::Stop),
+            (["child", state, pid, instance, upstream @ ..], None) => {
+                // A name may have spaces.
+                let name = Name { upstream: upstream.join(" "), instance: parse_or_none(instance)? };
+                Some(Order::Child(Condition { name, state: State::parse(state)?, pid: parse_or_none(pid)? }))
+            }
             _ => None,
         }
     }
@@ -239,6 +276,8 @@ impl Outgoing for Report {
         match self {
             Report::Ready { workers, driver } => format!("ready {workers} {driver}"),
             Report::Failed { message } => format!("failed {message}"),
+            Report::Child(settings) => format!("child {}", settings.encode()),
+            Report::Children => "children".to_owned(),
             Report::Drained => "drained".to_owned(),
         }
     }
@@ -257,9 +296,39 @@ impl Incoming for Report {
                 Some(Report::Ready { workers: workers.parse().ok()?, driver: driver.to_owned() })
             }
             ("failed", None) => Some(Report::Failed { message: rest.to_owned() }),
+            ("child", None) => Some(Report::Child(Box::new(Settings::decode(rest)?))),
+            ("children", None) if rest.is_empty() => Some(Report::Children),
             ("drained", None) if rest.is_empty() => Some(Report::Drained),
             _ => None,
         }
+    }
+}
+
+impl State {
+    fn word(self) -> &'static str {
+        match self {
+            State::Starting => "starting",
+            State::Ready => "ready",
+            State::Stopped => "stopped",
+        }
+    }
+
+    fn parse(word: &str) -> Option<State> {
+        [State::Starting, State::Ready, State::Stopped].into_iter().find(|one| one.word() == word)
+    }
+}
+
+/// A number, or what stands for none.
+const NONE: &str = "-";
+
+fn show_or_none(number: Option<impl ToString>) -> String {
+    number.map_or_else(|| NONE.to_owned(), |number| number.to_string())
+}
+
+fn parse_or_none<T: FromStr>(word: &str) -> Option<Option<T>> {
+    match word {
+        NONE => Some(None),
+        word => word.parse().ok().map(Some),
     }
 }
 
@@ -269,6 +338,7 @@ mod tests {
     use std::io::{Read, Write};
 
     use super::*;
+    use crate::process::settings;
 
     /// Sends over a real socket pair; the order as text, and what its descriptor yields.
     fn carry(order: &Order<BorrowedFd<'_>>) -> (String, Option<String>) {
@@ -301,10 +371,16 @@ mod tests {
         let listener =
             Order::Listener { address: "[::1]:8080".parse().unwrap(), worker: 3, socket: reader.as_fd() };
         let content = Some("through the pipe".to_owned());
+        let child = |upstream: &str, instance| {
+            let name = Name { upstream: upstream.to_owned(), instance };
+            Order::Child(Condition { name, state: State::Ready, pid: Some(77) })
+        };
         let cases = [
             (listener, "listener [::1]:8080 3", content),
             (Order::Configuration(reader.as_fd()), "configuration", Some(String::new())),
             (Order::Start, "start", None),
+            (child("my app", Some(2)), "child ready 77 2 my app", None),
+            (child("app", None), "child ready 77 - app", None),
             (Order::Drain, "drain", None),
             (Order::Stop, "stop", None),
         ];
@@ -319,6 +395,8 @@ mod tests {
         let reports = [
             Report::Ready { workers: 4, driver: "io_uring (coop_taskrun, single_issuer)".to_owned() },
             Report::Failed { message: "first line\nsecond  line ".to_owned() },
+            Report::Child(Box::new(settings::tests::full())),
+            Report::Children,
             Report::Drained,
         ];
         for report in &reports {

@@ -20,6 +20,16 @@ pub enum Address {
     Unix(PathBuf),
 }
 
+impl Address {
+    /// What its text stands for.
+    pub fn parse(text: &str) -> Option<Address> {
+        match text.strip_prefix("unix:") {
+            Some(path) => Some(Address::Unix(path.into())),
+            None => text.parse().ok().map(Address::Tcp),
+        }
+    }
+}
+
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -137,6 +147,17 @@ pub fn is_taken(address: &Address, most: Duration) -> bool {
     match probe.source() {
         Some(socket) => is_writable(&socket, most) && probe.ask(),
         None => is_accepted,
+    }
+}
+
+/// Removes the socket file that someone who is gone has left behind, or it could not be bound.
+pub fn clear(address: &Address) {
+    use std::os::unix::fs::FileTypeExt;
+    let Address::Unix(path) = address else { return };
+    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
+    if is_socket && !is_taken(address, Duration::ZERO) {
+        // Who cannot remove it will hear of that from the one who cannot bind it.
+        let _ = std::fs::remove_file(path);
     }
 }
 

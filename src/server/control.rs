@@ -12,9 +12,11 @@ use tokio::net::UnixDatagram;
 use tokio::sync::mpsc::{Receiver, Sender};
 use tokio::time::{sleep, timeout};
 
+use super::children::Children;
 use super::names::{Answer, Names};
 use super::probes::Probes;
 use super::workers::Workers;
+use crate::plan::Plan;
 use crate::process::orders::{Order, Received, Socket};
 use crate::worker::Message;
 
@@ -36,11 +38,14 @@ pub enum Event {
 
 /// The running process.
 pub struct Control {
+    pub plan: Arc<Plan>,
     pub workers: Workers,
     pub names: Names,
     pub probes: Probes,
+    pub children: Children,
     pub events: Receiver<Event>,
-    pub shutdown_timeout: Duration,
+    /// Nobody is left who would stop the children.
+    pub is_orphaned: bool,
 }
 
 enum Phase {
@@ -52,6 +57,15 @@ enum Phase {
 impl Control {
     /// Until everything has ended. Not 0 if that was not asked for.
     pub async fn run(mut self) -> ExitCode {
+        let code = self.serve().await;
+        self.workers.join_ended();
+        if self.is_orphaned {
+            self.children.end(&self.plan.children).await;
+        }
+        code
+    }
+
+    async fn serve(&mut self) -> ExitCode {
         let mut phase = Phase::Serving;
         loop {
             let running = self.workers.running();
@@ -60,21 +74,18 @@ impl Control {
                     tracing::error!("a worker ended that should run");
                     // The others cannot serve its socket: all start anew.
                     self.workers.tell(&Message::Stop);
-                    self.workers.join_ended();
                     return ExitCode::FAILURE;
                 }
             } else if running == 0 {
-                self.workers.join_ended();
                 return ExitCode::SUCCESS;
             }
             phase = match phase {
                 Phase::Draining { until: Some(until) } if until <= Instant::now() => {
-                    tracing::warn!("cutting what still runs after {:?}", self.shutdown_timeout);
+                    tracing::warn!("cutting what still runs after {:?}", self.plan.server.shutdown_timeout);
                     self.stop()
                 }
                 Phase::Stopping { until } if until <= Instant::now() => {
                     tracing::error!("{running} workers do not end");
-                    self.workers.join_ended();
                     return ExitCode::SUCCESS;
                 }
                 phase => phase,
@@ -97,18 +108,32 @@ impl Control {
             (Event::Order(Order::Drain), Phase::Serving) => self.drain(),
             (Event::MasterGone, Phase::Serving) => {
                 tracing::error!("the master process is gone: draining");
+                self.is_orphaned = true;
                 self.drain()
             }
             (Event::Order(Order::Stop), Phase::Serving | Phase::Draining { .. }) => self.stop(),
             (Event::Answer(answer), phase) => {
                 for table in self.names.learn(answer) {
+                    // New addresses of an upstream have the same children.
+                    self.children.mark(&self.plan, &table);
                     self.probes.follow(&table);
                     self.workers.tell(&Message::Endpoints(table));
                 }
                 phase
             }
+            (Event::Order(Order::Child(condition)), phase) => {
+                self.children.learn(condition);
+                for table in self.names.endpoints() {
+                    self.children.mark(&self.plan, &table);
+                }
+                phase
+            }
+            (Event::MasterGone, phase) => {
+                self.is_orphaned = true;
+                phase
+            }
             // Said again, or too late.
-            (Event::Order(_) | Event::MasterGone, phase) => phase,
+            (Event::Order(_), phase) => phase,
         }
     }
 
@@ -116,7 +141,7 @@ impl Control {
         self.workers.tell(&Message::Drain);
         Phase::Draining {
             // An end beyond the clock never comes.
-            until: Instant::now().checked_add(self.shutdown_timeout),
+            until: Instant::now().checked_add(self.plan.server.shutdown_timeout),
         }
     }
 

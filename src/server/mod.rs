@@ -23,6 +23,7 @@ use crate::plan::{self, Plan};
 use crate::process::events;
 use crate::process::orders::{Order, Report, Socket};
 use crate::telemetry::panics::log_panics;
+use children::{Children, Interruption};
 use control::{Control, Event};
 use log_writer::LogWriter;
 use names::{Names, Schedule};
@@ -30,6 +31,7 @@ use probes::Probes;
 use resolver::Resolver;
 use workers::Workers;
 
+mod children;
 mod control;
 mod log_writer;
 mod names;
@@ -119,6 +121,7 @@ fn receive_instructions(orders: &Socket) -> Result<Option<Instructions>, String>
             }
             Some(Order::Start) => break,
             Some(Order::Drain | Order::Stop) | None => return Ok(None),
+            Some(Order::Child(_)) => return Err("told of a child that nobody asked for".to_owned()),
         }
     }
     let sources = sources.ok_or("told to start without a configuration")?;
@@ -147,6 +150,11 @@ fn serve(orders: &Arc<Socket>, instructions: Instructions) -> Result<ExitCode, S
     log_panics();
     raise_descriptor_limit();
     let plan = Arc::new(loaded.plan);
+    let children = match Children::order(&plan.children, orders) {
+        Ok(children) => children,
+        Err(Interruption::Stopped) => return Ok(ExitCode::SUCCESS),
+        Err(Interruption::Failed(message)) => return Err(message),
+    };
     let log = match &plan.log {
         settings if settings.enabled => {
             let writer = LogWriter::start(&settings.destination);
@@ -157,7 +165,7 @@ fn serve(orders: &Arc<Socket>, instructions: Instructions) -> Result<ExitCode, S
     let runtime = runtime().map_err(|error| format!("cannot start the control thread: {error}"))?;
     let listeners = by_worker(instructions.listeners, plan.server.worker_threads)?;
     let log_sender = log.as_ref().map(LogWriter::sender);
-    let result = runtime.block_on(operate(orders, plan, listeners, log_sender));
+    let result = runtime.block_on(operate(orders, plan, children, listeners, log_sender));
     runtime.shutdown_background();
     if log.is_some_and(|log| !log.finish(LOG_TIMEOUT)) {
         tracing::error!("the end of the access log could not be written");
@@ -169,15 +177,17 @@ fn serve(orders: &Arc<Socket>, instructions: Instructions) -> Result<ExitCode, S
 async fn operate(
     orders: &Arc<Socket>,
     plan: Arc<Plan>,
+    children: Children,
     listeners: Vec<Vec<TcpListener>>,
     log: Option<crossbeam_channel::Sender<Vec<u8>>>,
 ) -> Result<ExitCode, String> {
     let (sender, mut events) = channel(EVENTS_MAX);
     let names = resolve(&plan, &sender, &mut events).await;
+    let endpoints = names.endpoints();
+    endpoints.iter().for_each(|table| children.mark(&plan, table));
     let probes = check(&plan, &names).await;
-    let shutdown_timeout = plan.server.shutdown_timeout;
-    let (workers, driver) =
-        Workers::start(workers::Settings { endpoints: names.endpoints(), plan, log, listeners })?;
+    let settings = workers::Settings { endpoints, plan: Arc::clone(&plan), log, listeners };
+    let (workers, driver) = Workers::start(settings)?;
     let count = workers.count();
     let plural = if count == 1 { "" } else { "s" };
     tracing::info!("{count} worker{plural} on {driver}");
@@ -185,7 +195,7 @@ async fn operate(
     // If `master` is gone, that is seen next.
     let _ = orders.send(&ready);
     tokio::spawn(control::listen(Arc::clone(orders), sender));
-    let control = Control { workers, names, probes, events, shutdown_timeout };
+    let control = Control { plan, workers, names, probes, children, events, is_orphaned: false };
     Ok(control.run().await)
 }
 

@@ -6,19 +6,22 @@
 use std::convert::Infallible;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::task::AbortHandle;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::probe::{Failure, probe};
 use crate::upstream::health::{Initial, Progress};
-use crate::upstream::{self, Check, Endpoint, Endpoints, Health, Place};
+use crate::upstream::{self, Check, Endpoint, Endpoints, Health, Place, Supervision};
 
 /// Checks that run at the same time, of all upstreams together.
 const RUNNING_MAX: usize = 128;
+
+/// How often it is looked whether a process is there again.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// The checks of all upstreams.
 pub struct Probes {
@@ -115,6 +118,16 @@ impl Prober {
         let mut due = Instant::now();
         let mut done = 0;
         loop {
+            if self.is_without_process() {
+                // What the next one answers has nothing to do with what the last one did.
+                (progress, done) = (Progress::default(), 0);
+                self.endpoint.vitals.set_health(self.check.initial.health(), now_ms());
+                first.take();
+                while self.is_without_process() {
+                    sleep(LOOK).await;
+                }
+                due = Instant::now();
+            }
             // What many others delay is asked later, not judged the sooner.
             let Ok(permit) = self.permits.acquire().await else { return };
             let result = probe(&self.endpoint.address, &self.request, &self.check).await;
@@ -127,6 +140,11 @@ impl Prober {
             due = Instant::now().max(due + self.check.pause(done, random()));
             sleep_until(due).await;
         }
+    }
+
+    /// It is one of ours, and is not there now.
+    fn is_without_process(&self) -> bool {
+        matches!(self.endpoint.vitals.supervision(), Supervision::Starting | Supervision::Stopped)
     }
 
     fn tell(&self, health: Health, result: &Result<(), Failure>, is_first: bool) {

@@ -3,3 +3,4 @@
 pub mod child;
 pub mod process;
 pub mod socket;
+pub mod user;

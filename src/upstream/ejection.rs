@@ -63,6 +63,12 @@ impl Ejection {
         until <= now_ms && self.until_ms.compare_exchange(until, next, Relaxed, Relaxed).is_ok()
     }
 
+    /// Forgets all failures: another one answers there now.
+    pub fn clear(&self) {
+        self.failures.store(0, Relaxed);
+        self.until_ms.store(0, Relaxed);
+    }
+
     pub fn note_failure(&self, settings: &Settings, now_ms: u64) -> Change {
         if settings.max_fails == 0 {
             return Change::Nothing;

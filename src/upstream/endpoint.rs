@@ -50,6 +50,7 @@ pub struct Endpoints {
 #[repr(align(64))]
 pub struct Vitals {
     health: AtomicU8,
+    supervision: AtomicU8,
     recovered_at_ms: AtomicU64,
     ejection: Ejection,
     /// Connections that are open, where they are counted.
@@ -105,7 +106,43 @@ pub enum Health {
     Down,
 }
 
+/// What the process behind an endpoint does, if it is one that we keep running.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Supervision {
+    /// Somebody else does.
+    None,
+    Ready,
+    /// It will be ready soon.
+    Starting,
+    /// It will not.
+    Stopped,
+}
+
 impl Vitals {
+    pub fn supervision(&self) -> Supervision {
+        match self.supervision.load(Relaxed) {
+            0 => Supervision::None,
+            1 => Supervision::Ready,
+            2 => Supervision::Starting,
+            _ => Supervision::Stopped,
+        }
+    }
+
+    /// Notes what the process does. One that has become ready is not blamed for what the one
+    /// before it did.
+    pub fn set_supervision(&self, supervision: Supervision) {
+        let code = match supervision {
+            Supervision::None => 0,
+            Supervision::Ready => 1,
+            Supervision::Starting => 2,
+            Supervision::Stopped => 3,
+        };
+        let before = self.supervision.swap(code, Relaxed);
+        if supervision == Supervision::Ready && before != code {
+            self.ejection.clear();
+        }
+    }
+
     pub fn health(&self) -> Health {
         match self.health.load(Relaxed) {
             0 => Health::Unknown,
@@ -132,9 +169,10 @@ impl Vitals {
         self.recovered_at_ms.load(Relaxed)
     }
 
-    /// Not down by active checks.
+    /// Not down by active checks, and its process is ready, if it is one of ours.
     pub fn is_up(&self) -> bool {
-        self.health() != Health::Down
+        let supervision = self.supervision();
+        self.health() != Health::Down && matches!(supervision, Supervision::None | Supervision::Ready)
     }
 
     pub fn is_waited_for(&self) -> bool {

@@ -38,6 +38,15 @@ pub enum Initial {
     Down,
 }
 
+impl Initial {
+    pub fn health(self) -> Health {
+        match self {
+            Initial::Up => Health::Unknown,
+            Initial::Down => Health::Down,
+        }
+    }
+}
+
 impl Check {
     pub fn expects(&self, status: u16) -> bool {
         self.expect_status.iter().any(|range| range.contains(&status))

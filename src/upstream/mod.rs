@@ -13,7 +13,7 @@ pub mod state;
 pub mod upstreams;
 
 pub use balance::{HashKey, Strategy};
-pub use endpoint::{Address, Endpoint, Endpoints, Health, Place, Vitals};
+pub use endpoint::{Address, Endpoint, Endpoints, Health, Place, Supervision, Vitals};
 pub use health::Check;
 pub use pool::{Lease, Pools};
 pub use upstreams::Upstreams;

@@ -30,10 +30,22 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     ("worker", &["proxy", "plan", "net", "tls", "upstream", "cache", "wasm", "telemetry", "sys"]),
     ("proxy", &["plan", "route", "http", "middleware", "cache", "upstream", "wasm", "net", "telemetry"]),
-    // Of upstream, net and telemetry only the types of their settings.
+    // Of upstream, net, process and telemetry only the types of their settings.
     (
         "plan",
-        &["config", "route", "http", "middleware", "cache", "upstream", "wasm", "net", "tls", "telemetry"],
+        &[
+            "config",
+            "route",
+            "http",
+            "middleware",
+            "cache",
+            "upstream",
+            "wasm",
+            "net",
+            "tls",
+            "process",
+            "telemetry",
+        ],
     ),
     ("route", &["http"]),
     ("middleware", &["http"]),

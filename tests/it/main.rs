@@ -30,6 +30,7 @@ mod routing;
 mod schema;
 mod servers;
 mod source;
+mod supervision;
 mod terminal;
 mod tunnels;
 mod values;

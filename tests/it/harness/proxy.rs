@@ -127,6 +127,11 @@ impl Builder {
         self
     }
 
+    /// Where it will run.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
     fn log_file(&self) -> PathBuf {
         self.directory.path().join("access.log")
     }

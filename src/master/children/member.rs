@@ -1,0 +1,433 @@
+//! One child of `master` through its lives: waiting, starting, ready, ending, waiting again.
+
+use std::os::fd::BorrowedFd;
+use std::time::{Duration, Instant};
+
+use rustix::event::PollFlags;
+use rustix::process::{Pid, Signal};
+
+use crate::process::child::{Child, StartError};
+use crate::process::end::End;
+use crate::process::orders;
+use crate::process::output::Output;
+use crate::process::readiness::{self, Probe};
+use crate::process::restart::Backoff;
+use crate::process::settings::{Restart, Settings};
+
+/// What an address that answers neither yes nor no is given before a child is started for it.
+pub const ANSWER_TIMEOUT: Duration = Duration::from_millis(250);
+
+/// After this long without a connection, it is said that one is waited for.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What those may take to end whom a child that has ended by itself left behind.
+const LEFT_BEHIND_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// No end is waited for longer; a bound for the clock.
+const STOP_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+/// Whose child it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// The command that we were started in front of: its end is ours, its output is ours, and it
+    /// is told to stop as we were.
+    Wrapped,
+    /// Kept running.
+    Supervised,
+}
+
+/// A child, running or not.
+#[derive(Debug)]
+pub struct Member {
+    pub settings: Settings,
+    pub role: Role,
+    /// The data process wants it to run.
+    pub is_wanted: bool,
+    stage: Stage,
+    backoff: Backoff,
+    /// A process of it had to be killed because it did not end in time.
+    pub was_killed: bool,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// It is started at this time, or as soon as what it depends on is ready.
+    Waiting {
+        until: Instant,
+    },
+    Starting {
+        process: Process,
+        probes: Vec<Vec<Probe>>,
+        remind: Option<Instant>,
+        until: Option<Instant>,
+    },
+    Ready {
+        process: Process,
+    },
+    /// What is left of it is killed then.
+    Ending {
+        process: Process,
+        until: Instant,
+        then: Then,
+    },
+    Over,
+}
+
+/// What follows the end of all processes of a child.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Then {
+    StartAt(Instant),
+    Rest,
+}
+
+/// A process that was started, and not buried with all of its group.
+#[derive(Debug)]
+struct Process {
+    child: Child,
+    output: Option<Output>,
+    since: Instant,
+    is_stopped: bool,
+}
+
+/// Why a child does not run.
+#[derive(Debug)]
+pub enum Refusal {
+    Taken(String),
+    Start(StartError),
+}
+
+impl Member {
+    pub fn new(settings: Settings, role: Role) -> Member {
+        let stage = Stage::Waiting { until: Instant::now() };
+        Member { settings, role, is_wanted: true, stage, backoff: Backoff::default(), was_killed: false }
+    }
+
+    /// Starts it now.
+    ///
+    /// # Errors
+    /// Somebody else listens where it is to listen, or it cannot be started.
+    pub fn start(&mut self) -> Result<(), Refusal> {
+        let settings = &self.settings;
+        let addresses = || settings.addresses.iter().flatten();
+        if let Some(address) = addresses().find(|one| readiness::is_taken(one, ANSWER_TIMEOUT)) {
+            return Err(Refusal::Taken(format!(
+                "another process listens on {address}, where `{}` is to listen \
+                 (stop it, or choose another port)",
+                settings.name
+            )));
+        }
+        addresses().for_each(readiness::clear);
+        let started = match self.role {
+            Role::Wrapped => Child::start(&settings.program, settings).map(|child| (child, None)),
+            Role::Supervised => {
+                Child::start_quietly(&settings.program, settings).map(|(child, output)| (child, Some(output)))
+            }
+        };
+        let (child, output) = started.map_err(Refusal::Start)?;
+        let (name, pid) = (&settings.name, child.pid().as_raw_nonzero());
+        match addresses().next() {
+            Some(at) => tracing::info!("started `{name}` as process {pid}; it is to listen on {at}"),
+            None => tracing::info!("started `{name}` as process {pid}"),
+        }
+        let since = Instant::now();
+        let probes = |alternatives: &Vec<_>| alternatives.iter().cloned().map(Probe::new).collect();
+        self.stage = Stage::Starting {
+            process: Process { child, output, since, is_stopped: false },
+            probes: settings.addresses.iter().map(probes).collect(),
+            remind: Some(since + PATIENCE),
+            until: settings.start_timeout.map(|most| since + most),
+        };
+        Ok(())
+    }
+
+    /// Starts it; if that fails, later again, as its settings say.
+    pub fn try_start(&mut self) {
+        if let Err(refusal) = self.start() {
+            tracing::error!("`{}`: {refusal}", self.settings.name);
+            self.stage = match self.settings.restart {
+                Restart::Never => Stage::Over,
+                Restart::Always | Restart::OnFailure => self.wait_after(Duration::ZERO),
+            };
+        }
+    }
+
+    /// Does what its time has come for.
+    pub fn advance(&mut self, now: Instant) {
+        let is_ready = self.is_answering();
+        match &mut self.stage {
+            Stage::Starting { .. } if is_ready => {
+                let stage = std::mem::replace(&mut self.stage, Stage::Over);
+                if let Stage::Starting { process, .. } = stage {
+                    if self.role == Role::Supervised {
+                        let (name, taken) = (&self.settings.name, process.since.elapsed());
+                        tracing::info!("`{name}` is ready after {taken:.1?}");
+                    }
+                    self.stage = Stage::Ready { process };
+                }
+            }
+            Stage::Starting { until: Some(until), .. } if *until <= now => {
+                let most = self.settings.start_timeout.unwrap_or_default();
+                tracing::error!("`{}` was not ready within {most:?}: stopping it", self.settings.name);
+                let delay = self.backoff.delay(Duration::ZERO);
+                self.end(Signal::TERM, Then::StartAt(now + delay));
+            }
+            Stage::Starting { probes, remind, .. } if remind.is_some_and(|at| at <= now) => {
+                *remind = None;
+                if let Some(probe) = probes.iter().flatten().next() {
+                    let (name, address) = (&self.settings.name, probe.address());
+                    tracing::warn!("`{name}` does not listen on {address} yet; requests wait");
+                }
+            }
+            Stage::Ending { process, until, .. } if !process.child.is_gone() && *until <= now => {
+                let name = &self.settings.name;
+                tracing::error!("`{name}` did not end in time: killing what is left of it");
+                process.child.signal(Signal::KILL);
+                *until = now + STOP_MAX;
+                self.was_killed = true;
+            }
+            Stage::Ending { process, then, .. } if process.child.is_gone() => {
+                self.stage = match *then {
+                    Then::StartAt(until) => Stage::Waiting { until },
+                    Then::Rest => Stage::Over,
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Looks whether all of its addresses accept connections, if it is starting.
+    fn is_answering(&mut self) -> bool {
+        let Stage::Starting { probes, .. } = &mut self.stage else {
+            return false;
+        };
+        for alternatives in probes.iter_mut() {
+            if alternatives.iter_mut().any(Probe::ask) {
+                alternatives.clear();
+            }
+        }
+        probes.retain(|alternatives| !alternatives.is_empty());
+        probes.is_empty()
+    }
+
+    /// Takes note of its end: of what is left behind, and of its next life. `is_last`: there is
+    /// to be none.
+    pub fn bury(&mut self, end: End, is_last: bool) {
+        let was_told = matches!(self.stage, Stage::Ending { .. });
+        let Some(process) = self.process_mut() else { return };
+        process.child.bury(end);
+        if let Some(output) = &mut process.output {
+            output.read();
+        }
+        if was_told {
+            tracing::info!("`{}` ended ({end})", self.settings.name);
+            return;
+        }
+        let lived = process.since.elapsed();
+        let last = process.output.as_ref().map(last_words).unwrap_or_default();
+        let name = &self.settings.name;
+        let is_over = match self.settings.restart {
+            Restart::Always => is_last,
+            Restart::OnFailure => is_last || end.is_success(),
+            Restart::Never => true,
+        };
+        let then = if is_over {
+            tracing::warn!("`{name}` ended ({end}){last}");
+            Then::Rest
+        } else {
+            let delay = self.backoff.delay(lived);
+            let when = if delay.is_zero() { "at once".to_owned() } else { format!("in {delay:?}") };
+            tracing::error!("`{name}` ended ({end}) after {lived:.1?}; starting it again {when}{last}");
+            Then::StartAt(Instant::now() + delay)
+        };
+        let most = self.settings.stop_timeout.min(LEFT_BEHIND_TIMEOUT);
+        self.end_within(Signal::TERM, then, most);
+    }
+
+    /// Tells it to stop, for good.
+    pub fn stop(&mut self, signal: Signal) {
+        self.end(signal, Then::Rest);
+    }
+
+    /// Tells it to stop, and starts it then with other settings.
+    pub fn replace(&mut self, settings: Settings) {
+        self.end(Signal::TERM, Then::StartAt(Instant::now()));
+        self.settings = settings;
+        self.is_wanted = true;
+        self.backoff = Backoff::default();
+        if let Stage::Over = self.stage {
+            self.stage = Stage::Waiting { until: Instant::now() };
+        }
+    }
+
+    fn end(&mut self, signal: Signal, then: Then) {
+        self.end_within(signal, then, self.settings.stop_timeout);
+    }
+
+    fn end_within(&mut self, signal: Signal, then: Then, most: Duration) {
+        let stage = std::mem::replace(&mut self.stage, Stage::Over);
+        self.stage = match stage {
+            Stage::Starting { mut process, .. } | Stage::Ready { mut process } => {
+                process.child.signal(signal);
+                // Who is stopped would not hear of it.
+                process.resume();
+                Stage::Ending { process, until: Instant::now() + most.min(STOP_MAX), then }
+            }
+            Stage::Ending { process, until, .. } => {
+                Stage::Ending { process, until: until.min(Instant::now() + most.min(STOP_MAX)), then }
+            }
+            Stage::Waiting { .. } | Stage::Over => match then {
+                Then::StartAt(until) => Stage::Waiting { until },
+                Then::Rest => Stage::Over,
+            },
+        };
+    }
+
+    fn wait_after(&mut self, lived: Duration) -> Stage {
+        let delay = self.backoff.delay(lived);
+        if !delay.is_zero() {
+            tracing::warn!("`{}` is started again in {delay:?}", self.settings.name);
+        }
+        Stage::Waiting { until: Instant::now() + delay }
+    }
+
+    /// It is to be started as soon as what it depends on is ready.
+    pub fn is_due(&self, now: Instant) -> bool {
+        matches!(self.stage, Stage::Waiting { until } if until <= now)
+    }
+
+    pub fn is_ready(&self) -> bool {
+        matches!(self.stage, Stage::Ready { .. })
+    }
+
+    /// Nothing is left of it, and nothing will come.
+    pub fn is_over(&self) -> bool {
+        matches!(self.stage, Stage::Over)
+    }
+
+    /// It was told to stop.
+    pub fn is_ending(&self) -> bool {
+        matches!(self.stage, Stage::Ending { .. })
+    }
+
+    /// What others are told of it.
+    pub fn condition(&self) -> orders::Condition {
+        let state = match &self.stage {
+            Stage::Waiting { .. } | Stage::Starting { .. } => orders::State::Starting,
+            Stage::Ready { .. } => orders::State::Ready,
+            Stage::Ending { then: Then::StartAt(_), .. } => orders::State::Starting,
+            Stage::Ending { then: Then::Rest, .. } | Stage::Over => orders::State::Stopped,
+        };
+        let running = self.process().filter(|process| process.child.end().is_none());
+        let pid = running.map(|process| process.child.pid().as_raw_nonzero().get());
+        orders::Condition { name: self.settings.name.clone(), state, pid }
+    }
+
+    /// Whether it is this process, and was not reaped yet.
+    pub fn is(&self, pid: Pid) -> bool {
+        self.process().is_some_and(|process| process.child.end().is_none() && process.child.pid() == pid)
+    }
+
+    /// Signals every process of its group.
+    pub fn signal(&self, signal: Signal) {
+        self.process().into_iter().for_each(|process| process.child.signal(signal));
+    }
+
+    /// It was stopped by a signal.
+    pub fn mark_stopped(&mut self) {
+        if let Some(process) = self.process_mut() {
+            process.is_stopped = true;
+        }
+    }
+
+    /// Lets it go on if it was stopped.
+    pub fn resume(&mut self) {
+        self.process_mut().into_iter().for_each(Process::resume);
+    }
+
+    /// Tells what it has written.
+    pub fn read_output(&mut self) {
+        let output = self.process_mut().and_then(|process| process.output.as_mut());
+        output.into_iter().for_each(Output::read);
+    }
+
+    /// What becomes ready when there is an answer to a probe, or output.
+    pub fn sources(&self) -> impl Iterator<Item = (BorrowedFd<'_>, PollFlags)> {
+        let probes = self.probes().filter_map(Probe::source).map(|source| (source, PollFlags::OUT));
+        let output = self.process().and_then(|process| process.output.as_ref());
+        let output = output.into_iter().flat_map(Output::sources).map(|source| (source, PollFlags::IN));
+        probes.chain(output)
+    }
+
+    /// When to look again. One that waits for others has none.
+    pub fn deadline(&self, now: Instant) -> Option<Instant> {
+        let own = match &self.stage {
+            Stage::Waiting { until } => (*until > now).then_some(*until),
+            Stage::Starting { remind, until, .. } => (*remind).into_iter().chain(*until).min(),
+            Stage::Ending { until, .. } => Some(*until),
+            Stage::Ready { .. } | Stage::Over => None,
+        };
+        self.probes().filter_map(Probe::deadline).chain(own).min()
+    }
+
+    fn probes(&self) -> impl Iterator<Item = &Probe> {
+        let probes = match &self.stage {
+            Stage::Starting { probes, .. } => probes.as_slice(),
+            _ => &[],
+        };
+        probes.iter().flatten()
+    }
+
+    fn process(&self) -> Option<&Process> {
+        match &self.stage {
+            Stage::Starting { process, .. } | Stage::Ready { process } | Stage::Ending { process, .. } => {
+                Some(process)
+            }
+            Stage::Waiting { .. } | Stage::Over => None,
+        }
+    }
+
+    fn process_mut(&mut self) -> Option<&mut Process> {
+        match &mut self.stage {
+            Stage::Starting { process, .. } | Stage::Ready { process } | Stage::Ending { process, .. } => {
+                Some(process)
+            }
+            Stage::Waiting { .. } | Stage::Over => None,
+        }
+    }
+}
+
+impl Process {
+    fn resume(&mut self) {
+        if std::mem::take(&mut self.is_stopped) {
+            self.child.signal(Signal::CONT);
+        }
+    }
+}
+
+/// `; last it wrote: "one" "two"`, or nothing if it wrote nothing.
+fn last_words(output: &Output) -> String {
+    let mut words = String::new();
+    for line in output.last() {
+        let before = if words.is_empty() { "; last it wrote:" } else { "" };
+        words += &format!("{before} \"{line}\"");
+    }
+    words
+}
+
+impl Refusal {
+    pub fn code(&self) -> u8 {
+        match self {
+            Refusal::Taken(_) => 1,
+            Refusal::Start(error) => error.code(),
+        }
+    }
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Refusal::Taken(message) => f.write_str(message),
+            Refusal::Start(error) => error.fmt(f),
+        }
+    }
+}

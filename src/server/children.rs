@@ -1,0 +1,101 @@
+//! The children as the data process sees them: which ones there are to be, what `master` says
+//! has become of them, and what that means for the endpoints.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
+use tokio::time::sleep;
+
+use crate::plan::Plan;
+use crate::process::orders::{Condition, Order, Report, Socket, State};
+use crate::process::settings::{Name, Settings};
+use crate::upstream::{Endpoints, Supervision};
+
+/// How often those that are to end are looked at.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// What is known of every child.
+#[derive(Debug, Default)]
+pub struct Children {
+    conditions: HashMap<Name, Condition>,
+}
+
+/// What came instead of the word on all children.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Interruption {
+    /// Nothing is to be started at all.
+    Stopped,
+    Failed(String),
+}
+
+impl Children {
+    /// Tells `master` which children there are to be, and waits until it has said of each what
+    /// has become of it: they may have been there before us.
+    ///
+    /// # Errors
+    /// `master` is gone, or wants us to end.
+    pub fn order(wanted: &[Settings], master: &Socket) -> Result<Children, Interruption> {
+        let failed = |error| Interruption::Failed(format!("cannot order the children: {error}"));
+        for settings in wanted {
+            master.send(&Report::Child(Box::new(settings.clone()))).map_err(failed)?;
+        }
+        master.send(&Report::Children).map_err(failed)?;
+        let mut children = Children::default();
+        while children.conditions.len() < wanted.len() {
+            match master.receive().map_err(failed)? {
+                Some(Order::Child(condition)) => children.learn(condition),
+                Some(Order::Drain | Order::Stop) | None => return Err(Interruption::Stopped),
+                Some(Order::Configuration(_) | Order::Listener { .. } | Order::Start) => {
+                    return Err(Interruption::Failed("instructed twice".to_owned()));
+                }
+            }
+        }
+        Ok(children)
+    }
+
+    /// Takes in what has become of a child.
+    pub fn learn(&mut self, condition: Condition) {
+        self.conditions.insert(condition.name.clone(), condition);
+    }
+
+    /// Notes on the endpoints of a table what their children do.
+    pub fn mark(&self, plan: &Plan, table: &Endpoints) {
+        let upstream = &plan.upstreams[table.upstream.0 as usize].name;
+        for endpoint in table.endpoints.iter() {
+            let of = |instance| self.conditions.get(&Name { upstream: upstream.clone(), instance });
+            if let Some(condition) = of(Some(endpoint.instance)).or_else(|| of(None)) {
+                endpoint.vitals.set_supervision(match condition.state {
+                    State::Starting => Supervision::Starting,
+                    State::Ready => Supervision::Ready,
+                    State::Stopped => Supervision::Stopped,
+                });
+            }
+        }
+    }
+
+    /// Ends what is left of them when there is no `master` any more to do it: SIGTERM, and SIGKILL
+    /// after the longest time that one of them has. The kernel has told their first processes
+    /// already; those that these have started know nothing.
+    pub async fn end(&self, settings: &[Settings]) {
+        let groups: Vec<Pid> =
+            self.conditions.values().filter_map(|condition| Pid::from_raw(condition.pid?)).collect();
+        let is_there = |group: &Pid| test_kill_process_group(*group).is_ok();
+        let signal = |signal| {
+            for group in groups.iter().copied().filter(is_there) {
+                if let Err(error) = kill_process_group(group, signal) {
+                    tracing::error!("cannot end process group {}: {error}", group.as_raw_nonzero());
+                }
+            }
+        };
+        signal(Signal::TERM);
+        let most = settings.iter().map(|settings| settings.stop_timeout).max().unwrap_or_default();
+        let until = Instant::now() + most;
+        while groups.iter().any(is_there) {
+            if until <= Instant::now() {
+                return signal(Signal::KILL);
+            }
+            sleep(LOOK).await;
+        }
+    }
+}
