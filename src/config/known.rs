@@ -77,6 +77,7 @@ pub const KEYS: [(&str, &[&str]); 14] = [
         &[
             "command",
             "args",
+            "before",
             "env",
             "directory",
             "user",

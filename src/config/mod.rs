@@ -23,6 +23,7 @@ pub use value::show_duration;
 
 mod action;
 mod auth;
+mod command;
 mod conditions;
 mod diagnostic;
 mod dns;
@@ -51,7 +52,7 @@ mod syntax;
 mod table;
 mod upstream;
 mod value;
-mod variable_table;
+
 mod variables;
 
 #[cfg(test)]
@@ -243,6 +244,8 @@ pub struct Process {
     pub command: Option<Written<String>>,
     /// With placeholders, as the values of `env`.
     pub args: Vec<Written<String>>,
+    /// Each with at least a program.
+    pub before: Vec<Vec<String>>,
     pub env: Vec<(Written<String>, Written<String>)>,
     pub directory: Option<Written<PathBuf>>,
     pub user: Option<Written<String>>,

@@ -7,9 +7,6 @@ use super::table::Table;
 use super::value::{self, Wanted, wanted};
 use super::{Process, Restart};
 
-/// What is known, and does not work yet.
-const LATER: [&str; 1] = ["before"];
-
 pub fn read(table: &mut Table<'_>) -> Option<Process> {
     let is_there = table.has("process");
     let mut table = table.table("process")?;
@@ -19,6 +16,7 @@ pub fn read(table: &mut Table<'_>) -> Option<Process> {
         place: table.place().clone(),
         command: table.parsed("command", command),
         args: table.list("args", without_nul).unwrap_or_default(),
+        before: table.commands("before", command),
         env: table.variables("env"),
         directory: table.parsed("directory", path),
         user: table.parsed("user", user),
@@ -33,7 +31,7 @@ pub fn read(table: &mut Table<'_>) -> Option<Process> {
         let missing = Diagnostic::error(table.place().clone(), message).with_help(help);
         table.report().push_unless_torn(missing);
     }
-    table.finish(&LATER);
+    table.finish(&[]);
     is_there.then_some(process)
 }
 

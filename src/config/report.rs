@@ -45,6 +45,8 @@ pub enum Kind {
     Fields {
         may_remove: bool,
     },
+    /// A list of lists of strings, each with at least one.
+    Commands,
     /// A table of strings under names of the operator's, which are never shown.
     Variables,
     /// A string that is never shown; also in a file, whose path has `_file` at the end of the key.

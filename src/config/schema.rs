@@ -141,6 +141,10 @@ fn properties(key: &str, kind: &Kind) -> Vec<(String, Value)> {
             one(json!({ "anyOf": [status, range, list, replaced] }))
         }
         Kind::Strings => one(json!({ "type": "array", "items": string })),
+        Kind::Commands => {
+            let command = json!({ "type": "array", "items": string, "minItems": 1 });
+            one(json!({ "type": "array", "items": command }))
+        }
         Kind::Variables => one(json!({ "type": "object", "additionalProperties": string })),
         Kind::Boolean => one(json!({ "anyOf": [{ "type": "boolean" }, whole] })),
         Kind::Choice(words) => one(json!({ "anyOf": [{ "enum": words }, replaced] })),

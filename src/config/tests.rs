@@ -359,11 +359,11 @@ protocol = "gopher""#,
         r#"[upstreams.a]
 socket = "s"
 process.command = "x y"
-process.before = []
+process.before = ["migrate"]
 fallback = "p2c""#,
         &[
             "3:19: command must be a program alone, without its arguments, not `x y` [what follows the program goes into args]",
-            "4:9: `before` in [upstreams.a.process] is known, but does not work yet in this version",
+            "4:19: each of before must be a list of strings, not a string",
             "5:1: `fallback` in [upstreams.a] is known, but does not work yet in this version",
         ],
     ),

@@ -130,25 +130,32 @@ fn of_upstream(
         stop_timeout: process.stop_timeout.unwrap_or(STOP_TIMEOUT),
         ..Settings::new(name(None), Program { path: (&command.value).into(), arguments: Vec::new() })
     };
+    let before: Vec<Program> = process.before.iter().filter_map(|words| job(words)).collect();
     let places = upstream.instances.iter().map(|instance| &instance.address);
     let children: Vec<Settings> = match texts.differ() && addresses.len() > 1 {
         true => {
             let each = (0..).zip(places.zip(addresses));
             let each = each.map(|(index, (place, addresses))| {
                 let filled = texts.fill(&base, index, place);
-                Settings { name: name(Some(index)), addresses: vec![addresses], ..filled }
+                // They are for all instances.
+                let before = if index == 0 { before.clone() } else { Vec::new() };
+                Settings { name: name(Some(index)), addresses: vec![addresses], before, ..filled }
             });
             each.collect()
         }
         false => {
-            let first = places.take(1);
-            first
-                .map(|place| Settings { addresses: addresses.clone(), ..texts.fill(&base, 0, place) })
-                .collect()
+            let filled = places.take(1).map(|place| texts.fill(&base, 0, place));
+            let whole = |filled| Settings { addresses: addresses.clone(), before: before.clone(), ..filled };
+            filled.map(whole).collect()
         }
     };
     refuse_long(process, &children, diagnostics);
     children
+}
+
+fn job(words: &[String]) -> Option<Program> {
+    let (path, arguments) = words.split_first()?;
+    Some(Program { path: path.into(), arguments: arguments.iter().map(Into::into).collect() })
 }
 
 /// What a child is started with, with what differs between the instances.

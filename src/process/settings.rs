@@ -33,6 +33,8 @@ pub struct Program {
 pub struct Settings {
     pub name: Name,
     pub program: Program,
+    /// Run to their ends, one after the other, before it is started by order; not after a crash.
+    pub before: Vec<Program>,
     /// Set beside the variables that we have.
     pub environment: Vec<(OsString, OsString)>,
     /// Where it runs; where we do, if there is none.
@@ -48,6 +50,13 @@ pub struct Settings {
     pub start_timeout: Option<Duration>,
     /// What it may take to end when it is told to.
     pub stop_timeout: Duration,
+}
+
+impl fmt::Display for Program {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.path.display().fmt(f)?;
+        self.arguments.iter().try_for_each(|argument| write!(f, " {}", argument.display()))
+    }
 }
 
 /// When a child that ended by itself is started again.
@@ -86,6 +95,7 @@ impl Settings {
         Settings {
             name,
             program,
+            before: Vec::new(),
             environment: Vec::new(),
             directory: None,
             user: None,
@@ -103,8 +113,10 @@ impl Settings {
         let mut parts = Parts::default();
         parts.add("upstream", &self.name.upstream);
         parts.add_all("instance", self.name.instance.map(|instance| instance.to_string()));
-        parts.add("program", &self.program.path.to_string_lossy());
-        parts.add_all("argument", self.program.arguments.iter().map(|one| one.to_string_lossy()));
+        for program in self.before.iter().chain([&self.program]) {
+            parts.add("program", &program.path.to_string_lossy());
+            parts.add_all("argument", program.arguments.iter().map(|one| one.to_string_lossy()));
+        }
         for (name, value) in &self.environment {
             parts.add("variable", &format!("{}={}", name.to_string_lossy(), value.to_string_lossy()));
         }
@@ -134,6 +146,8 @@ impl Settings {
             let (key, value) = part.split_once(' ')?;
             settings.decode_part(key, value)?;
         }
+        // The last one is it.
+        settings.program = settings.before.pop()?;
         let is_whole = !settings.name.upstream.is_empty() && !settings.program.path.is_empty();
         is_whole.then_some(settings)
     }
@@ -143,8 +157,8 @@ impl Settings {
         match key {
             "upstream" => self.name.upstream = value.to_owned(),
             "instance" => self.name.instance = Some(value.parse().ok()?),
-            "program" => self.program.path = value.into(),
-            "argument" => self.program.arguments.push(value.into()),
+            "program" => self.before.push(Program { path: value.into(), arguments: Vec::new() }),
+            "argument" => self.before.last_mut()?.arguments.push(value.into()),
             "variable" => {
                 let (name, value) = value.split_once('=')?;
                 self.environment.push((name.into(), value.into()));
@@ -210,10 +224,12 @@ pub(crate) mod tests {
     /// Everything that can be said.
     pub fn full() -> Settings {
         let words = |words: &[&str]| words.iter().map(OsString::from).collect::<Vec<_>>();
-        let program = |path: &str, arguments| Program { path: path.into(), arguments: words(arguments) };
+        let program =
+            |path: &str, arguments: &[&str]| Program { path: path.into(), arguments: words(arguments) };
         Settings {
             name: Name { upstream: "my app".to_owned(), instance: Some(3) },
             program: program("bin/serve", &["", "a b", "-b", "unix:///run/a=b.sock", "ü\n"]),
+            before: vec![program("rake", &["db:migrate", ""]), program("true", &[])],
             environment: vec![("A".into(), "b=c".into()), ("EMPTY".into(), "".into())],
             directory: Some("/srv/my app".into()),
             user: Some(User {

@@ -350,3 +350,42 @@ fn process_1_supervises_too() {
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert!(ended.stderr.contains("web: reaped"), "{ended:?}");
 }
+
+#[test]
+fn jobs_run_before_a_command_and_not_after_a_crash() {
+    let before =
+        "before = [[\"sh\", \"-c\", \"echo job $NAME; echo migrated $NAME >>told\"], [\"mkdir\", \"made\"]]";
+    let proxy = app(builder(), "web", before).start();
+    let first = pid(&proxy, "/web/");
+    assert_eq!(told(&proxy), ["migrated web", "starts web"]);
+    assert!(proxy.directory().join("made").is_dir());
+    proxy.stderr_contains("INFO web: job web");
+    kill(first, Signal::KILL);
+    ended(first);
+    assert_ne!(pid(&proxy, "/web/"), first);
+    assert_eq!(told(&proxy), ["migrated web", "starts web", "starts web"]);
+}
+
+#[test]
+fn a_job_that_fails_keeps_its_command_from_starting() {
+    let before = "before = [[\"sh\", \"-c\", \"test -e allowed || { echo not yet; exit 3; }\"]]";
+    let proxy = app(builder(), "web", before).start();
+    let line = proxy.stderr_contains("before it failed (exit code 3); last it wrote: \"not yet\"");
+    assert!(line.contains("ERROR `web`: `sh -c"), "{line}");
+    proxy.stderr_contains("`web` is started again in");
+    assert_eq!(told(&proxy), [""; 0]);
+    std::fs::write(proxy.directory().join("allowed"), "").unwrap();
+    pid(&proxy, "/web/");
+}
+
+#[test]
+fn the_jobs_of_an_upstream_run_once_for_all_instances() {
+    let table = "[[upstreams.web.instances]]\nsocket = \"0.sock\"\n[[upstreams.web.instances]]\nsocket = \"1.sock\"\n\
+                 [upstreams.web.process]\ncommand = \"python3\"\nargs = [\"app.py\", \"{socket}\"]\n\
+                 before = [[\"sh\", \"-c\", \"echo migrated >>told\"]]";
+    let proxy = builder().toml(table).route("web", "").start();
+    for name in ["`web.0` is ready", "`web.1` is ready"] {
+        proxy.stderr_contains(name);
+    }
+    assert_eq!(told(&proxy), ["migrated", "starts ", "starts "]);
+}

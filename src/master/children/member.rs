@@ -44,6 +44,8 @@ pub struct Member {
     /// The data process wants it to run.
     pub is_wanted: bool,
     stage: Stage,
+    /// How many of the jobs before it are done.
+    jobs_done: usize,
     backoff: Backoff,
     /// A process of it had to be killed because it did not end in time.
     pub was_killed: bool,
@@ -54,6 +56,11 @@ enum Stage {
     /// It is started at this time, or as soon as what it depends on is ready.
     Waiting {
         until: Instant,
+    },
+    /// The job of this number runs.
+    Preparing {
+        process: Process,
+        job: usize,
     },
     Starting {
         process: Process,
@@ -99,7 +106,15 @@ pub enum Refusal {
 impl Member {
     pub fn new(settings: Settings, role: Role) -> Member {
         let stage = Stage::Waiting { until: Instant::now() };
-        Member { settings, role, is_wanted: true, stage, backoff: Backoff::default(), was_killed: false }
+        Member {
+            settings,
+            role,
+            is_wanted: true,
+            stage,
+            jobs_done: 0,
+            backoff: Backoff::default(),
+            was_killed: false,
+        }
     }
 
     /// Starts it now.
@@ -140,15 +155,59 @@ impl Member {
         Ok(())
     }
 
-    /// Starts it; if that fails, later again, as its settings say.
+    /// Starts it, or first the jobs before it; if that fails, later again, as its settings say.
     pub fn try_start(&mut self) {
-        if let Err(refusal) = self.start() {
-            tracing::error!("`{}`: {refusal}", self.settings.name);
-            self.stage = match self.settings.restart {
-                Restart::Never => Stage::Over,
-                Restart::Always | Restart::OnFailure => self.wait_after(Duration::ZERO),
-            };
+        let started = match self.settings.before.get(self.jobs_done) {
+            Some(_) => self.start_job(),
+            None => self.start(),
+        };
+        if let Err(refusal) = started {
+            self.fail(&refusal.to_string());
         }
+    }
+
+    fn start_job(&mut self) -> Result<(), Refusal> {
+        let (job, settings) = (self.jobs_done, &self.settings);
+        let program = &settings.before[job];
+        let (child, output) = Child::start_quietly(program, settings).map_err(Refusal::Start)?;
+        tracing::info!("`{}`: running `{program}` before it", settings.name);
+        let output = Some(output);
+        let process = Process { child, output, since: Instant::now(), is_stopped: false };
+        self.stage = Stage::Preparing { process, job };
+        Ok(())
+    }
+
+    /// It could not be started.
+    fn fail(&mut self, why: &str) {
+        tracing::error!("`{}`: {why}", self.settings.name);
+        self.stage = match self.settings.restart {
+            Restart::Never => Stage::Over,
+            Restart::Always | Restart::OnFailure => self.wait_after(Duration::ZERO),
+        };
+    }
+
+    /// Some of the jobs before it are not done.
+    pub fn has_jobs_left(&self) -> bool {
+        self.jobs_done < self.settings.before.len() && !self.is_over()
+    }
+
+    /// A job has ended; nobody waits for what it left behind.
+    fn bury_job(&mut self, job: usize, end: End) {
+        let stage = std::mem::replace(&mut self.stage, Stage::Over);
+        let Stage::Preparing { mut process, .. } = stage else { return };
+        process.child.bury(end);
+        process.child.signal(Signal::KILL);
+        if let Some(output) = &mut process.output {
+            output.read();
+        }
+        if end.is_success() {
+            self.jobs_done = job + 1;
+            self.stage = Stage::Waiting { until: Instant::now() };
+            return;
+        }
+        let last = process.output.as_ref().map(last_words).unwrap_or_default();
+        let program = &self.settings.before[job];
+        self.fail(&format!("`{program}` before it failed ({end}){last}"));
     }
 
     /// Does what its time has come for.
@@ -212,6 +271,9 @@ impl Member {
     /// Takes note of its end: of what is left behind, and of its next life. `is_last`: there is
     /// to be none.
     pub fn bury(&mut self, end: End, is_last: bool) {
+        if let Stage::Preparing { job, .. } = self.stage {
+            return self.bury_job(job, end);
+        }
         let was_told = matches!(self.stage, Stage::Ending { .. });
         let Some(process) = self.process_mut() else { return };
         process.child.bury(end);
@@ -253,6 +315,7 @@ impl Member {
         self.end(Signal::TERM, Then::StartAt(Instant::now()));
         self.settings = settings;
         self.is_wanted = true;
+        self.jobs_done = 0;
         self.backoff = Backoff::default();
         if let Stage::Over = self.stage {
             self.stage = Stage::Waiting { until: Instant::now() };
@@ -266,7 +329,9 @@ impl Member {
     fn end_within(&mut self, signal: Signal, then: Then, most: Duration) {
         let stage = std::mem::replace(&mut self.stage, Stage::Over);
         self.stage = match stage {
-            Stage::Starting { mut process, .. } | Stage::Ready { mut process } => {
+            Stage::Preparing { mut process, .. }
+            | Stage::Starting { mut process, .. }
+            | Stage::Ready { mut process } => {
                 process.child.signal(signal);
                 // Who is stopped would not hear of it.
                 process.resume();
@@ -312,7 +377,9 @@ impl Member {
     /// What others are told of it.
     pub fn condition(&self) -> orders::Condition {
         let state = match &self.stage {
-            Stage::Waiting { .. } | Stage::Starting { .. } => orders::State::Starting,
+            Stage::Waiting { .. } | Stage::Preparing { .. } | Stage::Starting { .. } => {
+                orders::State::Starting
+            }
             Stage::Ready { .. } => orders::State::Ready,
             Stage::Ending { then: Then::StartAt(_), .. } => orders::State::Starting,
             Stage::Ending { then: Then::Rest, .. } | Stage::Over => orders::State::Stopped,
@@ -364,7 +431,7 @@ impl Member {
             Stage::Waiting { until } => (*until > now).then_some(*until),
             Stage::Starting { remind, until, .. } => (*remind).into_iter().chain(*until).min(),
             Stage::Ending { until, .. } => Some(*until),
-            Stage::Ready { .. } | Stage::Over => None,
+            Stage::Preparing { .. } | Stage::Ready { .. } | Stage::Over => None,
         };
         self.probes().filter_map(Probe::deadline).chain(own).min()
     }
@@ -379,18 +446,20 @@ impl Member {
 
     fn process(&self) -> Option<&Process> {
         match &self.stage {
-            Stage::Starting { process, .. } | Stage::Ready { process } | Stage::Ending { process, .. } => {
-                Some(process)
-            }
+            Stage::Preparing { process, .. }
+            | Stage::Starting { process, .. }
+            | Stage::Ready { process }
+            | Stage::Ending { process, .. } => Some(process),
             Stage::Waiting { .. } | Stage::Over => None,
         }
     }
 
     fn process_mut(&mut self) -> Option<&mut Process> {
         match &mut self.stage {
-            Stage::Starting { process, .. } | Stage::Ready { process } | Stage::Ending { process, .. } => {
-                Some(process)
-            }
+            Stage::Preparing { process, .. }
+            | Stage::Starting { process, .. }
+            | Stage::Ready { process }
+            | Stage::Ending { process, .. } => Some(process),
             Stage::Waiting { .. } | Stage::Over => None,
         }
     }

@@ -95,9 +95,12 @@ impl Children {
     fn start_due(&mut self, now: Instant) {
         for index in 0..self.list.len() {
             let member = &self.list[index];
-            let depends_on = &member.settings.depends_on;
+            let Settings { name, depends_on, .. } = &member.settings;
             let mut others = self.list.iter().filter(|one| depends_on.contains(&one.settings.name.upstream));
-            if member.is_due(now) && others.all(Member::is_ready) {
+            // The jobs of one instance are for all of them.
+            let mut before =
+                self.list[..index].iter().filter(|one| one.settings.name.upstream == name.upstream);
+            if member.is_due(now) && others.all(Member::is_ready) && !before.any(Member::has_jobs_left) {
                 self.list[index].try_start();
             }
         }
