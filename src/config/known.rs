@@ -51,6 +51,8 @@ pub const KEYS: [(&str, &[&str]); 14] = [
             "max_connections",
             "queue",
             "queue_timeout",
+            "hold",
+            "hold_requests",
             "protocol",
             "keepalive",
             "keepalive_idle",

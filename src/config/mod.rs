@@ -201,6 +201,9 @@ pub struct Upstream {
     /// May be 0.
     pub queue: Option<usize>,
     pub queue_timeout: Option<Duration>,
+    pub hold: Option<Duration>,
+    /// May be 0.
+    pub hold_requests: Option<usize>,
     pub keepalive: Option<usize>,
     pub keepalive_idle: Option<Duration>,
     pub connect_timeout: Option<Duration>,

@@ -95,6 +95,22 @@ fn place_of<'a>(
     at["properties"].as_object_mut().expect("every table was made with properties")
 }
 
+fn conditions(whole: &Value) -> Value {
+    let string = json!({ "type": "string" });
+    let condition = json!({
+        "type": "object",
+        "properties": {
+            "name": string,
+            "value": string,
+            "value_regex": string,
+            "absent": { "anyOf": [{ "type": "boolean" }, whole] },
+        },
+        "required": ["name"],
+        "additionalProperties": false,
+    });
+    json!({ "anyOf": [condition, { "type": "array", "items": condition, "minItems": 1 }] })
+}
+
 /// The spellings of a key, each with what it takes.
 fn properties(key: &str, kind: &Kind) -> Vec<(String, Value)> {
     let replaced = json!({ "type": "string", "pattern": SUBSTITUTION });
@@ -107,20 +123,7 @@ fn properties(key: &str, kind: &Kind) -> Vec<(String, Value)> {
     let one = |value| vec![(key.to_owned(), value)];
     match kind {
         Kind::String => one(string),
-        Kind::Conditions => {
-            let condition = json!({
-                "type": "object",
-                "properties": {
-                    "name": string,
-                    "value": string,
-                    "value_regex": string,
-                    "absent": { "anyOf": [{ "type": "boolean" }, whole] },
-                },
-                "required": ["name"],
-                "additionalProperties": false,
-            });
-            one(json!({ "anyOf": [condition, { "type": "array", "items": condition, "minItems": 1 }] }))
-        }
+        Kind::Conditions => one(conditions(&whole)),
         Kind::Fields { may_remove } => {
             let mut field = json!({
                 "type": "object",

@@ -46,6 +46,8 @@ pub fn read(name: Written<String>, mut table: Table<'_>, defined: &[String]) -> 
         max_connections: table.integer("max_connections", 0..=CONNECTIONS_MAX).map(|most| most.value),
         queue: table.integer("queue", 0..=QUEUE_MAX).map(|places| places.value),
         queue_timeout: table.duration("queue_timeout"),
+        hold: table.duration("hold"),
+        hold_requests: table.integer("hold_requests", 0..=QUEUE_MAX).map(|requests| requests.value),
         keepalive: table.integer("keepalive", 0..=KEEPALIVE_MAX).map(|connections| connections.value),
         keepalive_idle: table.duration("keepalive_idle"),
         connect_timeout: table.duration("connect_timeout"),
@@ -55,6 +57,7 @@ pub fn read(name: Written<String>, mut table: Table<'_>, defined: &[String]) -> 
         process: process::read(&mut table),
     };
     refuse_queue_of_nobody(&table, &upstream);
+    refuse_hold_of_nobody(&table);
     doubt_sockets(&table, &upstream.instances);
     table.finish(&LATER);
     upstream
@@ -119,6 +122,20 @@ fn refuse_queue_of_nobody(table: &Table<'_>, upstream: &Upstream) {
             let message =
                 format!("{key} changes nothing: {} may have any number of connections", table.title());
             let help = "set max_connections as well, or remove it";
+            table.report().push(Diagnostic::error(place, message).with_help(help));
+        }
+    }
+}
+
+/// Who starts an endpoint elsewhere does not tell us that it will be there soon.
+fn refuse_hold_of_nobody(table: &Table<'_>) {
+    if table.has("process") {
+        return;
+    }
+    for key in ["hold", "hold_secs", "hold_requests"] {
+        if let Some(place) = table.key_place(key) {
+            let message = format!("{key} changes nothing: {} has no command", table.title());
+            let help = "requests are held while a process starts: set process.command as well, or remove it";
             table.report().push(Diagnostic::error(place, message).with_help(help));
         }
     }

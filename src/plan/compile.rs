@@ -39,6 +39,8 @@ const FAIL_TIMEOUT: Duration = Duration::from_secs(10);
 const RETRIES: u32 = 1;
 const QUEUE: usize = 128;
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(5);
+const HOLD: Duration = Duration::from_secs(30);
+const HOLD_REQUESTS: usize = 1000;
 const KEEPALIVE: usize = 64;
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -222,6 +224,8 @@ fn settings(written: &config::Upstream) -> upstream::Settings {
         retries: written.retries.unwrap_or(RETRIES),
         queue: written.queue.unwrap_or(QUEUE),
         queue_timeout: written.queue_timeout.unwrap_or(QUEUE_TIMEOUT),
+        hold: written.hold.unwrap_or(HOLD),
+        hold_requests: written.process.as_ref().map_or(0, |_| written.hold_requests.unwrap_or(HOLD_REQUESTS)),
         write_timeout: written.write_timeout.unwrap_or(WRITE_TIMEOUT),
         keepalive: written.keepalive.unwrap_or(KEEPALIVE),
         keepalive_idle: written.keepalive_idle.unwrap_or(KEEPALIVE_IDLE),

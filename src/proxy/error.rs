@@ -40,6 +40,9 @@ pub enum Error {
     /// Too many requests wait for a connection to the upstream.
     QueueFull,
     QueueTimeout,
+    /// Too many requests wait for the process behind the upstream.
+    HoldFull,
+    HoldTimeout,
     ConnectFailed,
     ConnectTimeout,
     UpstreamBroken(Broken),
@@ -64,6 +67,7 @@ impl Error {
             Error::Denied(Denied::Absent) => Status::UNAUTHORIZED,
             Error::Denied(Denied::Wrong | Denied::Repeated) => Status::FORBIDDEN,
             Error::NoEndpoint | Error::QueueFull | Error::QueueTimeout => Status::UNAVAILABLE,
+            Error::HoldFull | Error::HoldTimeout => Status::UNAVAILABLE,
             Error::TooManyConnections | Error::Cut => Status::UNAVAILABLE,
             Error::TooManyConnectionsOfAddress => Status::TOO_MANY_REQUESTS,
             Error::ConnectFailed | Error::UpstreamBroken(_) | Error::UpstreamProtocol(_) => {
@@ -93,6 +97,8 @@ impl Error {
             Error::NoEndpoint => "upstream has no usable endpoint",
             Error::QueueFull => "too many requests wait for the upstream",
             Error::QueueTimeout => "waited too long for a connection to the upstream",
+            Error::HoldFull => "too many requests wait for the upstream to start",
+            Error::HoldTimeout => "waited too long for the upstream to start",
             Error::ConnectFailed => "connecting to the upstream failed",
             Error::ConnectTimeout => "connecting to the upstream timed out",
             Error::UpstreamBroken(Broken::BeforeResponse) => {
@@ -112,7 +118,7 @@ impl Error {
     pub fn fault(self) -> Fault {
         match self {
             Error::NoRoute | Error::NoRoutesConfigured | Error::NoEndpoint | Error::Cut => Fault::Us,
-            Error::QueueFull | Error::QueueTimeout => Fault::Us,
+            Error::QueueFull | Error::QueueTimeout | Error::HoldFull | Error::HoldTimeout => Fault::Us,
             Error::TooManyConnections | Error::TooManyConnectionsOfAddress | Error::TunnelTimeout => {
                 Fault::Us
             }

@@ -15,6 +15,7 @@ use super::downstream::{Downstream, FieldLines};
 use super::error::{Broken, Error, Fault};
 use super::exchange::Next;
 use super::flight::Flight;
+use super::hold::Held;
 use super::trace::Trace;
 use super::tunnel;
 use super::upload::{Upload, gone};
@@ -179,6 +180,7 @@ impl Forward<'_> {
         self.upstream.budget.note_request(now_ms);
         let mut pick = self.pick(trace.start, now_ms).await?;
         let mut tried = Tried::default();
+        let mut held = Held::default();
         let mut may_reuse = true;
         loop {
             let is_repeatable = flight.is_whole && self.request.method.is_idempotent();
@@ -202,6 +204,11 @@ impl Forward<'_> {
             if failed.is_stale && may_repeat {
                 // Its neighbours in the pool are as old as it was.
                 pick.pool.clear();
+            } else if may_repeat
+                && let Some(next) = self.outlive(&pick, failed.error, failed.is_unsent, &mut held).await
+            {
+                pick = next?;
+                may_reuse = true;
             } else {
                 if failed.error.fault() == Fault::Upstream && !failed.is_stale {
                     self.note_failure(&pick, failed.error, Instant::now());

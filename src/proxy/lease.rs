@@ -25,7 +25,7 @@ impl Forward<'_> {
         }
         match self.upstream.pick(&self.question(now, now_ms, None)) {
             Ok(pick) => Ok(pick),
-            Err(Lack::Down) => Err(self.nothing_left()),
+            Err(Lack::Down) => Box::pin(self.hold(None, now + self.upstream.settings.hold)).await,
             Err(Lack::Full) => Box::pin(self.wait()).await,
         }
     }
@@ -45,12 +45,17 @@ impl Forward<'_> {
         })
     }
 
-    fn question<'a>(&'a self, now: Instant, now_ms: u64, tried: Option<&'a Tried>) -> Question<'a> {
+    pub(super) fn question<'a>(
+        &'a self,
+        now: Instant,
+        now_ms: u64,
+        tried: Option<&'a Tried>,
+    ) -> Question<'a> {
         Question { request: self.request, peer: self.peer, now, now_ms, tried }
     }
 
     /// In a queue, until an endpoint may have another connection.
-    async fn wait(&self) -> Result<Pick, Error> {
+    pub(super) async fn wait(&self) -> Result<Pick, Error> {
         let (place, _waiting) = self.upstream.wait().ok_or(Error::QueueFull)?;
         let until = Instant::now() + self.upstream.settings.queue_timeout;
         loop {
@@ -59,7 +64,11 @@ impl Forward<'_> {
                 let now_ms = self.core.unix_ms(now);
                 match self.upstream.pick(&self.question(now, now_ms, None)) {
                     Ok(pick) => return Ok(pick),
-                    Err(Lack::Down) => return Err(self.nothing_left()),
+                    Err(Lack::Down) => {
+                        drop((place, _waiting));
+                        let until = now + self.upstream.settings.hold;
+                        return Box::pin(self.hold(None, until)).await;
+                    }
                     Err(Lack::Full) => {}
                 }
             }
@@ -70,7 +79,7 @@ impl Forward<'_> {
         }
     }
 
-    fn nothing_left(&self) -> Error {
+    pub(super) fn nothing_left(&self) -> Error {
         self.core.counters.without_endpoint.add(1);
         Error::NoEndpoint
     }

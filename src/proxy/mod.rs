@@ -16,6 +16,7 @@ pub mod exchange;
 pub mod explain;
 pub mod flight;
 pub mod forward;
+mod hold;
 mod lease;
 pub mod respond;
 mod steps;

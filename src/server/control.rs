@@ -18,6 +18,7 @@ use super::probes::Probes;
 use super::workers::Workers;
 use crate::plan::Plan;
 use crate::process::orders::{Order, Received, Socket};
+use crate::upstream::Endpoints;
 use crate::worker::Message;
 
 /// How often the threads of the workers are looked at while they run, and while they end.
@@ -122,9 +123,14 @@ impl Control {
                 phase
             }
             (Event::Order(Order::Child(condition)), phase) => {
+                let upstream = condition.name.upstream.clone();
                 self.children.learn(condition);
-                for table in self.names.endpoints() {
+                let is_it =
+                    |table: &Endpoints| self.plan.upstreams[table.upstream.0 as usize].name == upstream;
+                for table in self.names.endpoints().into_iter().filter(is_it) {
                     self.children.mark(&self.plan, &table);
+                    // The same once more: it wakes those who wait for a change.
+                    self.workers.tell(&Message::Endpoints(table));
                 }
                 phase
             }

@@ -38,6 +38,10 @@ pub struct Settings {
     /// Requests that may wait, on each core, until an endpoint may have another connection.
     pub queue: usize,
     pub queue_timeout: Duration,
+    /// How long a request waits while the process behind an endpoint starts.
+    pub hold: Duration,
+    /// Requests that may, on each core; 0 where no process is ours.
+    pub hold_requests: usize,
     /// How long an endpoint that has recovered grows to its weight; 0 is not at all.
     pub slow_start: Duration,
     /// Silence while the upstream takes none of what we send.
@@ -60,6 +64,8 @@ impl Settings {
             retries: 0,
             queue: 0,
             queue_timeout: Duration::ZERO,
+            hold: Duration::ZERO,
+            hold_requests: 0,
             slow_start: Duration::ZERO,
             write_timeout: Duration::ZERO,
             keepalive: 0,

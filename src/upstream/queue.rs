@@ -45,14 +45,24 @@ impl Queue {
         })
     }
 
+    /// Has all look again.
+    pub fn call_all(&self) {
+        let all: Vec<Rc<Waiter>> = self.waiting.borrow().iter().cloned().collect();
+        all.iter().for_each(|waiter| waiter.call());
+    }
+
     /// Has the first look again.
     pub fn call(&self) {
         let first = self.waiting.borrow().front().cloned();
-        if let Some(first) = first {
-            first.is_called.set(true);
-            let waker = first.waker.take();
-            waker.into_iter().for_each(Waker::wake);
-        }
+        first.iter().for_each(|first| first.call());
+    }
+}
+
+impl Waiter {
+    fn call(&self) {
+        self.is_called.set(true);
+        let waker = self.waker.take();
+        waker.into_iter().for_each(Waker::wake);
     }
 }
 
@@ -114,6 +124,15 @@ mod tests {
         let (second, third) = (places.next().unwrap(), places.next().unwrap());
         assert!(second.is_first() && is_called(&second));
         assert!(!third.is_first() && !is_called(&third));
+    }
+
+    #[test]
+    fn all_can_be_called_at_once() {
+        let queue = Queue::default();
+        let places: Vec<_> = (0..3).map(|_| queue.enter(3).unwrap()).collect();
+        queue.call_all();
+        assert!(places.iter().all(is_called));
+        assert!(!places.iter().any(is_called));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::time::Instant;
 use super::balance::hash::hash;
 use super::balance::{Balancer, Group, HashKey, Rank, Strategy, Wish};
 use super::budget::Budget;
-use super::endpoint::{Endpoint, Endpoints, Vitals, Waiting};
+use super::endpoint::{Endpoint, Endpoints, Supervision, Vitals, Waiting};
 use super::pool::Pools;
 use super::queue::{self, Queue};
 use super::state::{Pick, State, Tried};
@@ -28,6 +28,8 @@ pub struct Upstream {
     pub budget: Rc<Budget>,
     /// Those who wait for a connection.
     pub queue: Rc<Queue>,
+    /// Those who wait for a process that starts.
+    held: Rc<Queue>,
     /// Some of its endpoints may have only so many connections.
     pub is_limited: bool,
     /// What the last response would have fitted in.
@@ -104,6 +106,7 @@ impl Upstreams {
                     former: RefCell::new(former),
                     budget: kept.map_or_else(Rc::default, |kept| Rc::clone(&kept.budget)),
                     queue: kept.map_or_else(Rc::default, |kept| Rc::clone(&kept.queue)),
+                    held: kept.map_or_else(Rc::default, |kept| Rc::clone(&kept.held)),
                     is_limited: settings.instances.iter().any(|instance| instance.connections_max > 0),
                     response_size: Cell::new(Size::Small),
                     settings: settings.clone(),
@@ -133,6 +136,8 @@ impl Upstreams {
         *current = Table::new(table.generation, &upstream.settings, &states);
         drop(current);
         self.retire_pools();
+        // Perhaps it is because a process is ready that there is a new table.
+        upstream.held.call_all();
     }
 
     fn state(&self, endpoint: &Endpoint, known: &Known) -> Rc<State> {
@@ -245,6 +250,17 @@ impl Upstream {
         let table = self.endpoints.borrow();
         let limited = table.states().filter(|state| state.is_limited());
         Some((place, Waiting::of(limited.map(|state| Arc::clone(state.vitals())))))
+    }
+
+    /// Waits with others for a process that starts; `None` if too many do.
+    pub fn hold(&self) -> Option<queue::Place<'_>> {
+        self.held.enter(self.settings.hold_requests)
+    }
+
+    /// One of the processes behind its endpoints will be ready soon.
+    pub fn is_starting(&self) -> bool {
+        let table = self.endpoints.borrow();
+        table.states().any(|state| state.vitals().supervision() == Supervision::Starting)
     }
 
     /// Another address of the same instance that was not tried yet.

@@ -2,15 +2,19 @@
 
 use std::net::Ipv4Addr;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use crate::harness::client::{get, request};
 use crate::harness::proxy::{BINARY, children, run};
-use crate::harness::{Builder, Proxy, ended, eventually, free_port, holds};
+use crate::harness::{
+    Builder, Client, Proxy, QUIET, ended, eventually, free_port, holds, make_pipe, reach_reader,
+};
 
 /// An application on the socket or port that it is given: answers with its pid and its variables
-/// `NAME` and `USER`, appends what happens to the file `told`; `/exit/N` ends it with this code.
+/// `NAME` and `USER`, appends what happens to the file `told`; `/exit/N` ends it with this code,
+/// `/wait` waits until somebody writes to the pipe `go`, as the application does with `later`.
 const APP: &str = r#"
 import http.server, os, signal, socket, socketserver, sys
 name = os.environ.get('NAME', '')
@@ -20,21 +24,24 @@ def stop(*_):
     tell('stops')
     os._exit(0)
 signal.signal(signal.SIGTERM, stop)
+if 'later' in sys.argv: open('go').read()
 tell('starts')
 class Answers(http.server.BaseHTTPRequestHandler):
     protocol_version = 'HTTP/1.1'
     def log_message(self, *words): pass
     def address_string(self): return 'nobody'
+    def do_POST(self): self.do_GET()
     def do_GET(self):
         if self.path.startswith('/exit/'): os._exit(int(self.path.split('/')[-1]))
+        if self.path == '/wait':
+            tell('waits')
+            open('go').read()
         if self.path == '/write':
             print('to standard output', flush=True)
             print('to standard \x1b[1merror', file=sys.stderr, flush=True)
         text = f"{os.getpid()} {name} {os.environ.get('USER', '')} {os.getuid()}".encode()
-        self.send_response(200)
-        self.send_header('Content-Length', str(len(text)))
-        self.end_headers()
-        self.wfile.write(text)
+        # In one piece, so that it comes whole or not at all.
+        self.wfile.write(b'HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s' % (len(text), text))
 class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
     daemon_threads = True
     allow_reuse_address = True
@@ -73,6 +80,10 @@ fn pid(proxy: &Proxy, path: &str) -> u32 {
 
 fn kill(pid: u32, signal: Signal) {
     kill_process(Pid::from_raw(pid.cast_signed()).unwrap(), signal).unwrap();
+}
+
+fn post(path: &str) -> String {
+    format!("POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n")
 }
 
 /// What the applications have told, in order.
@@ -115,7 +126,7 @@ fn one_that_ends_again_and_again_is_slowed_down() {
         "[upstreams.web]\nsocket = \"web.sock\"\n\
          process = {{ command = \"sh\", args = [\"-c\", \"{script}\"] }}"
     );
-    let proxy = builder().toml(&table).route("web", "").start();
+    let proxy = builder().toml(&format!("{table}\nhold = \"100ms\"")).route("web", "").start();
     let line = proxy.stderr_contains("starting it again in 400ms");
     assert!(line.contains("`web` ended (exit code 3)"), "{line}");
     let words = ["last it wrote:", "\"first words\"", "\"last words\""];
@@ -129,7 +140,7 @@ fn a_restart_is_as_it_is_asked_for() {
     for (restart, code, is_started_again) in cases {
         let proxy = app(builder(), "web", &format!("restart = \"{restart}\"")).start();
         let first = pid(&proxy, "/web/");
-        proxy.client().send(request(&format!("/web/exit/{code}")));
+        let _ = proxy.client().send(post(&format!("/web/exit/{code}"))).try_response_to("POST");
         let line = proxy.stderr_contains("`web` ended");
         assert_eq!(line.contains("starting it again"), is_started_again, "{restart} {code}: {line}");
         if is_started_again {
@@ -278,7 +289,7 @@ fn a_command_does_not_start_where_another_listens() {
     let stranger = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let port = stranger.local_addr().unwrap().port();
     let table = format!(
-        "[upstreams.web]\nhost = \"127.0.0.1\"\nport = {port}\n[upstreams.web.process]\n\
+        "[upstreams.web]\nhost = \"127.0.0.1\"\nport = {port}\nhold = \"100ms\"\n[upstreams.web.process]\n\
          command = \"python3\"\nargs = [\"app.py\", \"{{port}}\"]\n"
     );
     let proxy = builder().toml(&table).route("web", "").start();
@@ -349,6 +360,122 @@ fn process_1_supervises_too() {
     let ended = run(command.current_dir(builder.directory()));
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert!(ended.stderr.contains("web: reaped"), "{ended:?}");
+}
+
+#[test]
+fn a_request_waits_while_its_process_starts() {
+    let table = "[upstreams.web]\nsocket = \"web.sock\"\n[upstreams.web.process]\ncommand = \"python3\"\n\
+                 args = [\"app.py\", \"{socket}\", \"later\"]\n";
+    let builder = builder().toml(table).route("web", "");
+    make_pipe(&builder.directory().join("go"));
+    let proxy = builder.start();
+    let go = || drop(reach_reader(&proxy.directory().join("go")));
+    let mut early: Vec<Client> = (0..5).map(|_| proxy.client()).collect();
+    for client in &mut early {
+        client.send(request("/"));
+    }
+    early[0].is_quiet_for(QUIET);
+    go();
+    let pids: Vec<String> = early.iter_mut().map(|client| client.response().text()).collect();
+    let first: u32 = pids[0].split(' ').next().unwrap().parse().unwrap();
+    assert!(pids.iter().all(|pid| *pid == pids[0]), "{pids:?}");
+    // One that was sent and is lost with the process waits for the next one, too.
+    let mut lost = proxy.client();
+    lost.send(request("/"));
+    assert_eq!(lost.response().status, 200);
+    kill(first, Signal::KILL);
+    ended(first);
+    lost.send(request("/"));
+    lost.is_quiet_for(QUIET);
+    go();
+    assert_ne!(lost.response().text(), pids[0]);
+}
+
+#[test]
+fn what_was_lost_with_a_process_is_sent_again_if_that_is_safe() {
+    let builder = app(builder(), "web", "");
+    make_pipe(&builder.directory().join("go"));
+    let proxy = builder.start();
+    let first = pid(&proxy, "/web/");
+    let (mut safe, mut unsafe_) = (proxy.client(), proxy.client());
+    safe.send(request("/web/wait"));
+    unsafe_.send(post("/web/wait"));
+    eventually("both to be there", || {
+        let told = told(&proxy);
+        holds(told.iter().filter(|line| *line == "waits web").count() == 2, told)
+    });
+    kill(first, Signal::KILL);
+    assert_eq!(unsafe_.response_to("POST").status, 502);
+    drop(reach_reader(&proxy.directory().join("go")));
+    let again = safe.response();
+    assert_eq!(again.status, 200);
+    assert_ne!(again.text().split(' ').next(), Some(first.to_string().as_str()));
+}
+
+#[test]
+fn a_request_that_ends_its_process_is_not_sent_for_ever() {
+    let proxy = app(builder(), "web", "").start();
+    pid(&proxy, "/web/");
+    assert_eq!(get(proxy.address(), "/web/exit/1").status, 502);
+    pid(&proxy, "/web/");
+    assert_eq!(told(&proxy), ["starts web"; 4]);
+}
+
+#[test]
+fn only_so_many_requests_wait_and_only_so_long() {
+    let table = "[upstreams.web]\nsocket = \"web.sock\"\nhold = \"1s\"\nhold_requests = 2\n\
+                 process = { command = \"sleep\", args = [\"1000\"] }";
+    let proxy = builder().workers(1).toml(table).route("web", "").start();
+    let mut held = [proxy.client(), proxy.client()];
+    for client in &mut held {
+        client.send(request("/"));
+    }
+    eventually("one too many", || {
+        let refused = get(proxy.address(), "/");
+        holds(refused.status == 503 && refused.text().contains("too many requests wait"), refused.text())
+    });
+    for client in &mut held {
+        let waited = client.response();
+        assert_eq!(waited.status, 503);
+        assert!(waited.text().contains("waited too long for the upstream to start"), "{}", waited.text());
+    }
+}
+
+#[test]
+fn no_request_fails_while_processes_are_killed() {
+    for instances in [1, 2] {
+        let instance = |index| format!("[[upstreams.web.instances]]\nsocket = \"{index}.sock\"\n");
+        let instances: String = (0..instances).map(instance).collect();
+        let table = format!(
+            "[upstreams.web]\nretries = 0\n{instances}[upstreams.web.process]\ncommand = \"python3\"\n\
+             args = [\"app.py\", \"{{socket}}\"]\n"
+        );
+        let proxy = builder().toml(&table).route("web", "").start();
+        pid(&proxy, "/");
+        let is_over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let load = || {
+                let mut client = proxy.client();
+                let mut statuses = Vec::new();
+                while !is_over.load(Ordering::Relaxed) {
+                    statuses.push(client.get("/").status);
+                }
+                statuses
+            };
+            let loads: Vec<_> = (0..6).map(|_| scope.spawn(load)).collect();
+            for _ in 0..4 {
+                let victim = pid(&proxy, "/");
+                kill(victim, Signal::KILL);
+                ended(victim);
+                pid(&proxy, "/");
+            }
+            is_over.store(true, Ordering::Relaxed);
+            for load in loads {
+                let statuses = load.join().unwrap();
+                assert!(statuses.iter().all(|status| *status == 200), "{statuses:?} {:#?}", proxy.stderr());
+            }
+        });
+    }
 }
 
 #[test]
