@@ -114,7 +114,7 @@ pub fn refuse_empty(table: &Table<'_>, key: &str, what: &str) {
     }
 }
 
-pub fn refuse_twice<T: PartialEq>(table: &Table<'_>, key: &str, written: &[Written<T>]) {
+fn refuse_twice<T: PartialEq>(table: &Table<'_>, key: &str, written: &[Written<T>]) {
     for (index, one) in written.iter().enumerate() {
         if let Some(first) = written[..index].iter().find(|earlier| earlier.value == one.value) {
             let twice = Diagnostic::error(one.place.clone(), format!("{key} has the same twice"))

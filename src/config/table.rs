@@ -93,14 +93,7 @@ impl<'a> Table<'a> {
     ) -> Option<Written<T>> {
         let text = self.text(key, Wants::String);
         self.record(key, Kind::String, text.as_ref(), |text| json!(text));
-        let text = text?;
-        match parse(&text.value) {
-            Ok(value) => Some(Written::new(value, text.place)),
-            Err(wanted) => {
-                self.unlike(text.place, key, &text.value, wanted);
-                None
-            }
-        }
+        self.understood(key, text?, parse)
     }
 
     /// A string that may have parts of the request in it, as a template; `parse` looks at it.
@@ -117,7 +110,16 @@ impl<'a> Table<'a> {
             (None, other) => self.mistyped(&node.place, key, Wants::String, other),
         });
         self.record(key, Kind::String, text.as_ref(), |text| json!(text));
-        let text = text?;
+        self.understood(key, text?, parse)
+    }
+
+    /// What `parse` makes of a text; what it does not understand is reported.
+    fn understood<T>(
+        &self,
+        key: &str,
+        text: Written<String>,
+        parse: impl FnOnce(&str) -> Result<T, Wanted>,
+    ) -> Option<Written<T>> {
         match parse(&text.value) {
             Ok(value) => Some(Written::new(value, text.place)),
             Err(wanted) => {

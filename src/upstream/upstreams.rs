@@ -129,9 +129,9 @@ impl Upstreams {
         let known: Known = known.map(|state| (Arc::as_ptr(state.vitals()), Rc::clone(state))).collect();
         let states: Vec<Rc<State>> =
             table.endpoints.iter().map(|endpoint| self.state(endpoint, &known)).collect();
-        for state in &states {
-            let instance = state.instance.get();
-            state.adopt(instance, upstream.settings.instances[instance as usize].connections_max);
+        for (state, endpoint) in states.iter().zip(table.endpoints.iter()) {
+            let instance = &upstream.settings.instances[endpoint.instance as usize];
+            state.adopt(endpoint.instance, instance.connections_max);
         }
         *current = Table::new(table.generation, &upstream.settings, &states);
         drop(current);
@@ -142,7 +142,6 @@ impl Upstreams {
 
     fn state(&self, endpoint: &Endpoint, known: &Known) -> Rc<State> {
         if let Some(state) = known.get(&Arc::as_ptr(&endpoint.vitals)) {
-            state.instance.set(endpoint.instance);
             return Rc::clone(state);
         }
         let pool = self.pools.of(&endpoint.address);

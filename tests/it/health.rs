@@ -65,40 +65,20 @@ fn pool(origins: &[&Origin], more: &str) -> Builder {
     Builder::new().workers(1).toml(&format!("{instances}{health}")).route("app", "path_prefix = \"/\"")
 }
 
-/// Who answers the next requests, sorted and each once.
-fn answering(proxy: &Proxy) -> Vec<String> {
-    let mut names: Vec<String> = (0..8)
-        .map(|_| {
-            let response = get(proxy.address(), "/");
-            if response.status == 200 { response.text() } else { response.status.to_string() }
-        })
-        .collect();
-    names.sort();
-    names.dedup();
-    names
-}
-
-fn until_answering(proxy: &Proxy, expected: &[&str]) {
-    eventually(&format!("{expected:?} to answer"), || {
-        let names = answering(proxy);
-        holds(names == expected, (names, proxy.stderr()))
-    });
-}
-
 #[test]
 fn an_endpoint_that_fails_its_checks_gets_no_requests_until_it_passes_them() {
     let (sick, well) = (Doctor::saying(200), Doctor::saying(200));
     let (a, b) = (sick.origin("a"), well.origin("b"));
     let proxy = pool(&[&a, &b], OFTEN).start();
-    assert_eq!(answering(&proxy), ["a", "b"]);
+    assert_eq!(proxy.answering(), ["a", "b"]);
     sick.say(503);
-    until_answering(&proxy, &["b"]);
+    proxy.until_answering(&["b"]);
     proxy.stderr_contains(&format!("{} of upstream app is down: its status is 503", a.address()));
     let before = a.requests().len() - checks(&a).len();
-    assert_eq!(answering(&proxy), ["b"]);
+    assert_eq!(proxy.answering(), ["b"]);
     assert_eq!(a.requests().len() - checks(&a).len(), before);
     sick.say(200);
-    until_answering(&proxy, &["a", "b"]);
+    proxy.until_answering(&["a", "b"]);
     proxy.stderr_contains(&format!("{} of upstream app is up again", a.address()));
     // One line for each change, however many checks there were.
     wait_checks(&a, 3);
@@ -142,7 +122,7 @@ fn failures_below_the_threshold_change_nothing() {
     let proxy = pool(&[&origin], more).start();
     for _ in 0..5 {
         wait_checks(&origin, 4);
-        assert_eq!(answering(&proxy), ["a"]);
+        assert_eq!(proxy.answering(), ["a"]);
     }
     let told = proxy.stderr();
     assert!(!told.iter().any(|line| line.contains("is down")), "{told:#?}");
@@ -229,7 +209,7 @@ fn a_check_that_hangs_delays_no_other() {
     let before = hanging.requests().len();
     wait_checks(&well, 10);
     assert!(hanging.requests().len() <= before + 3);
-    until_answering(&proxy, &["b"]);
+    proxy.until_answering(&["b"]);
     latch.open();
 }
 
@@ -241,9 +221,9 @@ fn a_socket_that_appears_comes_up() {
     let proxy = pool(&[&origin], OFTEN).start();
     assert_eq!(get(proxy.address(), "/").status, 503);
     doctor.say(200);
-    until_answering(&proxy, &["a"]);
+    proxy.until_answering(&["a"]);
     doctor.say(500);
-    until_answering(&proxy, &["503"]);
+    proxy.until_answering(&["503"]);
 }
 
 #[test]
@@ -284,7 +264,7 @@ fn an_endpoint_without_a_result_is_what_it_is_said_to_be() {
         proxy.stderr_contains("not all endpoints are checked yet; starting without");
         assert_eq!(get(proxy.address(), "/").status, expected);
         latch.open();
-        until_answering(&proxy, &["a"]);
+        proxy.until_answering(&["a"]);
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Instant;
 use crate::harness::client::get;
 use crate::harness::name_server::{NameServer, ZONE};
 use crate::harness::origin::{Connection, ok};
-use crate::harness::{BOUND, Builder, Origin, Proxy, eventually, holds};
+use crate::harness::{BOUND, Builder, Origin, eventually, holds};
 
 /// Origins on one port of several loopback addresses, `127.0.0.first` and on, each of which
 /// answers with its last number.
@@ -39,38 +39,18 @@ fn named(server: &NameServer, host: &str, port: u16) -> Builder {
     Builder::new().workers(1).toml(&server.toml()).toml(&upstream).route("app", "path_prefix = \"/\"")
 }
 
-/// Who answers the next requests, sorted and each once.
-fn answering(proxy: &Proxy) -> Vec<String> {
-    let mut names: Vec<String> = (0..9)
-        .map(|_| {
-            let response = get(proxy.address(), "/");
-            if response.status == 200 { response.text() } else { response.status.to_string() }
-        })
-        .collect();
-    names.sort();
-    names.dedup();
-    names
-}
-
-fn until_answering(proxy: &Proxy, expected: &[&str]) {
-    eventually(&format!("{expected:?} to answer"), || {
-        let names = answering(proxy);
-        holds(names == expected, (names, proxy.stderr()))
-    });
-}
-
 #[test]
 fn a_change_of_addresses_moves_requests() {
     let (port, origins) = origins(11, 3);
     let mut server = NameServer::start("app IN A 127.0.0.11");
     let proxy = named(&server, &format!("app.{ZONE}"), port).start();
-    assert_eq!(answering(&proxy), ["11"]);
+    assert_eq!(proxy.answering(), ["11"]);
     server.change("app IN A 127.0.0.12\napp IN A 127.0.0.13");
-    until_answering(&proxy, &["12", "13"]);
+    proxy.until_answering(&["12", "13"]);
     // Nobody asks there again, so its connections, idle for less than a minute, are not kept.
     origins[0].wait_idle();
     server.change("app IN A 127.0.0.13");
-    until_answering(&proxy, &["13"]);
+    proxy.until_answering(&["13"]);
     origins[1].wait_idle();
 }
 
@@ -108,7 +88,7 @@ fn both_families_and_names_of_names_are_found() {
     });
     let server = NameServer::start("app IN CNAME other\nother IN A 127.0.0.31\nother IN AAAA ::1");
     let proxy = named(&server, &format!("app.{ZONE}"), port).start();
-    assert_eq!(answering(&proxy), ["four", "six"]);
+    assert_eq!(proxy.answering(), ["four", "six"]);
 }
 
 #[test]
@@ -117,13 +97,13 @@ fn what_was_known_stays_when_the_server_fails_or_forgets() {
     let mut server = NameServer::start("app IN A 127.0.0.41");
     let name = format!("app.{ZONE}");
     let proxy = named(&server, &name, port).start();
-    assert_eq!(answering(&proxy), ["41"]);
+    assert_eq!(proxy.answering(), ["41"]);
     // The name is gone.
     server.change("");
     proxy.stderr_contains(&format!("cannot resolve {name}: it has no address"));
-    assert_eq!(answering(&proxy), ["41"]);
+    assert_eq!(proxy.answering(), ["41"]);
     server.change("app IN A 127.0.0.42");
-    until_answering(&proxy, &["42"]);
+    proxy.until_answering(&["42"]);
     proxy.stderr_contains(&format!("{name} is resolved again"));
     // The server is gone.
     let address = server.address();
@@ -133,9 +113,9 @@ fn what_was_known_stays_when_the_server_fails_or_forgets() {
         let told = lines.iter().filter(|line| line.contains("cannot resolve")).count();
         holds(told == 2, lines)
     });
-    assert_eq!(answering(&proxy), ["42"]);
+    assert_eq!(proxy.answering(), ["42"]);
     let _server = NameServer::start_at(address.port(), "app IN A 127.0.0.41");
-    until_answering(&proxy, &["41"]);
+    proxy.until_answering(&["41"]);
     let told = proxy.stderr();
     let count = |text: &str| told.iter().filter(|line| line.contains(text)).count();
     assert_eq!((count("cannot resolve"), count("is resolved again")), (2, 2), "{told:#?}");
@@ -170,9 +150,9 @@ fn a_long_answer_is_asked_for_again_after_the_limit() {
     let upstream = format!("[upstreams.app]\nhost = \"app.{ZONE}\"\nport = {port}\n");
     let dns = format!("{}min_ttl = \"100ms\"\nmax_ttl = \"200ms\"\n", server.toml());
     let proxy = Builder::new().toml(&dns).toml(&upstream).route("app", "path_prefix = \"/\"").start();
-    assert_eq!(answering(&proxy), ["61"]);
+    assert_eq!(proxy.answering(), ["61"]);
     server.change("app 3600 IN A 127.0.0.62");
-    until_answering(&proxy, &["62"]);
+    proxy.until_answering(&["62"]);
 }
 
 #[test]
@@ -181,9 +161,9 @@ fn new_addresses_are_checked_at_once_and_old_ones_no_more() {
     let mut server = NameServer::start("app IN A 127.0.0.71");
     let health = "[upstreams.app.health]\npath = \"/health\"\ninterval = \"50ms\"\ninitial = \"down\"\n";
     let proxy = named(&server, &format!("app.{ZONE}"), port).toml(health).start();
-    until_answering(&proxy, &["71"]);
+    proxy.until_answering(&["71"]);
     server.change("app IN A 127.0.0.72");
-    until_answering(&proxy, &["72"]);
+    proxy.until_answering(&["72"]);
     let before = origins[0].requests().len();
     let other = origins[1].requests().len();
     eventually("more checks of the new address", || {
@@ -201,7 +181,7 @@ fn names_in_the_file_of_hosts_need_no_server() {
     for host in ["localhost", "localhost.", "LocalHost"] {
         let proxy = named(&server, host, origin.address().port()).start();
         let start = Instant::now();
-        assert_eq!(answering(&proxy), ["here"], "{host}");
+        assert_eq!(proxy.answering(), ["here"], "{host}");
         assert!(start.elapsed() < BOUND / 2);
     }
 }
@@ -211,7 +191,7 @@ fn a_name_that_is_not_there_is_503_until_it_is() {
     let (port, _origins) = origins(81, 1);
     let mut server = NameServer::start("");
     let proxy = named(&server, &format!("app.{ZONE}"), port).start();
-    assert_eq!(answering(&proxy), ["503"]);
+    assert_eq!(proxy.answering(), ["503"]);
     server.change("app IN A 127.0.0.81");
-    until_answering(&proxy, &["81"]);
+    proxy.until_answering(&["81"]);
 }

@@ -12,6 +12,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
+use super::client::get;
 use super::{BOUND, Client, Directory, Origin, eventually, eventually_within, holds};
 
 pub const BINARY: &str = env!("CARGO_BIN_EXE_warpdrive");
@@ -372,6 +373,27 @@ impl Proxy {
 
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Who answers the next requests, sorted and each once: bodies, or the status of a failure.
+    pub fn answering(&self) -> Vec<String> {
+        let mut names: Vec<String> = (0..9)
+            .map(|_| {
+                let response = get(self.address(), "/");
+                if response.status == 200 { response.text() } else { response.status.to_string() }
+            })
+            .collect();
+        names.sort();
+        names.dedup();
+        names
+    }
+
+    /// Waits until these answer, and no others.
+    pub fn until_answering(&self, expected: &[&str]) {
+        eventually(&format!("{expected:?} to answer"), || {
+            let names = self.answering();
+            holds(names == expected, (names, self.stderr()))
+        });
     }
 
     pub fn client(&self) -> Client {
