@@ -6,10 +6,12 @@ use std::path::PathBuf;
 use lexopt::{Arg, Parser, ValueExt};
 
 use super::check::{Colour, Format};
-use super::route;
+use super::{ask, route};
 use crate::config::{Diagnostic, Place, nearest};
 
-const COMMANDS: [&str; 8] = ["run", "check", "env", "route", "schema", "demo", "version", "help"];
+const COMMANDS: [&str; 12] = [
+    "run", "check", "env", "route", "status", "restart", "start", "stop", "schema", "demo", "version", "help",
+];
 const OPTIONS: [&str; 6] = ["config", "set", "format", "color", "help", "version"];
 
 #[derive(Debug, PartialEq, Eq)]
@@ -64,8 +66,8 @@ pub fn parse(mut arguments: Parser) -> Result<Command, Diagnostic> {
                 let word = value.to_string_lossy();
                 let known = COMMANDS.into_iter().find(|known| *known == word);
                 verb = Some(known.ok_or_else(|| unknown_command(&word))?);
-                if verb == Some(route::VERB) {
-                    return Err(mistake("`route` comes first, and its options after it"));
+                if let Some(first) = verb.filter(|verb| *verb == route::VERB || ask::VERBS.contains(verb)) {
+                    return Err(mistake(format!("`{first}` comes first, and its options after it")));
                 }
             }
             Arg::Value(value) => {

@@ -15,6 +15,7 @@ use crate::process;
 use crate::{master, plan, server};
 
 mod arguments;
+mod ask;
 mod check;
 mod demo;
 mod env;
@@ -31,6 +32,8 @@ Usage: warpdrive [run] [-c FILE]    run
        warpdrive -t [-c FILE]       the same
        warpdrive env [-c FILE]      every setting, and where it comes from
        warpdrive route METHOD URL   what becomes of a request, and why; route --help shows more
+       warpdrive status             what has become of the commands of the upstreams
+       warpdrive restart|start|stop NAME  the commands of an upstream; restart --help shows more
        warpdrive schema             the JSON Schema of a configuration, for editors
        warpdrive demo [--port N]    a running example, with a page that shows it
        warpdrive version
@@ -49,7 +52,11 @@ WARPDRIVE_TARGET_PORT (3000), from WARPDRIVE_HTTP_PORT (8080).";
 /// Does what the arguments of this process say.
 pub fn main() -> ExitCode {
     let mut words = std::env::args_os().skip(1);
-    match words.next() {
+    let first = words.next();
+    if let Some(verb) = first.as_ref().and_then(|word| ask::VERBS.into_iter().find(|verb| *verb == word)) {
+        return ask::main(verb, Parser::from_args(words));
+    }
+    match first {
         Some(word) if word == master::ARGUMENT => return server::run(),
         Some(word) if word == demo::ORIGIN => return demo::origin(words),
         Some(word) if word == route::VERB => return route::main(Parser::from_args(words)),

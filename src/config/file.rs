@@ -10,7 +10,8 @@ use super::{Config, Level, Log, LogFormat, Middleware, Sources, Written};
 use super::{auth, dns, route, server, upstream, value};
 
 /// Tables and keys of the top level that do not work yet.
-const LATER: [&str; 5] = ["admin", "cache", "postgres", "wasm", "workloads"];
+const LATER: [&str; 4] = ["cache", "postgres", "wasm", "workloads"];
+const ADMIN_LATER: [&str; 2] = ["bind", "port"];
 const TLS_LATER: [&str; 11] = [
     "acme_directory",
     "acme_url",
@@ -114,6 +115,10 @@ fn read_root(mut root: Table<'_>, origin: Place) -> Config {
     }
     if let Some(table) = root.table("auth") {
         config.auth = auth::read(table);
+    }
+    if let Some(mut table) = root.table("admin") {
+        config.admin.socket = table.parsed("socket", upstream::socket_path).map(|written| written.value);
+        table.finish(&ADMIN_LATER);
     }
     root.finish(&LATER);
     config

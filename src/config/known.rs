@@ -2,7 +2,7 @@
 //! what other programs call them. A test keeps the list true.
 
 /// The keys that work, by table.
-pub const KEYS: [(&str, &[&str]); 14] = [
+pub const KEYS: [(&str, &[&str]); 15] = [
     (
         "[server]",
         &[
@@ -121,6 +121,7 @@ pub const KEYS: [(&str, &[&str]); 14] = [
     ("[routes.respond]", &["status", "body"]),
     ("[middleware]", &["log_requests", "forward_headers", "server_timing"]),
     ("[log]", &["format", "file", "level"]),
+    ("[admin]", &["socket"]),
     ("[auth]", &["admin_token", "admin_token_file"]),
     ("[tls]", &["enabled"]),
 ];

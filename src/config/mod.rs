@@ -90,6 +90,7 @@ pub struct Config {
     pub middleware: Middleware,
     pub log: Log,
     pub auth: Auth,
+    pub admin: Admin,
 }
 
 impl Config {
@@ -107,6 +108,7 @@ impl Config {
             middleware: Middleware::default(),
             log: Log::default(),
             auth: Auth::default(),
+            admin: Admin::default(),
         }
     }
 
@@ -435,6 +437,12 @@ pub struct Auth {
     pub admin_token: Option<Written<Secret>>,
     /// There is one, but it cannot be used.
     pub is_wrong: bool,
+}
+
+/// `[admin]`.
+#[derive(Clone, Debug, Default)]
+pub struct Admin {
+    pub socket: Option<PathBuf>,
 }
 
 /// `[log]`.

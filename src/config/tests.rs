@@ -493,14 +493,15 @@ enabled = false",
         r#"[cache]
 size_bytes = 1
 [admin]
+port = 9180
 [wasm.x]
 [postgres]
 url = "x""#,
         &[
             "1:2: `cache` is known, but does not work yet in this version",
-            "3:2: `admin` is known, but does not work yet in this version",
-            "4:2: `wasm` is known, but does not work yet in this version",
-            "5:2: `postgres` is known, but does not work yet in this version",
+            "4:1: `port` in [admin] is known, but does not work yet in this version",
+            "5:2: `wasm` is known, but does not work yet in this version",
+            "6:2: `postgres` is known, but does not work yet in this version",
         ],
     ),
     ("include = 1", &["1:11: include must be a list of strings, not an integer"]),

@@ -257,7 +257,7 @@ fn exclusive(place: Place, message: String, other: Option<Place>) -> Diagnostic 
     }
 }
 
-fn socket_path(text: &str) -> Result<PathBuf, Wanted> {
+pub fn socket_path(text: &str) -> Result<PathBuf, Wanted> {
     match text.len() {
         0 => Err(wanted("a path")),
         1..=SOCKET_PATH_MAX => Ok(PathBuf::from(text)),

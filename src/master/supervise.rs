@@ -308,6 +308,11 @@ impl Supervisor {
                         self.children.keep(wanted);
                     }
                 }
+                (Report::Restart(settings), _) => self.children.restart(*settings),
+                (Report::Moved(name), _) => self.children.retire(&name),
+                (Report::Abandon(name), _) => self.children.abandon(&name),
+                (Report::StopChild(name), _) => self.children.order_stop(&name),
+                (Report::StartChild(name), _) => self.children.order_start(&name),
                 (Report::Drained, _) => tracing::debug!("the data process has drained"),
             }
         }
@@ -318,8 +323,12 @@ impl Supervisor {
         let State::Running(process) = &self.state else {
             return;
         };
-        for condition in self.children.news() {
-            if let Err(error) = process.send(&Order::<io::Stdin>::Child(condition)) {
+        let news = self.children.news().into_iter().map(Order::<io::Stdin>::Child);
+        let outcomes = self.children.take_outcomes().into_iter();
+        let outcomes = outcomes.map(|(name, outcome)| Order::Done { name, failure: outcome.err() });
+        // What has become of a child comes before what somebody waits for.
+        for order in news.chain(outcomes) {
+            if let Err(error) = process.send(&order) {
                 // It will be seen to be dead, and the next one asks for everything.
                 tracing::debug!("cannot tell the data process of a child: {error}");
                 return;

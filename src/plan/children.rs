@@ -19,7 +19,7 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 const MESSAGE_EXTRA: usize = 64;
 
 /// All children of a configuration; of one with mistakes, those that have none.
-pub fn children(config: &Config, diagnostics: &mut Vec<Diagnostic>) -> Vec<Settings> {
+pub fn children(config: &Config, diagnostics: &mut Vec<Diagnostic>) -> Vec<Child> {
     let order = order(config, diagnostics);
     let mut children = Vec::new();
     for upstream in order {
@@ -106,7 +106,7 @@ fn of_upstream(
     upstream: &Upstream,
     process: &Process,
     diagnostics: &mut Vec<Diagnostic>,
-) -> Vec<Settings> {
+) -> Vec<Child> {
     let before = diagnostics.len();
     let texts = Texts::read(process, diagnostics);
     let written = process.args.iter().chain(process.env.iter().map(|(_, value)| value));
@@ -132,20 +132,26 @@ fn of_upstream(
     };
     let before: Vec<Program> = process.before.iter().filter_map(|words| job(words)).collect();
     let places = upstream.instances.iter().map(|instance| &instance.address);
-    let children: Vec<Settings> = match texts.differ() && addresses.len() > 1 {
+    let children: Vec<Child> = match texts.differ() && addresses.len() > 1 {
         true => {
             let each = (0..).zip(places.zip(addresses));
             let each = each.map(|(index, (place, addresses))| {
                 let filled = texts.fill(&base, index, place);
                 // They are for all instances.
                 let before = if index == 0 { before.clone() } else { Vec::new() };
-                Settings { name: name(Some(index)), addresses: vec![addresses], before, ..filled }
+                let settings =
+                    Settings { name: name(Some(index)), addresses: vec![addresses], before, ..filled };
+                Child { settings, texts: texts.clone(), index }
             });
             each.collect()
         }
         false => {
             let filled = places.take(1).map(|place| texts.fill(&base, 0, place));
-            let whole = |filled| Settings { addresses: addresses.clone(), before: before.clone(), ..filled };
+            let whole = |filled| Child {
+                settings: Settings { addresses: addresses.clone(), before: before.clone(), ..filled },
+                texts: texts.clone(),
+                index: 0,
+            };
             filled.map(whole).collect()
         }
     };
@@ -158,26 +164,58 @@ fn job(words: &[String]) -> Option<Program> {
     Some(Program { path: path.into(), arguments: arguments.iter().map(Into::into).collect() })
 }
 
-/// What a child is started with, with what differs between the instances.
-struct Texts<'a> {
-    arguments: Vec<Text>,
-    variables: Vec<(&'a str, Text)>,
+/// A child, and what differs if it is to listen elsewhere.
+#[derive(Clone, Debug)]
+pub struct Child {
+    pub settings: Settings,
+    texts: Texts,
+    index: u32,
 }
 
-impl Texts<'_> {
+impl Child {
+    /// The same, to listen at another address of the same kind, on the same machine. `None` if it is
+    /// not told where to listen, or listens at several.
+    pub fn elsewhere(&self, address: &Address) -> Option<Settings> {
+        let [_] = self.settings.addresses.as_slice() else { return None };
+        let (place, told) = match address {
+            Address::Unix(path) => (config::Address::Socket(path.clone()), Placeholder::Socket),
+            Address::Tcp(at) => {
+                (config::Address::Host { host: at.ip().to_string(), port: at.port() }, Placeholder::Port)
+            }
+        };
+        if !self.texts.placeholders().any(|placeholder| placeholder == told) {
+            return None;
+        }
+        let addresses = vec![vec![address.clone()]];
+        Some(Settings { addresses, ..self.texts.fill(&self.settings, self.index, &place) })
+    }
+}
+
+/// What a child is started with, with what differs between the instances.
+#[derive(Clone, Debug)]
+struct Texts {
+    arguments: Vec<Text>,
+    variables: Vec<(String, Text)>,
+}
+
+impl Texts {
     /// Leaves out what has a mistake.
-    fn read<'a>(process: &'a Process, diagnostics: &mut Vec<Diagnostic>) -> Texts<'a> {
+    fn read(process: &Process, diagnostics: &mut Vec<Diagnostic>) -> Texts {
         let arguments = process.args.iter().filter_map(|one| parse(one, diagnostics)).collect();
         let variables = process.env.iter();
         let variables =
-            variables.filter_map(|(name, value)| Some((name.value.as_str(), parse(value, diagnostics)?)));
+            variables.filter_map(|(name, value)| Some((name.value.clone(), parse(value, diagnostics)?)));
         Texts { arguments, variables: variables.collect() }
     }
 
     /// Whether they are others for each instance.
     fn differ(&self) -> bool {
+        self.placeholders().next().is_some()
+    }
+
+    fn placeholders(&self) -> impl Iterator<Item = Placeholder> {
         let texts = self.arguments.iter().chain(self.variables.iter().map(|(_, text)| text));
-        texts.flat_map(Text::placeholders).next().is_some()
+        texts.flat_map(Text::placeholders)
     }
 
     fn fill(&self, settings: &Settings, index: u32, place: &config::Address) -> Settings {
@@ -194,16 +232,18 @@ impl Texts<'_> {
                 path: settings.program.path.clone(),
                 arguments: self.arguments.iter().map(|text| text.fill(value).into()).collect(),
             },
-            environment: variables.map(|(name, text)| ((*name).into(), text.fill(value).into())).collect(),
+            environment: variables.map(|(name, text)| (name.into(), text.fill(value).into())).collect(),
             ..settings.clone()
         }
     }
 }
 
 /// `master` is told of each child in one message.
-fn refuse_long(process: &Process, children: &[Settings], diagnostics: &mut Vec<Diagnostic>) {
+fn refuse_long(process: &Process, children: &[Child], diagnostics: &mut Vec<Diagnostic>) {
     let most = TEXT_MAX - MESSAGE_EXTRA;
-    if let Some(bytes) = children.iter().map(|child| child.encode().len()).find(|bytes| *bytes > most) {
+    if let Some(bytes) =
+        children.iter().map(|child| child.settings.encode().len()).find(|bytes| *bytes > most)
+    {
         let message =
             format!("the command with its arguments and variables has {bytes} bytes, more than {most}");
         diagnostics.push(Diagnostic::error(process.place.clone(), message));
@@ -328,9 +368,9 @@ fn restart(written: Option<config::Restart>) -> Restart {
 }
 
 /// Two commands cannot listen at the same place.
-fn refuse_shared(config: &Config, children: &[Settings], diagnostics: &mut Vec<Diagnostic>) {
+fn refuse_shared(config: &Config, children: &[Child], diagnostics: &mut Vec<Diagnostic>) {
     let mut owners: HashMap<String, &Name> = HashMap::new();
-    for child in children {
+    for Child { settings: child, .. } in children {
         for address in child.addresses.iter().flatten() {
             let Some(other) = owners.insert(address.to_string(), &child.name) else { continue };
             let message = format!("the commands of `{other}` and `{}` both listen on {address}", child.name);

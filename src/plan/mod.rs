@@ -4,15 +4,16 @@
 //! request's way nothing is looked up or parsed. Shared as `Arc<Plan>`; replaced whole.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::http::status::Status;
 use crate::http::target::EncodedSlash;
 use crate::route::{FieldChanges, PathChange, PathCondition, Template};
-use crate::{http, middleware, net, process, route, telemetry, upstream};
+use crate::{http, middleware, net, route, telemetry, upstream};
 
-pub use children::local_addresses;
+pub use children::{Child, local_addresses};
 pub use compile::{Loaded, compile, load};
 pub use rules::rules;
 pub use upstream::UpstreamId;
@@ -37,8 +38,10 @@ pub struct Plan {
     pub log: telemetry::access_log::Settings,
     /// Indexed by [`UpstreamId`].
     pub upstreams: Box<[upstream::Settings]>,
+    /// Where operators speak to the process.
+    pub admin_socket: Option<PathBuf>,
     /// The commands of upstreams, each after those that it depends on.
-    pub children: Box<[process::settings::Settings]>,
+    pub children: Box<[Child]>,
     /// Indexed by [`RouteId`], in document order.
     pub routes: Box<[Route]>,
     pub tree: route::Tree<RouteId>,

@@ -17,6 +17,7 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType, sockopt,
 };
 
+use super::readiness::Address;
 use super::settings::{Name, Settings};
 
 /// The longest text of a message, in bytes.
@@ -36,6 +37,8 @@ pub enum Order<Fd = OwnedFd> {
     Start,
     /// What has become of a child.
     Child(Condition),
+    /// What was asked for one is done, or why it is not.
+    Done { name: Name, failure: Option<String> },
     /// Take nothing new, finish what runs, end.
     Drain,
     /// End.
@@ -46,13 +49,28 @@ pub enum Order<Fd = OwnedFd> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Report {
     /// All workers run, on this driver.
-    Ready { workers: usize, driver: String },
+    Ready {
+        workers: usize,
+        driver: String,
+    },
     /// It cannot start, and why.
-    Failed { message: String },
+    Failed {
+        message: String,
+    },
     /// One of the children that there are to be.
     Child(Box<Settings>),
     /// Those were all: what is none of them goes.
     Children,
+    /// It is to be started anew like this: beside the one that runs if it is to listen elsewhere,
+    /// otherwise after it.
+    Restart(Box<Settings>),
+    /// Nobody needs the one any more beside which another one was started.
+    Moved(Name),
+    /// The one that was started beside another one is not to take over: it goes.
+    Abandon(Name),
+    /// It is to stop, and not to be started until [`Report::StartChild`].
+    StopChild(Name),
+    StartChild(Name),
     /// Nothing runs any more.
     Drained,
 }
@@ -64,6 +82,12 @@ pub struct Condition {
     pub state: State,
     /// `None` while there is no process.
     pub pid: Option<i32>,
+    /// Where it listens, if that is not where it was ordered to.
+    pub elsewhere: Option<Address>,
+    /// How often it was started again after it had ended by itself.
+    pub restarts: u32,
+    /// How it ended last by itself, and what it wrote before.
+    pub last_end: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -232,9 +256,14 @@ impl<Fd: AsFd> Outgoing for Order<Fd> {
             Order::Configuration(_) => "configuration".to_owned(),
             Order::Listener { address, worker, .. } => format!("listener {address} {worker}"),
             Order::Start => "start".to_owned(),
-            Order::Child(Condition { name, state, pid }) => {
-                let (pid, instance) = (show_or_none(*pid), show_or_none(name.instance));
-                format!("child {} {pid} {instance} {}", state.word(), name.upstream)
+            Order::Child(condition) => {
+                let Condition { name, state, pid, elsewhere, restarts, last_end } = condition;
+                let (pid, elsewhere) = (show_or_none(*pid), show_or_none(elsewhere.as_ref()));
+                let first = format!("child {} {pid} {restarts} {}", state.word(), show(name));
+                [first, elsewhere, last_end.clone()].join(SEPARATOR)
+            }
+            Order::Done { name, failure } => {
+                [format!("done {}", show(name)), failure.clone().unwrap_or_default()].join(SEPARATOR)
             }
             Order::Drain => "drain".to_owned(),
             Order::Stop => "stop".to_owned(),
@@ -245,14 +274,15 @@ impl<Fd: AsFd> Outgoing for Order<Fd> {
         match self {
             Order::Configuration(descriptor) => Some(descriptor.as_fd()),
             Order::Listener { socket, .. } => Some(socket.as_fd()),
-            Order::Start | Order::Child(_) | Order::Drain | Order::Stop => None,
+            Order::Start | Order::Child(_) | Order::Done { .. } | Order::Drain | Order::Stop => None,
         }
     }
 }
 
 impl Incoming for Order {
     fn parse(text: &str, descriptor: Option<OwnedFd>) -> Option<Order> {
-        let words: Vec<&str> = text.split(' ').collect();
+        let mut parts = text.split(SEPARATOR);
+        let words = words(parts.next()?);
         match (words.as_slice(), descriptor) {
             (["configuration"], Some(file)) => Some(Order::Configuration(file)),
             (["listener", address, worker], Some(socket)) => {
@@ -261,10 +291,24 @@ impl Incoming for Order {
             (["start"], None) => Some(Order::Start),
             (["drain"], None) => Some(Order::Drain),
             (["stop"], None) => Some(Order::Stop),
-            (["child", state, pid, instance, upstream @ ..], None) => {
-                // A name may have spaces.
-                let name = Name { upstream: upstream.join(" "), instance: parse_or_none(instance)? };
-                Some(Order::Child(Condition { name, state: State::parse(state)?, pid: parse_or_none(pid)? }))
+            (["child", state, pid, restarts, name @ ..], None) => {
+                let elsewhere = parts.next().filter(|address| *address != NONE);
+                Some(Order::Child(Condition {
+                    name: parse_name(name)?,
+                    state: State::parse(state)?,
+                    pid: parse_or_none(pid)?,
+                    elsewhere: match elsewhere {
+                        Some(address) => Some(Address::parse(address)?),
+                        None => None,
+                    },
+                    restarts: restarts.parse().ok()?,
+                    last_end: parts.next()?.to_owned(),
+                }))
+            }
+            (["done", name @ ..], None) => {
+                let failure = parts.next()?;
+                let failure = (!failure.is_empty()).then(|| failure.to_owned());
+                Some(Order::Done { name: parse_name(name)?, failure })
             }
             _ => None,
         }
@@ -278,6 +322,11 @@ impl Outgoing for Report {
             Report::Failed { message } => format!("failed {message}"),
             Report::Child(settings) => format!("child {}", settings.encode()),
             Report::Children => "children".to_owned(),
+            Report::Restart(settings) => format!("restart {}", settings.encode()),
+            Report::Moved(name) => format!("moved {}", show(name)),
+            Report::Abandon(name) => format!("abandon {}", show(name)),
+            Report::StopChild(name) => format!("stop-child {}", show(name)),
+            Report::StartChild(name) => format!("start-child {}", show(name)),
             Report::Drained => "drained".to_owned(),
         }
     }
@@ -297,6 +346,11 @@ impl Incoming for Report {
             }
             ("failed", None) => Some(Report::Failed { message: rest.to_owned() }),
             ("child", None) => Some(Report::Child(Box::new(Settings::decode(rest)?))),
+            ("restart", None) => Some(Report::Restart(Box::new(Settings::decode(rest)?))),
+            ("moved", None) => Some(Report::Moved(parse_name(&words(rest))?)),
+            ("abandon", None) => Some(Report::Abandon(parse_name(&words(rest))?)),
+            ("stop-child", None) => Some(Report::StopChild(parse_name(&words(rest))?)),
+            ("start-child", None) => Some(Report::StartChild(parse_name(&words(rest))?)),
             ("children", None) if rest.is_empty() => Some(Report::Children),
             ("drained", None) if rest.is_empty() => Some(Report::Drained),
             _ => None,
@@ -305,7 +359,7 @@ impl Incoming for Report {
 }
 
 impl State {
-    fn word(self) -> &'static str {
+    pub fn word(self) -> &'static str {
         match self {
             State::Starting => "starting",
             State::Ready => "ready",
@@ -316,6 +370,24 @@ impl State {
     fn parse(word: &str) -> Option<State> {
         [State::Starting, State::Ready, State::Stopped].into_iter().find(|one| one.word() == word)
     }
+}
+
+/// Between parts of a message that may have spaces.
+const SEPARATOR: &str = "\0";
+
+fn words(text: &str) -> Vec<&str> {
+    text.split(' ').collect()
+}
+
+fn show(name: &Name) -> String {
+    format!("{} {}", show_or_none(name.instance), name.upstream)
+}
+
+/// The name of an upstream may have spaces.
+fn parse_name(words: &[&str]) -> Option<Name> {
+    let (instance, upstream) = words.split_first()?;
+    let upstream = upstream.join(" ");
+    (!upstream.is_empty()).then_some(Name { upstream, instance: parse_or_none(instance)? })
 }
 
 /// A number, or what stands for none.
@@ -373,14 +445,27 @@ mod tests {
         let content = Some("through the pipe".to_owned());
         let child = |upstream: &str, instance| {
             let name = Name { upstream: upstream.to_owned(), instance };
-            Order::Child(Condition { name, state: State::Ready, pid: Some(77) })
+            let (restarts, last_end) = (3, "killed; it wrote \"a  b\"".to_owned());
+            let elsewhere = instance.map(|_| Address::Unix("/run/a b.sock".into()));
+            let (state, pid) = (State::Ready, Some(77));
+            Order::Child(Condition { name, state, pid, elsewhere, restarts, last_end })
+        };
+        let done = |failure: Option<&str>| Order::Done {
+            name: Name { upstream: "app".to_owned(), instance: Some(1) },
+            failure: failure.map(str::to_owned),
         };
         let cases = [
             (listener, "listener [::1]:8080 3", content),
             (Order::Configuration(reader.as_fd()), "configuration", Some(String::new())),
             (Order::Start, "start", None),
-            (child("my app", Some(2)), "child ready 77 2 my app", None),
-            (child("app", None), "child ready 77 - app", None),
+            (
+                child("my app", Some(2)),
+                "child ready 77 3 2 my app\0unix:/run/a b.sock\0killed; it wrote \"a  b\"",
+                None,
+            ),
+            (child("app", None), "child ready 77 3 - app\0-\0killed; it wrote \"a  b\"", None),
+            (done(None), "done 1 app\0", None),
+            (done(Some("it is late")), "done 1 app\0it is late", None),
             (Order::Drain, "drain", None),
             (Order::Stop, "stop", None),
         ];
@@ -397,6 +482,11 @@ mod tests {
             Report::Failed { message: "first line\nsecond  line ".to_owned() },
             Report::Child(Box::new(settings::tests::full())),
             Report::Children,
+            Report::Restart(Box::new(settings::tests::full())),
+            Report::Moved(settings::tests::full().name),
+            Report::Abandon(settings::tests::full().name),
+            Report::StopChild(settings::tests::full().name),
+            Report::StartChild(Name { upstream: "app".to_owned(), instance: None }),
             Report::Drained,
         ];
         for report in &reports {

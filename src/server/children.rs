@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 use tokio::time::sleep;
 
-use crate::plan::Plan;
+use crate::plan::{Child, Plan};
 use crate::process::orders::{Condition, Order, Report, Socket, State};
-use crate::process::settings::{Name, Settings};
+use crate::process::readiness::Address;
+use crate::process::settings::Name;
 use crate::upstream::{Endpoints, Supervision};
 
 /// How often those that are to end are looked at.
@@ -35,10 +36,10 @@ impl Children {
     ///
     /// # Errors
     /// `master` is gone, or wants us to end.
-    pub fn order(wanted: &[Settings], master: &Socket) -> Result<Children, Interruption> {
+    pub fn order(wanted: &[Child], master: &Socket) -> Result<Children, Interruption> {
         let failed = |error| Interruption::Failed(format!("cannot order the children: {error}"));
-        for settings in wanted {
-            master.send(&Report::Child(Box::new(settings.clone()))).map_err(failed)?;
+        for child in wanted {
+            master.send(&Report::Child(Box::new(child.settings.clone()))).map_err(failed)?;
         }
         master.send(&Report::Children).map_err(failed)?;
         let mut children = Children::default();
@@ -46,6 +47,8 @@ impl Children {
             match master.receive().map_err(failed)? {
                 Some(Order::Child(condition)) => children.learn(condition),
                 Some(Order::Drain | Order::Stop) | None => return Err(Interruption::Stopped),
+                // An answer to one who died.
+                Some(Order::Done { .. }) => {}
                 Some(Order::Configuration(_) | Order::Listener { .. } | Order::Start) => {
                     return Err(Interruption::Failed("instructed twice".to_owned()));
                 }
@@ -57,6 +60,16 @@ impl Children {
     /// Takes in what has become of a child.
     pub fn learn(&mut self, condition: Condition) {
         self.conditions.insert(condition.name.clone(), condition);
+    }
+
+    pub fn condition(&self, name: &Name) -> Option<&Condition> {
+        self.conditions.get(name)
+    }
+
+    /// Where instances are that listen elsewhere than their upstreams say.
+    pub fn moved(&self) -> impl Iterator<Item = (&Name, &Address)> {
+        let conditions = self.conditions.values();
+        conditions.filter_map(|condition| Some((&condition.name, condition.elsewhere.as_ref()?)))
     }
 
     /// Notes on the endpoints of a table what their children do.
@@ -77,7 +90,7 @@ impl Children {
     /// Ends what is left of them when there is no `master` any more to do it: SIGTERM, and SIGKILL
     /// after the longest time that one of them has. The kernel has told their first processes
     /// already; those that these have started know nothing.
-    pub async fn end(&self, settings: &[Settings]) {
+    pub async fn end(&self, all: &[Child]) {
         let groups: Vec<Pid> =
             self.conditions.values().filter_map(|condition| Pid::from_raw(condition.pid?)).collect();
         let is_there = |group: &Pid| test_kill_process_group(*group).is_ok();
@@ -89,7 +102,7 @@ impl Children {
             }
         };
         signal(Signal::TERM);
-        let most = settings.iter().map(|settings| settings.stop_timeout).max().unwrap_or_default();
+        let most = all.iter().map(|child| child.settings.stop_timeout).max().unwrap_or_default();
         let until = Instant::now() + most;
         while groups.iter().any(is_there) {
             if until <= Instant::now() {

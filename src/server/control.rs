@@ -12,12 +12,15 @@ use tokio::net::UnixDatagram;
 use tokio::sync::mpsc::{Receiver, Sender};
 use tokio::time::{sleep, timeout};
 
+use super::admin::Request;
 use super::children::Children;
 use super::names::{Answer, Names};
+use super::operation::Operation;
 use super::probes::Probes;
 use super::workers::Workers;
 use crate::plan::Plan;
 use crate::process::orders::{Order, Received, Socket};
+use crate::process::settings::Name;
 use crate::upstream::Endpoints;
 use crate::worker::Message;
 
@@ -35,6 +38,10 @@ pub enum Event {
     /// The socket pair is closed: there is no `master` any more.
     MasterGone,
     Answer(Answer),
+    /// An operator wants something.
+    Asked(Request),
+    /// A child that is to take over was checked; why it is not healthy.
+    Checked(Name, Option<String>),
 }
 
 /// The running process.
@@ -45,6 +52,11 @@ pub struct Control {
     pub probes: Probes,
     pub children: Children,
     pub events: Receiver<Event>,
+    /// For what is to come back to us.
+    pub sender: Sender<Event>,
+    pub master: Arc<Socket>,
+    /// What is being done for an operator.
+    pub operation: Option<Operation>,
     /// Nobody is left who would stop the children.
     pub is_orphaned: bool,
 }
@@ -91,7 +103,9 @@ impl Control {
                 }
                 phase => phase,
             };
+            self.end_drained();
             let look = match phase {
+                Phase::Serving if self.is_draining_child() => LOOK_ENDING,
                 Phase::Serving => LOOK_SERVING,
                 Phase::Draining { .. } | Phase::Stopping { .. } => LOOK_ENDING,
             };
@@ -132,6 +146,18 @@ impl Control {
                     // The same once more: it wakes those who wait for a change.
                     self.workers.tell(&Message::Endpoints(table));
                 }
+                phase
+            }
+            (Event::Order(Order::Done { name, failure }), phase) => {
+                self.note_done(&name, failure);
+                phase
+            }
+            (Event::Checked(name, failure), phase) => {
+                self.note_checked(&name, failure);
+                phase
+            }
+            (Event::Asked(request), phase) => {
+                self.ask(request);
                 phase
             }
             (Event::MasterGone, phase) => {

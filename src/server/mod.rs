@@ -31,10 +31,12 @@ use probes::Probes;
 use resolver::Resolver;
 use workers::Workers;
 
+mod admin;
 mod children;
 mod control;
 mod log_writer;
 mod names;
+mod operation;
 mod probe;
 mod probes;
 mod resolver;
@@ -121,7 +123,9 @@ fn receive_instructions(orders: &Socket) -> Result<Option<Instructions>, String>
             }
             Some(Order::Start) => break,
             Some(Order::Drain | Order::Stop) | None => return Ok(None),
-            Some(Order::Child(_)) => return Err("told of a child that nobody asked for".to_owned()),
+            Some(Order::Child(_) | Order::Done { .. }) => {
+                return Err("told of a child that nobody asked for".to_owned());
+            }
         }
     }
     let sources = sources.ok_or("told to start without a configuration")?;
@@ -182,7 +186,10 @@ async fn operate(
     log: Option<crossbeam_channel::Sender<Vec<u8>>>,
 ) -> Result<ExitCode, String> {
     let (sender, mut events) = channel(EVENTS_MAX);
-    let names = resolve(&plan, &sender, &mut events).await;
+    let mut names = resolve(&plan, &sender, &mut events).await;
+    for (name, address) in children.moved() {
+        names.relocate(&name.upstream, name.instance, Some(address));
+    }
     let endpoints = names.endpoints();
     endpoints.iter().for_each(|table| children.mark(&plan, table));
     let probes = check(&plan, &names).await;
@@ -194,9 +201,34 @@ async fn operate(
     let ready = Report::Ready { workers: count, driver };
     // If `master` is gone, that is seen next.
     let _ = orders.send(&ready);
-    tokio::spawn(control::listen(Arc::clone(orders), sender));
-    let control = Control { plan, workers, names, probes, children, events, is_orphaned: false };
+    tokio::spawn(control::listen(Arc::clone(orders), sender.clone()));
+    if let Some(listener) = listen_for_operators(&plan) {
+        tokio::spawn(admin::listen(listener, sender.clone()));
+    }
+    let master = Arc::clone(orders);
+    let operation = None;
+    let control = Control {
+        plan,
+        workers,
+        names,
+        probes,
+        children,
+        events,
+        sender,
+        master,
+        operation,
+        is_orphaned: false,
+    };
     Ok(control.run().await)
+}
+
+/// Serving goes on without it.
+fn listen_for_operators(plan: &Plan) -> Option<std::os::unix::net::UnixListener> {
+    let path = plan.admin_socket.as_ref()?;
+    let bound = admin::bind(path).map_err(|error| {
+        tracing::error!("cannot listen on the admin socket {}: {error}", path.display());
+    });
+    bound.ok()
 }
 
 fn runtime() -> io::Result<Runtime> {
@@ -219,7 +251,7 @@ async fn resolve(plan: &Plan, sender: &Sender<Event>, events: &mut Receiver<Even
         match timeout(left, events.recv()).await {
             Ok(Some(Event::Answer(answer))) => drop(names.learn(answer)),
             // Orders are not listened to yet.
-            Ok(Some(Event::Order(_) | Event::MasterGone)) => {}
+            Ok(Some(_)) => {}
             Ok(None) => break,
             Err(_) => {
                 tracing::warn!("not all names of upstreams are resolved yet; starting without");

@@ -11,7 +11,8 @@ use tokio::time::sleep;
 
 use super::resolver::{Found, Resolver};
 use crate::plan::UpstreamId;
-use crate::upstream::{self, Address, Endpoint, Endpoints, Place};
+use crate::process::readiness;
+use crate::upstream::{self, Address, Endpoint, Endpoints, Place, Vitals};
 
 /// How long after the first failure a name is asked for again; twice as long after each more.
 const RETRY_FIRST: Duration = Duration::from_secs(1);
@@ -52,6 +53,8 @@ enum State {
 struct Upstream {
     name: String,
     instances: Vec<Source>,
+    /// Where an instance is for now, if it is not where it is configured.
+    elsewhere: Vec<Option<Address>>,
     generation: u64,
     /// As they were told last: an endpoint that stays keeps its vitals.
     endpoints: Arc<[Endpoint]>,
@@ -90,6 +93,7 @@ impl Names {
             .map(|settings| {
                 let sources = settings.instances.iter().map(|instance| source(&instance.place));
                 Upstream {
+                    elsewhere: vec![None; settings.instances.len()],
                     name: settings.name.clone(),
                     instances: sources.collect(),
                     generation: 1,
@@ -126,6 +130,37 @@ impl Names {
         }
     }
 
+    /// What is shared of the endpoints of an instance, or of all instances.
+    pub fn vitals(&self, upstream: &str, instance: Option<u32>) -> Vec<Arc<Vitals>> {
+        let upstream = self.upstreams.iter().filter(|one| one.name == upstream);
+        let endpoints = upstream.flat_map(|one| one.endpoints.iter());
+        let of_it = endpoints.filter(|one| instance.is_none_or(|instance| one.instance == instance));
+        of_it.map(|one| Arc::clone(&one.vitals)).collect()
+    }
+
+    /// An instance, the only one if there is no number, is at this address for now, or where it is
+    /// configured again; the table with that, if it is new.
+    pub fn relocate(
+        &mut self,
+        upstream: &str,
+        instance: Option<u32>,
+        address: Option<&readiness::Address>,
+    ) -> Option<Endpoints> {
+        let address = address.map(|address| match address {
+            readiness::Address::Tcp(at) => Address::Tcp(*at),
+            readiness::Address::Unix(path) => Address::Unix(path.clone()),
+        });
+        let index = self.upstreams.iter().position(|one| one.name == upstream)?;
+        let elsewhere = self.upstreams[index].elsewhere.get_mut(instance.unwrap_or(0) as usize)?;
+        if *elsewhere == address {
+            return None;
+        }
+        *elsewhere = address;
+        self.upstreams[index].generation += 1;
+        self.locate(index);
+        Some(self.table(index))
+    }
+
     fn changed_by(&mut self, name: usize) -> Vec<Endpoints> {
         let mut changed = Vec::new();
         for index in 0..self.upstreams.len() {
@@ -147,8 +182,9 @@ impl Names {
     fn locate(&mut self, index: usize) {
         let upstream = &self.upstreams[index];
         let mut endpoints = Vec::new();
-        for (instance, source) in (0..).zip(&upstream.instances) {
+        for ((instance, source), elsewhere) in (0..).zip(&upstream.instances).zip(&upstream.elsewhere) {
             let addresses: Vec<Address> = match source {
+                _ if elsewhere.is_some() => elsewhere.iter().cloned().collect(),
                 Source::Fixed(address) => vec![address.clone()],
                 Source::Named { name, port } => {
                     let addresses = self.names[*name].addresses();

@@ -128,8 +128,9 @@ async fn run(
     let log = settings.log.map(|full| AccessLog::new(settings.plan.log.format, full));
     let admission = Arc::clone(&settings.shared.admission);
     let core = Core::new(settings.index, settings.plan, counters, admission, log);
-    for table in &settings.endpoints {
-        core.upstreams.set_endpoints(table);
+    // Not kept: who wants to know when an endpoint is let go of counts those who know it.
+    for table in settings.endpoints {
+        core.upstreams.set_endpoints(&table);
     }
     let begun = begin(&core, settings.listeners, messages);
     report(begun.as_ref().map(|_| ()).map_err(io::Error::to_string));

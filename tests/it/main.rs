@@ -21,6 +21,7 @@ mod hostile;
 mod lifecycle;
 mod limits;
 mod names;
+mod operators;
 mod readme;
 mod rehearsal;
 mod requests;

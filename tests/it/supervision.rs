@@ -14,8 +14,9 @@ use crate::harness::{
 
 /// An application on the socket or port that it is given: answers with its pid and its variables
 /// `NAME` and `USER`, appends what happens to the file `told`; `/exit/N` ends it with this code,
-/// `/wait` waits until somebody writes to the pipe `go`, as the application does with `later`.
-const APP: &str = r#"
+/// `/wait` waits until somebody writes to the pipe `go`, as the application does with `later`. With a
+/// file `broken` it ends at once, and with one called `sick` it answers `/health` with 500.
+pub const APP: &str = r#"
 import http.server, os, signal, socket, socketserver, sys
 name = os.environ.get('NAME', '')
 def tell(word):
@@ -24,6 +25,8 @@ def stop(*_):
     tell('stops')
     os._exit(0)
 signal.signal(signal.SIGTERM, stop)
+if os.path.exists('broken'): sys.exit('broken')
+is_sick = os.path.exists('sick')
 if 'later' in sys.argv: open('go').read()
 tell('starts')
 class Answers(http.server.BaseHTTPRequestHandler):
@@ -40,8 +43,9 @@ class Answers(http.server.BaseHTTPRequestHandler):
             print('to standard output', flush=True)
             print('to standard \x1b[1merror', file=sys.stderr, flush=True)
         text = f"{os.getpid()} {name} {os.environ.get('USER', '')} {os.getuid()}".encode()
+        status = 500 if self.path == '/health' and is_sick else 200
         # In one piece, so that it comes whole or not at all.
-        self.wfile.write(b'HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s' % (len(text), text))
+        self.wfile.write(b'HTTP/1.1 %d So\r\nContent-Length: %d\r\n\r\n%s' % (status, len(text), text))
 class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
     daemon_threads = True
     allow_reuse_address = True
@@ -50,7 +54,7 @@ Server(('127.0.0.1', int(sys.argv[1])) if sys.argv[1].isdigit() else sys.argv[1]
 "#;
 
 /// An application behind a socket, with more lines in the table of its process.
-fn app(builder: Builder, name: &str, more: &str) -> Builder {
+pub fn app(builder: Builder, name: &str, more: &str) -> Builder {
     let table = format!(
         "[upstreams.{name}]\nsocket = \"{name}.sock\"\n[upstreams.{name}.process]\ncommand = \"python3\"\n\
          args = [\"app.py\", \"{{socket}}\"]\nenv = {{ NAME = \"{name}\" }}\n{more}\n"
@@ -58,12 +62,12 @@ fn app(builder: Builder, name: &str, more: &str) -> Builder {
     builder.toml(&table).route(name, &format!("path_prefix = \"/{name}\"\nstrip_prefix = true"))
 }
 
-fn builder() -> Builder {
+pub fn builder() -> Builder {
     Builder::new().file("app.py", APP)
 }
 
 /// The words of the first answer that is one.
-fn words(proxy: &Proxy, path: &str) -> Vec<String> {
+pub fn words(proxy: &Proxy, path: &str) -> Vec<String> {
     eventually(&format!("an answer to {path}"), || {
         let answer = get(proxy.address(), path);
         let text = answer.text();
@@ -74,11 +78,11 @@ fn words(proxy: &Proxy, path: &str) -> Vec<String> {
     })
 }
 
-fn pid(proxy: &Proxy, path: &str) -> u32 {
+pub fn pid(proxy: &Proxy, path: &str) -> u32 {
     words(proxy, path)[0].parse().unwrap()
 }
 
-fn kill(pid: u32, signal: Signal) {
+pub fn kill(pid: u32, signal: Signal) {
     kill_process(Pid::from_raw(pid.cast_signed()).unwrap(), signal).unwrap();
 }
 
@@ -87,7 +91,7 @@ fn post(path: &str) -> String {
 }
 
 /// What the applications have told, in order.
-fn told(proxy: &Proxy) -> Vec<String> {
+pub fn told(proxy: &Proxy) -> Vec<String> {
     let text = std::fs::read_to_string(proxy.directory().join("told")).unwrap_or_default();
     text.lines().map(str::to_owned).collect()
 }
@@ -266,7 +270,7 @@ fn one_that_is_never_ready_is_started_again() {
     let table = "[upstreams.web]\nsocket = \"web.sock\"\n[upstreams.web.process]\ncommand = \"sleep\"\n\
                  args = [\"1000\"]\nstart_timeout = \"200ms\"\n";
     let mut proxy = builder().toml(table).route("web", "").start();
-    proxy.stderr_contains("`web` was not ready within 200ms");
+    proxy.stderr_contains("`web`: it was not ready within 200ms");
     eventually("another start", || {
         let log = proxy.stderr();
         holds(log.iter().filter(|line| line.contains("started `web`")).count() >= 3, log)
@@ -418,7 +422,9 @@ fn a_request_that_ends_its_process_is_not_sent_for_ever() {
     pid(&proxy, "/web/");
     assert_eq!(get(proxy.address(), "/web/exit/1").status, 502);
     pid(&proxy, "/web/");
-    assert_eq!(told(&proxy), ["starts web"; 4]);
+    // Once more if it went over a connection that had been idle, which may have closed by itself.
+    let starts = told(&proxy).len();
+    assert!(matches!(starts, 4 | 5), "{:?}", told(&proxy));
 }
 
 #[test]

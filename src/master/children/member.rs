@@ -40,7 +40,16 @@ pub enum Role {
 #[derive(Debug)]
 pub struct Member {
     pub settings: Settings,
+    /// As the data process orders it; since it was started anew, it may run elsewhere.
+    pub ordered: Settings,
     pub role: Role,
+    /// It is to be ready beside another one before that one goes; it has one try.
+    pub is_successor: bool,
+    /// Somebody wants to know how its start or its stop ends.
+    pub is_awaited: bool,
+    outcome: Option<Result<(), String>>,
+    restarts: u32,
+    last_end: String,
     /// The data process wants it to run.
     pub is_wanted: bool,
     stage: Stage,
@@ -107,7 +116,13 @@ impl Member {
     pub fn new(settings: Settings, role: Role) -> Member {
         let stage = Stage::Waiting { until: Instant::now() };
         Member {
+            ordered: settings.clone(),
             settings,
+            is_successor: false,
+            is_awaited: false,
+            outcome: None,
+            restarts: 0,
+            last_end: String::new(),
             role,
             is_wanted: true,
             stage,
@@ -180,10 +195,55 @@ impl Member {
     /// It could not be started.
     fn fail(&mut self, why: &str) {
         tracing::error!("`{}`: {why}", self.settings.name);
+        self.conclude(Err(why.to_owned()));
         self.stage = match self.settings.restart {
-            Restart::Never => Stage::Over,
-            Restart::Always | Restart::OnFailure => self.wait_after(Duration::ZERO),
+            Restart::Always | Restart::OnFailure if !self.is_successor => self.wait_after(Duration::ZERO),
+            _ => Stage::Over,
         };
+    }
+
+    /// Tells the one who waits for it, if there is one, how it ended.
+    fn conclude(&mut self, outcome: Result<(), String>) {
+        if std::mem::take(&mut self.is_awaited) {
+            self.outcome = Some(outcome);
+        }
+    }
+
+    /// How what somebody waits for has ended, once.
+    pub fn take_outcome(&mut self) -> Option<Result<(), String>> {
+        self.outcome.take()
+    }
+
+    /// Starts it if it does not run and will not by itself; what comes of it is awaited.
+    pub fn order_start(&mut self) {
+        self.is_awaited = true;
+        match self.stage {
+            Stage::Ready { .. } => self.conclude(Ok(())),
+            Stage::Over => {
+                self.jobs_done = 0;
+                self.backoff = Backoff::default();
+                self.stage = Stage::Waiting { until: Instant::now() };
+            }
+            Stage::Ending { .. } => self.end(Signal::TERM, Then::StartAt(Instant::now())),
+            _ => {}
+        }
+    }
+
+    /// Stops it for good; that it has is awaited.
+    pub fn order_stop(&mut self) {
+        self.conclude(Err("it was told to stop".to_owned()));
+        self.is_awaited = true;
+        self.stop(Signal::TERM);
+        if self.is_over() {
+            self.conclude(Ok(()));
+        }
+    }
+
+    /// The jobs of the next one are done: stops this one and starts it anew like that.
+    pub fn renew(&mut self, settings: Settings) {
+        self.replace(settings);
+        self.jobs_done = self.settings.before.len();
+        self.is_awaited = true;
     }
 
     /// Some of the jobs before it are not done.
@@ -223,12 +283,16 @@ impl Member {
                     }
                     self.stage = Stage::Ready { process };
                 }
+                self.conclude(Ok(()));
             }
             Stage::Starting { until: Some(until), .. } if *until <= now => {
                 let most = self.settings.start_timeout.unwrap_or_default();
-                tracing::error!("`{}` was not ready within {most:?}: stopping it", self.settings.name);
+                let why = format!("it was not ready within {most:?}");
+                tracing::error!("`{}`: {why}; stopping it", self.settings.name);
+                self.conclude(Err(why));
                 let delay = self.backoff.delay(Duration::ZERO);
-                self.end(Signal::TERM, Then::StartAt(now + delay));
+                let then = if self.is_successor { Then::Rest } else { Then::StartAt(now + delay) };
+                self.end(Signal::TERM, then);
             }
             Stage::Starting { probes, remind, .. } if remind.is_some_and(|at| at <= now) => {
                 *remind = None;
@@ -248,6 +312,9 @@ impl Member {
                 self.stage = match *then {
                     Then::StartAt(until) => Stage::Waiting { until },
                     Then::Rest => Stage::Over,
+                };
+                if self.is_over() {
+                    self.conclude(Ok(()));
                 }
             }
             _ => {}
@@ -286,8 +353,13 @@ impl Member {
         }
         let lived = process.since.elapsed();
         let last = process.output.as_ref().map(last_words).unwrap_or_default();
+        self.last_end = format!("{end}{last}");
+        if !self.is_ready() {
+            self.conclude(Err(format!("it ended before it was ready ({end}){last}")));
+        }
         let name = &self.settings.name;
         let is_over = match self.settings.restart {
+            _ if self.is_successor && !self.is_ready() => true,
             Restart::Always => is_last,
             Restart::OnFailure => is_last || end.is_success(),
             Restart::Never => true,
@@ -299,6 +371,7 @@ impl Member {
             let delay = self.backoff.delay(lived);
             let when = if delay.is_zero() { "at once".to_owned() } else { format!("in {delay:?}") };
             tracing::error!("`{name}` ended ({end}) after {lived:.1?}; starting it again {when}{last}");
+            self.restarts = self.restarts.saturating_add(1);
             Then::StartAt(Instant::now() + delay)
         };
         let most = self.settings.stop_timeout.min(LEFT_BEHIND_TIMEOUT);
@@ -386,7 +459,15 @@ impl Member {
         };
         let running = self.process().filter(|process| process.child.end().is_none());
         let pid = running.map(|process| process.child.pid().as_raw_nonzero().get());
-        orders::Condition { name: self.settings.name.clone(), state, pid }
+        let first = |settings: &Settings| settings.addresses.iter().flatten().next().cloned();
+        orders::Condition {
+            name: self.settings.name.clone(),
+            state,
+            pid,
+            elsewhere: first(&self.settings).filter(|at| first(&self.ordered).as_ref() != Some(at)),
+            restarts: self.restarts,
+            last_end: self.last_end.clone(),
+        }
     }
 
     /// Whether it is this process, and was not reaped yet.

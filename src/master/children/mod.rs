@@ -11,7 +11,7 @@ use self::member::{Member, Refusal, Role};
 use super::terminal;
 use crate::process::end::End;
 use crate::process::orders::Condition;
-use crate::process::settings::Settings;
+use crate::process::settings::{Name, Settings};
 
 mod member;
 
@@ -21,6 +21,7 @@ pub struct Children {
     list: Vec<Member>,
     /// What the data process was told last.
     told: Vec<Condition>,
+    outcomes: Vec<(Name, Result<(), String>)>,
     /// The signal that all are stopped by, once they are.
     stopping: Option<Signal>,
     /// The code of the first wrapped one that ended with other than 0.
@@ -58,11 +59,14 @@ impl Children {
         }
         let mut former: Vec<Member> = std::mem::take(&mut self.list);
         for settings in wanted {
-            let is_it = |one: &Member| one.role == Role::Supervised && one.settings.name == settings.name;
+            let is_it = |one: &Member| {
+                one.role == Role::Supervised && !one.is_successor && one.settings.name == settings.name
+            };
             let member = match former.iter().position(is_it).map(|at| former.remove(at)) {
-                Some(member) if member.is_wanted && member.settings == settings => member,
+                Some(member) if member.is_wanted && member.ordered == settings => member,
                 Some(mut member) => {
                     tracing::info!("`{}` is to run otherwise: starting it anew", settings.name);
+                    member.ordered = settings.clone();
                     member.replace(settings);
                     member
                 }
@@ -80,12 +84,14 @@ impl Children {
         }
         // Who asks for them has been told of none.
         self.told.clear();
+        self.outcomes.clear();
     }
 
     /// Does what its time has come for.
     pub fn advance(&mut self) {
         let now = Instant::now();
         self.list.iter_mut().for_each(|member| member.advance(now));
+        self.collect_outcomes();
         match self.stopping {
             Some(signal) => self.stop_free(signal),
             None => self.start_due(now),
@@ -101,9 +107,112 @@ impl Children {
             let mut before =
                 self.list[..index].iter().filter(|one| one.settings.name.upstream == name.upstream);
             if member.is_due(now) && others.all(Member::is_ready) && !before.any(Member::has_jobs_left) {
-                self.list[index].try_start();
+                match self.predecessor_in_the_way(index) {
+                    Some(predecessor) => return self.renew(predecessor, index),
+                    None => self.list[index].try_start(),
+                }
             }
         }
+    }
+
+    /// The one that a successor is to follow, if it listens where that is to listen, and nothing
+    /// else has to be done before.
+    fn predecessor_in_the_way(&self, index: usize) -> Option<usize> {
+        let member = &self.list[index];
+        if !member.is_successor || member.has_jobs_left() {
+            return None;
+        }
+        let Settings { name, addresses, .. } = &member.settings;
+        self.find(name).filter(|other| {
+            let theirs = &self.list[*other].settings.addresses;
+            theirs.iter().flatten().any(|one| addresses.iter().flatten().any(|other| other == one))
+        })
+    }
+
+    fn renew(&mut self, predecessor: usize, successor: usize) {
+        let settings = self.list[successor].settings.clone();
+        self.list[predecessor].renew(settings);
+        self.list.remove(successor);
+    }
+
+    /// Starts a child anew: beside the one that there is if it is to listen elsewhere. That one
+    /// goes when [`Children::retire`] says so, or when all else is done that may fail.
+    pub fn restart(&mut self, settings: Settings) {
+        let name = settings.name.clone();
+        let refusal = match self.find(&name) {
+            None => Some("there is no such child"),
+            Some(at) if !self.list[at].is_ready() => Some("it does not run: start it instead"),
+            Some(_) if self.list.iter().any(|one| one.is_successor && one.settings.name == name) => {
+                Some("it is being restarted already")
+            }
+            Some(at) => {
+                let mut successor = Member::new(settings, Role::Supervised);
+                successor.ordered = self.list[at].ordered.clone();
+                (successor.is_successor, successor.is_awaited) = (true, true);
+                self.list.insert(at + 1, successor);
+                None
+            }
+        };
+        if let Some(refusal) = refusal {
+            self.outcomes.push((name, Err(refusal.to_owned())));
+        }
+    }
+
+    /// Nobody needs the one any more that has a successor.
+    pub fn retire(&mut self, name: &Name) {
+        let is_successor = |one: &Member| one.is_successor && one.settings.name == *name && one.is_ready();
+        let (Some(before), Some(after)) = (self.find(name), self.list.iter().position(is_successor)) else {
+            return;
+        };
+        self.list[after].is_successor = false;
+        self.list[before].is_wanted = false;
+        self.list[before].stop(Signal::TERM);
+        // The one that is found by its name is the one that is wanted.
+        let retired = self.list.remove(before);
+        self.list.push(retired);
+    }
+
+    /// The successor is not to be one.
+    pub fn abandon(&mut self, name: &Name) {
+        let successors = self.list.iter_mut().filter(|one| one.is_successor && one.settings.name == *name);
+        successors.for_each(|one| one.stop(Signal::TERM));
+    }
+
+    /// Stops a child for good, or starts it again.
+    pub fn order(&mut self, name: &Name, order: fn(&mut Member)) {
+        match self.find(name) {
+            Some(at) => order(&mut self.list[at]),
+            None => self.outcomes.push((name.clone(), Err("there is no such child".to_owned()))),
+        }
+    }
+
+    pub fn order_stop(&mut self, name: &Name) {
+        self.order(name, Member::order_stop);
+    }
+
+    pub fn order_start(&mut self, name: &Name) {
+        self.order(name, Member::order_start);
+    }
+
+    fn find(&self, name: &Name) -> Option<usize> {
+        self.list.iter().position(|one| {
+            one.role == Role::Supervised && one.is_wanted && !one.is_successor && one.settings.name == *name
+        })
+    }
+
+    /// What was awaited and has ended. A successor that failed is forgotten with it.
+    fn collect_outcomes(&mut self) {
+        for member in &mut self.list {
+            let name = &member.settings.name;
+            let name = name.clone();
+            self.outcomes.extend(member.take_outcome().map(|outcome| (name, outcome)));
+        }
+        self.list.retain(|member| !member.is_over() || member.is_wanted && !member.is_successor);
+    }
+
+    /// What the data process has asked for and has ended since.
+    pub fn take_outcomes(&mut self) -> Vec<(Name, Result<(), String>)> {
+        std::mem::take(&mut self.outcomes)
     }
 
     /// Tells those to stop that nobody depends on any more.
@@ -151,9 +260,9 @@ impl Children {
 
     /// What the data process has not been told yet.
     pub fn news(&mut self) -> Vec<Condition> {
-        let supervised =
-            self.list.iter().filter(|member| member.role == Role::Supervised && member.is_wanted);
-        let conditions: Vec<Condition> = supervised.map(Member::condition).collect();
+        let is_told =
+            |member: &&Member| member.role == Role::Supervised && member.is_wanted && !member.is_successor;
+        let conditions: Vec<Condition> = self.list.iter().filter(is_told).map(Member::condition).collect();
         let news = conditions.iter().filter(|condition| !self.told.contains(condition)).cloned().collect();
         self.told = conditions;
         news
