@@ -11,6 +11,7 @@ use crate::route::Question;
 const REFERENCE: &str = include_str!("../../config/warpdrive.toml");
 const MINIMAL: &str = include_str!("../../config/minimal.toml");
 const THREE_APPS: &str = include_str!("../../config/three-apps.toml");
+const RAILS: &str = include_str!("../../config/rails.toml");
 
 fn sources(text: &str) -> Sources {
     Sources {
@@ -58,6 +59,10 @@ fn the_shipped_files_load() {
     assert_eq!(lines(&three.warnings), [warning]);
     assert_eq!(three.plan.upstreams.len(), 3);
     assert_eq!(three.plan.routes.len(), 3);
+    let token = ("WARPDRIVE_ADMIN_TOKEN".to_owned(), "more-than-sixteen-bytes".to_owned());
+    let rails = load(&Sources { environment: vec![token], ..sources(RAILS) }).unwrap();
+    assert_eq!(lines(&rails.warnings), Vec::<String>::new());
+    assert_eq!(rails.plan.children.len(), 5);
 }
 
 /// The table of checks is commented out in the reference: without it there are none.

@@ -22,6 +22,7 @@ mod lifecycle;
 mod limits;
 mod names;
 mod operators;
+mod rails;
 mod readme;
 mod rehearsal;
 mod requests;

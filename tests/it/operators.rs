@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::process::Signal;
 
-use crate::harness::client::get;
+use crate::harness::client::{get, request};
 use crate::harness::proxy::{BINARY, Run, run};
 use crate::harness::{Builder, Proxy, ended, free_port};
 use crate::supervision::{app, builder, pid, told};
@@ -35,14 +35,14 @@ fn refused(proxy: &Proxy, words: &[&str]) -> String {
 }
 
 /// Requests one after the other on several connections while something is done; all must succeed.
-fn under_load(proxy: &Proxy, path: &str, mut act: impl FnMut()) {
+pub fn under_load(proxy: &Proxy, request: &[u8], mut act: impl FnMut()) {
     let is_over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let load = || {
             let mut client = proxy.client();
             let mut statuses = Vec::new();
             while !is_over.load(Ordering::Relaxed) {
-                statuses.push(client.get(path).status);
+                statuses.push(client.send(request).response().status);
             }
             statuses
         };
@@ -71,7 +71,7 @@ fn a_restart_is_noticed_by_nobody() {
         proxy.stderr_contains(name);
     }
     let mut pids = vec![pid(&proxy, "/")];
-    under_load(&proxy, "/", || {
+    under_load(&proxy, &request("/"), || {
         for round in 1..=6 {
             done(&proxy, &["restart", "web"]);
             assert!(proxy.directory().join(if round % 2 == 1 { "0.sock~" } else { "0.sock" }).exists());
@@ -95,7 +95,7 @@ fn a_restart_of_one_on_a_port_moves_to_another_port() {
     );
     let mut proxy = with_socket(builder().toml(&table).route("web", "")).start();
     let first = pid(&proxy, "/");
-    under_load(&proxy, "/", || drop(done(&proxy, &["restart", "web"])));
+    under_load(&proxy, &request("/"), || drop(done(&proxy, &["restart", "web"])));
     let second = pid(&proxy, "/");
     assert_ne!(first, second);
     ended(first);
@@ -119,7 +119,7 @@ fn one_that_cannot_run_beside_itself_is_waited_for() {
                  args = [\"app.py\", \"web.sock\"]\nbefore = [[\"sh\", \"-c\", \"echo migrated >>told\"]]\n";
     let proxy = with_socket(builder().toml(table).route("web", "")).start();
     let first = pid(&proxy, "/");
-    under_load(&proxy, "/", || drop(done(&proxy, &["restart", "web"])));
+    under_load(&proxy, &request("/"), || drop(done(&proxy, &["restart", "web"])));
     assert_ne!(pid(&proxy, "/"), first);
     assert_eq!(told(&proxy), ["migrated", "starts ", "migrated", "stops ", "starts "]);
 }
