@@ -1,7 +1,7 @@
 //! The children as the data process sees them: which ones there are to be, what `master` says
 //! has become of them, and what that means for the endpoints.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
@@ -20,6 +20,8 @@ const LOOK: Duration = Duration::from_millis(20);
 #[derive(Debug, Default)]
 pub struct Children {
     conditions: HashMap<Name, Condition>,
+    /// Those that are about to be stopped get no more requests.
+    leaving: HashSet<Name>,
 }
 
 /// What came instead of the word on all children.
@@ -59,7 +61,20 @@ impl Children {
 
     /// Takes in what has become of a child.
     pub fn learn(&mut self, condition: Condition) {
+        if condition.state == State::Stopped {
+            self.leaving.remove(&condition.name);
+        }
         self.conditions.insert(condition.name.clone(), condition);
+    }
+
+    /// This one is about to be stopped.
+    pub fn leave(&mut self, name: &Name) {
+        self.leaving.insert(name.clone());
+    }
+
+    /// It was not stopped after all.
+    pub fn stay(&mut self, name: &Name) {
+        self.leaving.remove(name);
     }
 
     pub fn condition(&self, name: &Name) -> Option<&Condition> {
@@ -79,6 +94,7 @@ impl Children {
             let of = |instance| self.conditions.get(&Name { upstream: upstream.clone(), instance });
             if let Some(condition) = of(Some(endpoint.instance)).or_else(|| of(None)) {
                 endpoint.vitals.set_supervision(match condition.state {
+                    _ if self.leaving.contains(&condition.name) => Supervision::Stopped,
                     State::Starting => Supervision::Starting,
                     State::Ready => Supervision::Ready,
                     State::Stopped => Supervision::Stopped,

@@ -128,12 +128,7 @@ impl Control {
             }
             (Event::Order(Order::Stop), Phase::Serving | Phase::Draining { .. }) => self.stop(),
             (Event::Answer(answer), phase) => {
-                for table in self.names.learn(answer) {
-                    // New addresses of an upstream have the same children.
-                    self.children.mark(&self.plan, &table);
-                    self.probes.follow(&table);
-                    self.workers.tell(&Message::Endpoints(table));
-                }
+                self.names.learn(answer).into_iter().for_each(|table| self.tell_endpoints(table));
                 phase
             }
             (Event::Order(Order::Child(condition)), phase) => {
@@ -167,6 +162,14 @@ impl Control {
             // Said again, or too late.
             (Event::Order(_), phase) => phase,
         }
+    }
+
+    /// Passes on where an upstream is now: its children's part first, or one that does not run
+    /// would get requests.
+    pub(super) fn tell_endpoints(&mut self, table: Endpoints) {
+        self.children.mark(&self.plan, &table);
+        self.probes.follow(&table);
+        self.workers.tell(&Message::Endpoints(table));
     }
 
     fn drain(&self) -> Phase {

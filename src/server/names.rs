@@ -161,6 +161,20 @@ impl Names {
         Some(self.table(index))
     }
 
+    /// Endpoints of an instance, the only one if there is no number, that nothing is in flight to:
+    /// who holds one of those that were there is not done with it.
+    pub fn renew(&mut self, upstream: &str, instance: Option<u32>) -> Option<Endpoints> {
+        let index = self.upstreams.iter().position(|one| one.name == upstream)?;
+        let upstream = &mut self.upstreams[index];
+        let anew = |one: &Endpoint| match instance.is_none_or(|instance| one.instance == instance) {
+            true => Endpoint::new(one.address.clone(), one.instance),
+            false => one.clone(),
+        };
+        upstream.endpoints = upstream.endpoints.iter().map(anew).collect();
+        upstream.generation += 1;
+        Some(self.table(index))
+    }
+
     fn changed_by(&mut self, name: usize) -> Vec<Endpoints> {
         let mut changed = Vec::new();
         for index in 0..self.upstreams.len() {

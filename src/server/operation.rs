@@ -2,7 +2,7 @@
 //!
 //! A child that is told where to listen is restarted without a gap: the new one is started beside
 //! it, elsewhere, traffic moves when it is ready, and the old one goes when nothing is in flight to
-//! it any more.
+//! it any more. One that is to stop gets no more requests first, in the same way.
 
 use std::collections::VecDeque;
 use std::net::{SocketAddr, TcpListener};
@@ -18,11 +18,10 @@ use super::admin::{Request, Verb, Wish};
 use super::control::{Control, Event};
 use super::probe::probe;
 use crate::plan::Child;
-use crate::process::orders::{Condition, Report};
+use crate::process::orders::{Condition, Report, State};
 use crate::process::readiness::Address;
 use crate::process::settings::{Name, Settings};
 use crate::upstream::{self, Vitals};
-use crate::worker::Message;
 
 /// Between two checks of one that is to take over.
 const CHECK_PAUSE: Duration = Duration::from_millis(100);
@@ -45,8 +44,8 @@ enum Step {
     Asked { child: usize, beside: Option<Address> },
     /// It accepts connections; it is checked.
     Checking { child: usize, beside: Address },
-    /// Traffic has moved; what runs on the old one may finish.
-    Draining { child: usize, old: Vec<Arc<Vitals>>, until: Instant },
+    /// Traffic goes elsewhere; what is in flight may finish before `master` is told to end it.
+    Draining { child: usize, old: Vec<Arc<Vitals>>, until: Instant, end: fn(Name) -> Report },
 }
 
 impl Control {
@@ -123,7 +122,9 @@ impl Control {
         };
         let child = &self.plan.children[index];
         let own = child.settings.name.clone();
+        let is_to_leave = self.children.condition(&own).is_some_and(|one| one.state != State::Stopped);
         let (report, beside) = match verb {
+            Verb::Stop if is_to_leave => return self.leave(verb, name, left, answer, index),
             Verb::Stop => (Report::StopChild(own), None),
             Verb::Start => (Report::StartChild(own), None),
             Verb::Restart => {
@@ -164,7 +165,10 @@ impl Control {
             _ => return self.operation = Some(operation),
         };
         match (failure, beside) {
-            (Some(failure), _) => operation.fail(name, &failure),
+            (Some(failure), _) => {
+                self.children.stay(name);
+                operation.fail(name, &failure);
+            }
             (None, None) => self.proceed(operation.verb, operation.name, operation.left, operation.answer),
             (None, Some(beside)) => match self.check(child, &beside) {
                 true => {
@@ -228,17 +232,36 @@ impl Control {
         let elsewhere = (address(settings).as_ref() != Some(beside)).then_some(beside);
         let old = self.names.vitals(&name.upstream, name.instance);
         if let Some(table) = self.names.relocate(&name.upstream, name.instance, elsewhere) {
-            self.children.mark(&self.plan, &table);
-            self.probes.follow(&table);
-            self.workers.tell(&Message::Endpoints(table));
+            self.tell_endpoints(table);
         }
-        operation.step = Step::Draining { child, old, until };
+        operation.step = Step::Draining { child, old, until, end: Report::Moved };
         self.operation = Some(operation);
     }
 
-    /// Nothing is in flight any more to the one that was replaced, or it has had its time.
+    /// Sends no more requests to one that is to stop; it may finish what it has.
+    fn leave(
+        &mut self,
+        verb: Verb,
+        name: String,
+        left: VecDeque<usize>,
+        answer: oneshot::Sender<String>,
+        child: usize,
+    ) {
+        let settings = &self.plan.children[child].settings;
+        let own = &settings.name;
+        let until = Instant::now() + settings.stop_timeout;
+        let old = self.names.vitals(&own.upstream, own.instance);
+        self.children.leave(own);
+        if let Some(table) = self.names.renew(&own.upstream, own.instance) {
+            self.tell_endpoints(table);
+        }
+        let step = Step::Draining { child, old, until, end: Report::StopChild };
+        self.operation = Some(Operation { verb, name, left, step, answer });
+    }
+
+    /// Nothing is in flight any more to the one that is to end, or it has had its time.
     pub(super) fn end_drained(&mut self) {
-        let Some(Operation { step: Step::Draining { child, old, until }, .. }) = &self.operation else {
+        let Some(Operation { step: Step::Draining { child, old, until, end }, .. }) = &self.operation else {
             return;
         };
         // Every core has let go of it: its table, its connections and its exchanges.
@@ -246,11 +269,19 @@ impl Control {
         if !is_idle && Instant::now() < *until {
             return;
         }
-        let name = self.plan.children[*child].settings.name.clone();
-        let Some(operation) = self.operation.take() else { return };
-        match self.master.send(&Report::Moved(name.clone())) {
+        let (child, report) = (*child, end(self.plan.children[*child].settings.name.clone()));
+        let Some(mut operation) = self.operation.take() else { return };
+        match self.master.send(&report) {
+            // It says when that one has ended.
+            Ok(()) if operation.verb == Verb::Stop => {
+                operation.step = Step::Asked { child, beside: None };
+                self.operation = Some(operation);
+            }
             Ok(()) => self.proceed(operation.verb, operation.name, operation.left, operation.answer),
-            Err(error) => operation.fail(&name, &format!("cannot tell master: {error}")),
+            Err(error) => {
+                let name = &self.plan.children[child].settings.name;
+                operation.fail(name, &format!("cannot tell master: {error}"));
+            }
         }
     }
 

@@ -8,7 +8,7 @@ use rustix::process::Signal;
 
 use crate::harness::client::{get, request};
 use crate::harness::proxy::{BINARY, Run, run};
-use crate::harness::{Builder, Proxy, ended, free_port};
+use crate::harness::{Builder, Proxy, ended, eventually, free_port, holds, make_pipe, reach_reader};
 use crate::supervision::{app, builder, pid, told};
 
 fn with_socket(builder: Builder) -> Builder {
@@ -171,6 +171,34 @@ fn one_can_be_stopped_and_started() {
     assert_eq!(get(proxy.address(), "/web/").status, 200);
     assert_ne!(pid(&proxy, "/web/"), first);
     done(&proxy, &["start", "web"]);
+}
+
+#[test]
+fn what_is_in_flight_is_answered_before_a_stop() {
+    // It would be cut: this one ends at once when it is told to.
+    let proxy = with_socket(app(builder(), "web", "")).start();
+    make_pipe(&proxy.directory().join("go"));
+    let first = pid(&proxy, "/web/");
+    let mut busy = proxy.client();
+    busy.send(request("/web/wait"));
+    eventually("the request in the application", || {
+        let told = told(&proxy);
+        holds(told.iter().any(|line| line == "waits web"), told)
+    });
+    std::thread::scope(|scope| {
+        let stop = scope.spawn(|| done(&proxy, &["stop", "web"]));
+        eventually("no more requests", || {
+            let status = get(proxy.address(), "/web/").status;
+            holds(status == 503, status)
+        });
+        assert!(!stop.is_finished());
+        drop(reach_reader(&proxy.directory().join("go")));
+        assert!(busy.response().text().starts_with(&format!("{first} ")));
+    });
+    ended(first);
+    assert_eq!(told(&proxy).last().unwrap(), "stops web");
+    done(&proxy, &["start", "web"]);
+    assert_eq!(get(proxy.address(), "/web/").status, 200);
 }
 
 #[test]
