@@ -41,7 +41,7 @@ const INFORMATIONAL_MAX: usize = 32;
 pub(super) struct Forward<'a> {
     pub(super) core: &'a Core,
     plan: &'a Plan,
-    limits: &'a Limits,
+    pub(super) limits: &'a Limits,
     pub(super) upstream: &'a Upstream,
     pub(super) route: &'a plan::Forward,
     pub(super) request: &'a RequestHead,
@@ -178,7 +178,7 @@ impl Forward<'_> {
     ) -> Result<(Pick, Lease, Answered), Error> {
         let now_ms = trace.stamp.start_ms;
         self.upstream.budget.note_request(now_ms);
-        let mut pick = self.pick(trace.start, now_ms).await?;
+        let mut pick = self.pick(source.client(), trace.start, now_ms).await?;
         let mut tried = Tried::default();
         let mut held = Held::default();
         let mut may_reuse = true;
@@ -205,7 +205,8 @@ impl Forward<'_> {
                 // Its neighbours in the pool are as old as it was.
                 pick.pool.clear();
             } else if may_repeat
-                && let Some(next) = self.outlive(&pick, failed.error, failed.is_unsent, &mut held).await
+                && let Some(next) =
+                    self.outlive(&pick, source.client(), failed.error, failed.is_unsent, &mut held).await
             {
                 pick = next?;
                 may_reuse = true;
@@ -233,7 +234,7 @@ impl Forward<'_> {
         trace: &mut Trace,
         upload: &Upload,
     ) -> Result<(Lease, Answered), Failed> {
-        let mut lease = self.lease(pick, may_reuse, is_repeatable, trace.start).await?;
+        let mut lease = self.lease(pick, source.client(), may_reuse, is_repeatable, trace.start).await?;
         trace.endpoint = Some(Rc::clone(lease.pool()));
         // How long a client takes to send a body says nothing of the endpoint.
         let is_timed = flight.is_whole;
@@ -273,8 +274,7 @@ impl Forward<'_> {
                 return error;
             }
         }
-        let Source::H1(source) = source;
-        gone(source.reader(), self.limits.abort_on_close).await;
+        gone(source.client(), self.limits.abort_on_close).await;
         Error::ClientGone
     }
 

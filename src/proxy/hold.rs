@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use super::error::{Broken, Error};
 use super::forward::Forward;
+use crate::net::Reader;
 use crate::net::deadline::TICK;
 use crate::upstream::Supervision;
 use crate::upstream::state::{Pick, Tried};
@@ -28,6 +29,7 @@ impl Forward<'_> {
     pub(super) async fn outlive(
         &self,
         lost: &Pick,
+        client: &Reader<'_>,
         error: Error,
         is_unsent: bool,
         held: &mut Held,
@@ -40,12 +42,17 @@ impl Forward<'_> {
         }
         // From the first loss on: a process that never comes back is not waited for again and again.
         let until = *held.until.get_or_insert_with(|| Instant::now() + self.upstream.settings.hold);
-        Some(Box::pin(self.hold(Some(lost), until)).await)
+        Some(Box::pin(self.hold(Some(lost), client, until)).await)
     }
 
     /// An endpoint as soon as there is one, if one of them will be there soon. `lost` is where the
     /// process is gone, perhaps without anyone but us knowing yet.
-    pub(super) async fn hold(&self, lost: Option<&Pick>, until: Instant) -> Result<Pick, Error> {
+    pub(super) async fn hold(
+        &self,
+        lost: Option<&Pick>,
+        client: &Reader<'_>,
+        until: Instant,
+    ) -> Result<Pick, Error> {
         if lost.is_none() && !self.upstream.is_starting() {
             return Err(self.nothing_left());
         }
@@ -66,7 +73,7 @@ impl Forward<'_> {
                 Ok(pick) => return Ok(pick),
                 Err(Lack::Full) => {
                     drop(place);
-                    return Box::pin(self.wait()).await;
+                    return Box::pin(self.wait(client)).await;
                 }
                 Err(Lack::Down) if !self.upstream.is_starting() => return Err(self.nothing_left()),
                 Err(Lack::Down) => {}
@@ -74,6 +81,7 @@ impl Forward<'_> {
             if until <= now {
                 return Err(Error::HoldTimeout);
             }
+            self.must_be_there(client)?;
             place.wait(&self.core.wheel, TICK).await;
         }
     }

@@ -7,6 +7,8 @@ use std::time::Instant;
 
 use super::error::Error;
 use super::forward::{Failed, Forward};
+use super::upload::is_gone;
+use crate::net::Reader;
 use crate::net::deadline::TICK;
 use crate::net::stream::Peeked;
 use crate::upstream::ejection::Change;
@@ -19,14 +21,14 @@ impl Forward<'_> {
     ///
     /// # Errors
     /// None is available, or too many requests wait for one.
-    pub(super) async fn pick(&self, now: Instant, now_ms: u64) -> Result<Pick, Error> {
+    pub(super) async fn pick(&self, client: &Reader<'_>, now: Instant, now_ms: u64) -> Result<Pick, Error> {
         if !self.upstream.queue.is_empty() {
-            return Box::pin(self.wait()).await;
+            return Box::pin(self.wait(client)).await;
         }
         match self.upstream.pick(&self.question(now, now_ms, None)) {
             Ok(pick) => Ok(pick),
-            Err(Lack::Down) => Box::pin(self.hold(None, now + self.upstream.settings.hold)).await,
-            Err(Lack::Full) => Box::pin(self.wait()).await,
+            Err(Lack::Down) => Box::pin(self.hold(None, client, now + self.upstream.settings.hold)).await,
+            Err(Lack::Full) => Box::pin(self.wait(client)).await,
         }
     }
 
@@ -55,7 +57,7 @@ impl Forward<'_> {
     }
 
     /// In a queue, until an endpoint may have another connection.
-    pub(super) async fn wait(&self) -> Result<Pick, Error> {
+    pub(super) async fn wait(&self, client: &Reader<'_>) -> Result<Pick, Error> {
         let (place, _waiting) = self.upstream.wait().ok_or(Error::QueueFull)?;
         let until = Instant::now() + self.upstream.settings.queue_timeout;
         loop {
@@ -67,7 +69,7 @@ impl Forward<'_> {
                     Err(Lack::Down) => {
                         drop((place, _waiting));
                         let until = now + self.upstream.settings.hold;
-                        return Box::pin(self.hold(None, until)).await;
+                        return Box::pin(self.hold(None, client, until)).await;
                     }
                     Err(Lack::Full) => {}
                 }
@@ -75,7 +77,16 @@ impl Forward<'_> {
             if until <= now {
                 return Err(Error::QueueTimeout);
             }
+            self.must_be_there(client)?;
             place.wait(&self.core.wheel, TICK).await;
+        }
+    }
+
+    /// Or nobody waits for the answer any more.
+    pub(super) fn must_be_there(&self, client: &Reader<'_>) -> Result<(), Error> {
+        match is_gone(client, self.limits.abort_on_close) {
+            true => Err(Error::ClientGone),
+            false => Ok(()),
         }
     }
 
@@ -91,6 +102,7 @@ impl Forward<'_> {
     pub(super) async fn lease(
         &self,
         pick: &mut Pick,
+        client: &Reader<'_>,
         may_reuse: bool,
         is_repeatable: bool,
         now: Instant,
@@ -101,7 +113,7 @@ impl Forward<'_> {
                 return Ok(lease);
             }
             let Some(slot) = pick.take_slot() else {
-                *pick = Box::pin(self.wait()).await?;
+                *pick = Box::pin(self.wait(client)).await?;
                 continue;
             };
             let settings = &self.upstream.settings;

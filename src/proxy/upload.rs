@@ -102,3 +102,8 @@ pub async fn gone(client: &Reader<'_>, abort_on_close: bool) {
         return;
     }
 }
+
+/// The same for those who look now and then.
+pub fn is_gone(client: &Reader<'_>, abort_on_close: bool) -> bool {
+    client.has_error() || abort_on_close && client.peek() == Peeked::End
+}

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::harness::client::{Client, request};
 use crate::harness::origin::{Connection, ok};
-use crate::harness::{Builder, Latch, Origin, Proxy, eventually, holds};
+use crate::harness::{Builder, Latch, Origin, Proxy, QUIET, eventually, holds};
 
 const STRATEGIES: [&str; 6] =
     ["round_robin", "least_conn", "random", "ip_hash", "p2c", "consistent_hash\"\nhash_key = \"path"];
@@ -288,6 +288,33 @@ fn an_instance_gets_as_many_connections_as_it_may_and_the_others_wait() {
         assert_eq!(client.response().text(), "held");
     }
     assert_eq!(origin.connections(), 2);
+}
+
+#[test]
+fn who_goes_away_leaves_the_queue() {
+    let (origin, latch, held) = holding();
+    let settings = "max_connections = 1\nqueue = 1\nqueue_timeout = \"10m\"";
+    let proxy = proxy(settings, &instances(&[&origin])).workers(1).start();
+    let mut first = proxy.client();
+    first.send(request("/"));
+    eventually("the first request", || holds(held.load(Ordering::SeqCst) == 1, ()));
+    let mut queued = [proxy.client(), proxy.client()];
+    queued[0].send(request("/0"));
+    queued[1].send(request("/1"));
+    // Either may come first.
+    let is_first = proxy.log_line(503).text("path") == "/1";
+    let [zero, one] = queued;
+    if is_first {
+        zero.reset()
+    } else {
+        one.reset()
+    }
+    proxy.log_line(499);
+    let mut next = proxy.client();
+    next.send(request("/next"));
+    assert!(next.is_quiet_for(QUIET));
+    latch.open();
+    assert_eq!((first.response().text(), next.response().text()), ("held".to_owned(), "held".to_owned()));
 }
 
 #[test]

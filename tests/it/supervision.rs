@@ -448,6 +448,28 @@ fn only_so_many_requests_wait_and_only_so_long() {
 }
 
 #[test]
+fn whoever_goes_away_waits_no_more() {
+    let table = "[upstreams.web]\nsocket = \"web.sock\"\nhold = \"600s\"\nhold_requests = 1\n\
+                 process = { command = \"sleep\", args = [\"1000\"] }";
+    let proxy = builder().workers(1).toml(table).route("web", "").start();
+    let mut clients = [proxy.client(), proxy.client()];
+    clients[0].send(request("/0"));
+    clients[1].send(request("/1"));
+    // Either may come first.
+    let is_first = proxy.log_line(503).text("path") == "/1";
+    let [zero, one] = clients;
+    if is_first {
+        zero.reset()
+    } else {
+        one.reset()
+    }
+    proxy.log_line(499);
+    let mut third = proxy.client();
+    third.send(request("/third"));
+    assert!(third.is_quiet_for(QUIET));
+}
+
+#[test]
 fn no_request_fails_while_processes_are_killed() {
     for instances in [1, 2] {
         let instance = |index| format!("[[upstreams.web.instances]]\nsocket = \"{index}.sock\"\n");

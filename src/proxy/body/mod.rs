@@ -10,8 +10,8 @@ pub use h1_sink::H1Sink;
 pub use h1_source::H1Source;
 
 use crate::http::fields::Fields;
-use crate::net::Buffer;
 use crate::net::task::Turn;
+use crate::net::{Buffer, Reader};
 
 /// A piece of a body.
 pub enum Frame {
@@ -62,6 +62,12 @@ impl<'a> Source<'a> {
     pub fn into_h1(self) -> H1Source<'a> {
         let Source::H1(source) = self;
         source
+    }
+
+    /// The reading side of the client whose request it is.
+    pub fn client(&self) -> &Reader<'a> {
+        let Source::H1(source) = self;
+        source.reader()
     }
 
     /// The next frame if it can be had without waiting.
