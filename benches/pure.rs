@@ -9,14 +9,16 @@
 use std::hint::black_box;
 use std::time::Duration;
 
+use warpdrive::config::{File, Sources};
 use warpdrive::http::forwarding::{Peer, Settings, Stamp};
 use warpdrive::http::h1::chunked::Decoder;
 use warpdrive::http::h1::encode::{self, Framing, Persistence};
 use warpdrive::http::h1::{Bounds, parse};
 use warpdrive::http::head::{Method, RequestHead, ResponseHead, Version};
 use warpdrive::http::status::Status;
+use warpdrive::plan::{Plan, load};
 use warpdrive::telemetry::Counters;
-use warpdrive::telemetry::access_log::{AccessLog, Format, Record};
+use warpdrive::telemetry::access_log::{AccessLog, Record};
 
 use instruments::Case;
 
@@ -105,10 +107,18 @@ fn decode_chunks() -> Case {
     })
 }
 
+/// What runs by default.
+fn plan() -> Plan {
+    let file = File { path: "w.toml".into(), text: "[[routes]]\nrespond = {}\n".to_owned() };
+    let sources = Sources { file: Some(file), ..Sources::default() };
+    load(&sources).unwrap_or_else(|wrong| panic!("{}", wrong[0])).plan
+}
+
 fn write_line() -> Case {
     let (full, _lines) = crossbeam_channel::bounded(1);
-    let log = AccessLog::new(Format::Json, full);
+    let log = AccessLog::new(full);
     let counters = Counters::default();
+    let settings = plan().log.clone();
     let head = parsed_request();
     Box::new(move || {
         let record = Record {
@@ -124,15 +134,17 @@ fn write_line() -> Case {
             route: "warpdrive.toml:12",
             upstream: "app",
             endpoint: "unix:/run/app.sock",
+            attempts: 1,
             request_id: &[b'0'; 32],
             referer: b"https://www.example.com/products",
             user_agent: b"Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
             bytes_in: 0,
             bytes_out: 1234,
-            duration: Duration::from_micros(345),
+            connect: None,
             upstream_duration: Some(Duration::from_micros(300)),
+            duration: Duration::from_micros(345),
         };
-        log.write(black_box(&record), &counters);
+        log.write(&settings, black_box(&record), &counters);
     })
 }
 

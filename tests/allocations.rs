@@ -18,7 +18,7 @@ use warpdrive::worker::{self, Message};
 mod counting;
 
 const REQUEST: &[u8] =
-    b"GET /a/b?c=d HTTP/1.1\r\nHost: app.example\r\nUser-Agent: test\r\nAccept: */*\r\n\r\n";
+    b"GET /a/b?c=d&token=secret HTTP/1.1\r\nHost: app.example\r\nUser-Agent: test\r\nAccept: */*\r\n\r\n";
 const RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\nServer: origin\r\nContent-Length: 5\r\n\r\nhello";
 const CHUNKED: &[u8] = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n";
 
@@ -51,6 +51,13 @@ rewrite = "/$2/${first}"
 add_headers = [{ name = "X-Uri", value = "<${uri}>" }, { name = "User-Agent", value = "$first" }]
 remove_headers = ["Accept"]
 response_headers = [{ name = "X-First", value = "$first" }, { name = "Server", remove = true }]
+"#;
+
+/// A line of the operator's own, from which values are left out.
+const LOG: &str = r#"
+[log]
+format = "custom"
+template = '${time} ${client} "${method} ${uri}" ${status} "${user_agent}" ${route} ${upstream} ${endpoint} ${duration_ms}'
 "#;
 
 /// Allocations per request of a worker in its steady state; `more` is of the route, and after it.
@@ -113,6 +120,8 @@ fn the_steady_path_allocates_only_for_full_log_buffers() {
         assert!(chunked < 0.02, "{io:?}: {chunked} allocations per chunked response");
         let timed = measure(io, "[middleware]\nserver_timing = true\n", RESPONSE, b"hello");
         assert!(timed < 0.02, "{io:?}: {timed} allocations per response with Server-Timing");
+        let custom = measure(io, LOG, RESPONSE, b"hello");
+        assert!(custom < 0.02, "{io:?}: {custom} allocations per request with a line of its own");
         let changed = measure(io, CHANGES, RESPONSE, b"hello");
         assert!(changed < 0.02, "{io:?}: {changed} allocations per request with changes");
     }

@@ -121,7 +121,7 @@ fn settings(
         listen: server.listen.clone(),
         workers: server.worker_threads,
         shutdown_timeout: server.shutdown_timeout,
-        level: loaded.level,
+        events: loaded.events,
         wrapped,
         announce: None,
         sources: sources.encode(),

@@ -6,8 +6,8 @@ use super::layers::{self, Layers};
 use super::parse::Parsed;
 use super::report::{Found, Report, Setting};
 use super::table::Table;
-use super::{Config, Level, Log, LogFormat, Middleware, Sources, Written};
-use super::{auth, dns, route, server, upstream, value};
+use super::{Config, Middleware, Sources, Written};
+use super::{auth, dns, log, route, server, upstream};
 
 /// Tables and keys of the top level that do not work yet.
 const LATER: [&str; 4] = ["cache", "postgres", "wasm", "workloads"];
@@ -108,7 +108,7 @@ fn read_root(mut root: Table<'_>, origin: Place) -> Config {
         config.middleware = read_middleware(table);
     }
     if let Some(table) = root.table("log") {
-        config.log = read_log(table);
+        config.log = log::read(table);
     }
     if let Some(table) = root.table("tls") {
         read_tls(table);
@@ -132,24 +132,6 @@ fn read_middleware(mut table: Table<'_>) -> Middleware {
     };
     table.finish(&MIDDLEWARE_LATER);
     middleware
-}
-
-fn read_log(mut table: Table<'_>) -> Log {
-    let formats = [("json", LogFormat::Json), ("combined", LogFormat::Combined)];
-    let levels =
-        [("error", Level::Error), ("warn", Level::Warn), ("info", Level::Info), ("debug", Level::Debug)];
-    let log = Log {
-        format: table.choice("format", &formats, &[]),
-        file: table
-            .parsed("file", |text| match text {
-                "" => Err(value::wanted("a path")),
-                path => Ok(path.into()),
-            })
-            .map(|written| written.value),
-        level: table.choice("level", &levels, &[]),
-    };
-    table.finish(&[]);
-    log
 }
 
 /// There is no TLS yet: only its absence can be configured.

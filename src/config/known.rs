@@ -112,6 +112,7 @@ pub const KEYS: [(&str, &[&str]); 15] = [
             "connect_timeout",
             "read_timeout",
             "require_auth",
+            "log",
             "upstream",
             "redirect",
             "respond",
@@ -120,7 +121,20 @@ pub const KEYS: [(&str, &[&str]); 15] = [
     ("[routes.redirect]", &["to", "status"]),
     ("[routes.respond]", &["status", "body"]),
     ("[middleware]", &["log_requests", "forward_headers", "server_timing"]),
-    ("[log]", &["format", "file", "level"]),
+    (
+        "[log]",
+        &[
+            "format",
+            "template",
+            "output",
+            "file",
+            "journal_socket",
+            "sample",
+            "redact_query",
+            "level",
+            "events",
+        ],
+    ),
     ("[admin]", &["socket"]),
     ("[auth]", &["admin_token", "admin_token_file"]),
     ("[tls]", &["enabled"]),
@@ -129,7 +143,7 @@ pub const KEYS: [(&str, &[&str]); 15] = [
 pub const PROCESS: &str = "[upstreams.NAME.process]";
 
 /// What other programs call it, by the beginning of the table's title.
-pub const CALLED_OTHERWISE: [(&str, &str, &str); 56] = [
+pub const CALLED_OTHERWISE: [(&str, &str, &str); 61] = [
     ("[server.limits]", "client_max_body_size", "request_body"),
     ("[server.limits]", "max_connections", "connections"),
     ("[server]", "address", "bind"),
@@ -185,7 +199,12 @@ pub const CALLED_OTHERWISE: [(&str, &str, &str); 56] = [
     ("[[routes]]", "server_names", "hosts"),
     ("[[routes]]", "target", "upstream"),
     ("[log]", "access_log", "file"),
+    ("[log]", "destination", "output"),
+    ("[log]", "log_format", "format"),
     ("[log]", "path", "file"),
+    ("[log]", "redact", "redact_query"),
+    ("[log]", "sampling", "sample"),
+    ("[[routes]]", "access_log", "log"),
 ];
 
 /// The title of a table as it is in [`KEYS`].

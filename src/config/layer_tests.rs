@@ -205,7 +205,7 @@ fn variables_in_strings_stand_for_what_their_key_wants() {
         config.upstreams[0].instances,
         [Instance::from(Address::Socket(PathBuf::from("/run/n.${x}")))]
     );
-    assert_eq!(config.log.file, Some(PathBuf::from("${NAME}")));
+    assert_eq!(config.log.output, Some(LogOutput::File(PathBuf::from("${NAME}"))));
 
     let wrong = "[server]\nhttp_port = \"${PORT}\"\nio = \"x-${UNSET}\"\nbind = [\"${\"]\n\
                  [log]\nfile = \"${a b}\"\nlevel = \"${PORT}\"\n[[routes]]\nupstream = \"${UNSET}\"\n";

@@ -32,6 +32,7 @@ mod health;
 mod include;
 mod known;
 mod layers;
+mod log;
 mod node;
 mod parse;
 mod process;
@@ -335,6 +336,8 @@ pub struct Route {
     /// Where it is required, if it is.
     pub require_auth: Option<Place>,
     pub response_fields: FieldChanges,
+    /// Whether it is in the access log.
+    pub log: Option<bool>,
     pub action: Action,
 }
 
@@ -449,14 +452,39 @@ pub struct Admin {
 #[derive(Clone, Debug, Default)]
 pub struct Log {
     pub format: Option<LogFormat>,
-    pub file: Option<PathBuf>,
+    /// There if the format is custom, and only then. Its names were not looked at.
+    pub template: Option<Written<String>>,
+    pub output: Option<LogOutput>,
+    /// Of what went well, from 0 to 1.
+    pub sample: Option<f64>,
+    /// Names of parameters.
+    pub redact_query: Option<Vec<String>>,
     pub level: Option<Level>,
+    pub events: Option<Events>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
     Json,
     Combined,
+    Custom,
+}
+
+/// Where the access log goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogOutput {
+    Stdout,
+    Stderr,
+    File(PathBuf),
+    /// The path of its socket.
+    Journald(PathBuf),
+}
+
+/// The form of what the process says of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Events {
+    Text,
+    Json,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

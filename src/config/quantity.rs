@@ -58,6 +58,26 @@ impl Table<'_> {
         self.wrong(&node.place, key, &wanted)
     }
 
+    /// A part of a whole, from 0 to 1.
+    pub fn fraction(&mut self, key: &str) -> Option<f64> {
+        let found = self.read_fraction(key);
+        self.record(key, Kind::Fraction, found.as_ref(), |part| json!(part));
+        found.map(|found| found.value)
+    }
+
+    fn read_fraction(&mut self, key: &str) -> Option<Written<f64>> {
+        let node = self.entry(key)?;
+        let text = match &node.value {
+            Value::Float(text) | Value::Bare(text) => text,
+            Value::Integer(integer) => &integer.text,
+            other => return self.mistyped(&node.place, key, Wants::Fraction, other),
+        };
+        match value::fraction(text) {
+            Some(part) => Some(Written::new(part, node.place.clone())),
+            None => self.wrong(&node.place, key, &format!("a number from 0 to 1, not {text}")),
+        }
+    }
+
     /// Bytes: an integer, or `"32 KiB"`; an integer also under `key_bytes`.
     pub fn size(&mut self, key: &str, range: RangeInclusive<u64>) -> Option<u64> {
         let found = self.read_size(key, range.clone());

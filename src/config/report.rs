@@ -28,6 +28,8 @@ pub enum Kind {
         least: u64,
         most: u64,
     },
+    /// From 0 to 1.
+    Fraction,
     /// Also in whole seconds, with `_secs` at the end of the key.
     Duration,
     /// In bytes; also as a plain integer with `_bytes` at the end of the key.

@@ -20,6 +20,7 @@ pub fn read(mut table: Table<'_>) -> Option<Route> {
     let parameters = conditions::read_parameters(&mut table);
     let require_auth = table.boolean("require_auth").filter(|required| required.value);
     let response_fields = action::read_response_fields(&mut table);
+    let log = table.boolean("log").map(|log| log.value);
     let action = action::read(&mut table);
     let place = table.place().clone();
     table.finish(&LATER);
@@ -34,6 +35,7 @@ pub fn read(mut table: Table<'_>) -> Option<Route> {
         parameters,
         require_auth: require_auth.map(|required| required.place),
         response_fields,
+        log,
         action: action?,
     })
 }

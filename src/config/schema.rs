@@ -152,6 +152,7 @@ fn properties(key: &str, kind: &Kind) -> Vec<(String, Value)> {
         Kind::Boolean => one(json!({ "anyOf": [{ "type": "boolean" }, whole] })),
         Kind::Choice(words) => one(json!({ "anyOf": [{ "enum": words }, replaced] })),
         Kind::Integer { least, most } => one(json!({ "anyOf": [integer(*least, *most), whole] })),
+        Kind::Fraction => one(json!({ "anyOf": [{ "type": "number", "minimum": 0, "maximum": 1 }, whole] })),
         Kind::Duration => {
             let with_unit = json!({ "type": "string", "pattern": DURATION });
             let secs = integer(1, DURATION_MAX.as_secs());

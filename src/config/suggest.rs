@@ -131,6 +131,7 @@ pub enum Kind {
     Secret,
     Boolean,
     Integer,
+    Fraction,
     Duration,
     Size,
     Strings,
@@ -145,6 +146,7 @@ impl Kind {
             Kind::String | Kind::Secret => "a string",
             Kind::Boolean => "true or false",
             Kind::Integer => "an integer",
+            Kind::Fraction => "a number from 0 to 1",
             Kind::Duration => "a duration such as \"5s\"",
             Kind::Size => "a size such as \"32 KiB\"",
             Kind::Strings => "a list of strings",
@@ -164,6 +166,9 @@ pub fn retyped(key: &str, path: &str, wanted: Kind, found: &Value) -> Option<Str
         (Kind::Integer, Value::String(text)) => {
             let number: u64 = text.trim().parse().ok()?;
             write(number.to_string()).map(|help| help + ", without quotes")
+        }
+        (Kind::Fraction, Value::String(text)) => {
+            value::fraction(text.trim()).and_then(|part| write(format!("{part}, without quotes")))
         }
         (Kind::Boolean, Value::String(text)) => {
             let is_on = match text.trim().to_ascii_lowercase().as_str() {
@@ -320,7 +325,13 @@ mod tests {
             ("port", "[server]", Some("did you mean `http_port`?")),
             ("servers", "[upstreams.a]", Some("did you mean `instances`?")),
             ("haed_timeout", "[server.limits]", Some("did you mean `head_timeout`?")),
-            ("colour", "[log]", Some("[log] has the keys `format`, `file`, `level`")),
+            (
+                "colour",
+                "[log]",
+                Some(
+                    "[log] has the keys `format`, `template`, `output`, `file`, `journal_socket`, `sample`, `redact_query`, `level`, `events`",
+                ),
+            ),
             (
                 "colour",
                 "[[upstreams.a.instances]]",

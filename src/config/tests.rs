@@ -470,7 +470,7 @@ format = "text"
 level = "trace"
 file = """#,
         &[
-            "2:10: format must be `json` or `combined`, not `text`",
+            "2:10: format must be `json`, `combined` or `custom`, not `text`",
             "3:9: level must be `error`, `warn`, `info` or `debug`, not `trace`",
             "4:8: file must be a path, not an empty string",
         ],

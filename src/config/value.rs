@@ -97,6 +97,12 @@ pub fn boolean(text: &str) -> Option<bool> {
     }
 }
 
+/// `0.25`, `.5`, `1`, `1e-3`: a part of a whole, from 0 to 1.
+pub fn fraction(text: &str) -> Option<f64> {
+    let number: f64 = text.replace('_', "").parse().ok()?;
+    (0.0..=1.0).contains(&number).then_some(number)
+}
+
 /// A word without a type that stands for a number: digits only.
 pub fn digits(text: &str) -> Option<u64> {
     let is_plain = text.bytes().all(|byte| byte.is_ascii_digit());

@@ -25,7 +25,7 @@ pub struct Settings {
     /// One socket of each address is bound for each of them.
     pub workers: usize,
     pub shutdown_timeout: Duration,
-    pub level: tracing::Level,
+    pub events: events::Settings,
     /// Started before the data process, which begins to serve when all of them are ready; the end
     /// of one is ours.
     pub wrapped: Vec<settings::Settings>,
@@ -43,7 +43,7 @@ pub struct Settings {
 /// child that would not stop: what still ran was cut. 126, 127: a child could not be started.
 /// Else what the children ended with.
 pub fn run(settings: Settings) -> ExitCode {
-    events::init(settings.level);
+    events::init(settings.events);
     let bound = match listeners::bind(&settings.listen, settings.workers) {
         Ok(bound) => bound,
         Err(error) => {

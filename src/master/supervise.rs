@@ -229,15 +229,22 @@ impl Supervisor {
             Signal::Reload => {
                 tracing::warn!("SIGHUP does nothing yet: the configuration stays as it is");
             }
-            Signal::ReopenLogs => {
-                tracing::warn!("SIGUSR1 does nothing yet: the log files stay open");
-            }
+            Signal::ReopenLogs => self.reopen_logs(),
             Signal::ReplaceBinary => {
                 tracing::warn!("SIGUSR2 does nothing yet: this binary runs on");
             }
             Signal::Continue => self.children.resume(),
             // The dead are looked for on every turn.
             Signal::ChildEnded => {}
+        }
+    }
+
+    /// A data process that is not there yet opens them at its start.
+    fn reopen_logs(&self) {
+        if let State::Running(process) = &self.state
+            && let Err(error) = process.send(&Order::<io::Stdin>::ReopenLogs)
+        {
+            tracing::error!("cannot tell the data process to open its logs anew: {error}");
         }
     }
 

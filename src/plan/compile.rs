@@ -10,14 +10,15 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::children::children;
+use super::log::log;
 use super::routes::routes;
 use super::rules::{rules, tree};
 use super::{Dns, Limits, Plan, RouteId, Server};
 use crate::config::{self, Config, Diagnostic, Sources};
 use crate::http::forwarding;
 use crate::http::target::EncodedSlash;
+use crate::process::events;
 use crate::route::{Rule, cover};
-use crate::telemetry::access_log;
 use crate::upstream::health::{Check, Initial};
 use crate::upstream::{HashKey, ejection};
 use crate::{net, upstream};
@@ -65,7 +66,7 @@ pub struct Loaded {
     /// What the environment and arguments set.
     pub overrides: Vec<config::Override>,
     /// The least important events that are told.
-    pub level: tracing::Level,
+    pub events: events::Settings,
 }
 
 /// Parses and compiles.
@@ -81,6 +82,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, Vec<Diagnostic>> {
             routes(&config, &rules, &mut diagnostics);
             find_unreachable(&config, &rules, &mut diagnostics);
             children(&config, &mut diagnostics);
+            log(&config, &mut diagnostics);
         }
         config::sort(&mut diagnostics);
         return Err(diagnostics);
@@ -91,8 +93,8 @@ pub fn load(sources: &Sources) -> Result<Loaded, Vec<Diagnostic>> {
     config::sort(&mut diagnostics);
     match compiled {
         Ok((plan, _)) => {
-            let level = level(config.level());
-            Ok(Loaded { plan, warnings: diagnostics, overrides: config.overrides, level })
+            let events = events(&config.log);
+            Ok(Loaded { plan, warnings: diagnostics, overrides: config.overrides, events })
         }
         Err(_) => Err(diagnostics),
     }
@@ -110,6 +112,7 @@ pub fn compile(config: &Config) -> Result<(Plan, Vec<Diagnostic>), Vec<Diagnosti
     find_unreachable(config, &rules, &mut diagnostics);
     let tree = tree(config, rules, &mut diagnostics);
     let children = children(config, &mut diagnostics);
+    let log = log(config, &mut diagnostics);
     refuse_unusable_token(config, &mut diagnostics);
     refuse_slashes(config, &mut diagnostics);
     warn_of_unused(config, &mut diagnostics);
@@ -119,7 +122,7 @@ pub fn compile(config: &Config) -> Result<(Plan, Vec<Diagnostic>), Vec<Diagnosti
         let help = "write [[routes]] and below it upstream = \"NAME\"";
         diagnostics.push(Diagnostic::warning(config.origin.clone(), message).with_help(help));
     }
-    let Some(tree) = tree.filter(|_| !diagnostics.iter().any(Diagnostic::is_error)) else {
+    let (Some(tree), Some(log), false) = (tree, log, diagnostics.iter().any(Diagnostic::is_error)) else {
         return Err(diagnostics);
     };
     let plan = Plan {
@@ -128,7 +131,7 @@ pub fn compile(config: &Config) -> Result<(Plan, Vec<Diagnostic>), Vec<Diagnosti
         limits: limits(config),
         forwarding: forwarding(config),
         server_timing: config.middleware.server_timing.unwrap_or(false),
-        log: log(config),
+        log,
         upstreams: config.upstreams.iter().map(settings).collect(),
         admin_socket: admin_socket(config, !children.is_empty()),
         children: children.into(),
@@ -210,20 +213,6 @@ fn forwarding(config: &Config) -> forwarding::Settings {
             .map(|network| forwarding::Network { address: network.address, bits: network.bits })
             .collect(),
         keep_received: config.middleware.forward_headers.as_ref().is_some_and(|forward| forward.value),
-    }
-}
-
-fn log(config: &Config) -> access_log::Settings {
-    access_log::Settings {
-        enabled: config.middleware.log_requests.unwrap_or(true),
-        format: match config.log.format {
-            None | Some(config::LogFormat::Json) => access_log::Format::Json,
-            Some(config::LogFormat::Combined) => access_log::Format::Combined,
-        },
-        destination: match &config.log.file {
-            Some(path) => access_log::Destination::File(path.clone()),
-            None => access_log::Destination::Stdout,
-        },
     }
 }
 
@@ -379,11 +368,16 @@ fn unreachable(route: &config::Route, earlier: &config::Route, is_same: bool) ->
     unreachable.with_label("no request comes this far")
 }
 
-fn level(level: config::Level) -> tracing::Level {
-    match level {
+fn events(log: &config::Log) -> events::Settings {
+    let level = match log.level.unwrap_or(config::Level::Info) {
         config::Level::Error => tracing::Level::ERROR,
         config::Level::Warn => tracing::Level::WARN,
         config::Level::Info => tracing::Level::INFO,
         config::Level::Debug => tracing::Level::DEBUG,
-    }
+    };
+    let form = match log.events {
+        None | Some(config::Events::Text) => events::Form::Text,
+        Some(config::Events::Json) => events::Form::Json,
+    };
+    events::Settings { level, form }
 }

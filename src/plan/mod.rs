@@ -21,6 +21,7 @@ pub use upstream::UpstreamId;
 mod children;
 mod compile;
 pub mod explain;
+mod log;
 mod placeholder;
 mod routes;
 mod rules;
@@ -74,6 +75,8 @@ pub struct Route {
     pub action: Action,
     /// Of every response of this route, whoever made it.
     pub response: FieldChanges,
+    /// Its exchanges are in the access log.
+    pub is_logged: bool,
     /// What its templates need captures of, if they need any.
     pub captured: Option<PathCondition>,
 }

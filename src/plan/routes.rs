@@ -36,7 +36,14 @@ pub fn routes(config: &Config, rules: &[Rule<RouteId>], diagnostics: &mut Vec<Di
         let action = compiler.action(route);
         let response = compiler.fields(&route.response_fields, "response");
         let (Some(action), Some(response)) = (action, response) else { continue };
-        let mut route = Route { place: route.place.file_and_line(), steps, action, response, captured: None };
+        let mut route = Route {
+            place: route.place.file_and_line(),
+            steps,
+            action,
+            response,
+            is_logged: route.log.unwrap_or(true),
+            captured: None,
+        };
         let needs_captures = route.templates().any(Template::needs_captures);
         route.captured = rule.filter(|_| needs_captures).map(|rule| rule.path.clone());
         routes.push(route);

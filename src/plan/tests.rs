@@ -96,7 +96,7 @@ fn every_default_in_the_reference_is_the_default() {
                 routes = [{ upstream = \"app\", path_prefix = \"/\" }]";
     let (reference, bare) = (loaded(REFERENCE), loaded(bare));
     assert_eq!(defaults(&reference.plan), defaults(&bare.plan));
-    assert_eq!(reference.level, bare.level);
+    assert_eq!(reference.events, bare.events);
     let actions = |plan: &Plan| plan.routes[0].action.clone();
     assert_eq!(actions(&reference.plan), actions(&bare.plan));
 }

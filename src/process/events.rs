@@ -1,9 +1,12 @@
 //! What happens in a process, told on standard error: one line each, without colours.
 //!
-//! `2026-11-21T02:16:00.123Z WARN message key=value`
+//! `2026-11-21T02:16:00.123Z WARN message key=value`, or as JSON
+//! `{"time":"2026-11-21T02:16:00.123Z","level":"WARN","message":"message","key":"value"}`
 
 use std::fmt;
 
+use serde_json::{Map, Value, json};
+use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::format::Writer;
@@ -12,10 +15,23 @@ use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::prelude::*;
 use tracing_subscriber::registry::LookupSpan;
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    pub level: Level,
+    pub form: Form,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    Text,
+    Json,
+}
+
 /// Tells events of this level and worse from now on. The first call of a process counts.
-pub fn init(level: Level) {
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).event_format(Line);
-    let subscriber = tracing_subscriber::registry().with(lines.with_filter(ours(level)));
+pub fn init(settings: Settings) {
+    let line = Line(settings.form);
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).event_format(line);
+    let subscriber = tracing_subscriber::registry().with(lines.with_filter(ours(settings.level)));
     let _ = tracing::subscriber::set_global_default(subscriber);
 }
 
@@ -24,7 +40,7 @@ fn ours(level: Level) -> Targets {
     Targets::new().with_target(env!("CARGO_CRATE_NAME"), level)
 }
 
-struct Line;
+struct Line(Form);
 
 impl<S, N> FormatEvent<S, N> for Line
 where
@@ -37,9 +53,46 @@ where
         mut writer: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
-        write!(writer, "{} {} ", now()?, event.metadata().level())?;
-        context.format_fields(writer.by_ref(), event)?;
-        writeln!(writer)
+        let level = event.metadata().level();
+        match self.0 {
+            Form::Text => {
+                write!(writer, "{} {level} ", now()?)?;
+                context.format_fields(writer.by_ref(), event)?;
+                writeln!(writer)
+            }
+            Form::Json => {
+                let mut members = Members(Map::new());
+                members.0.insert("time".to_owned(), json!(now()?));
+                members.0.insert("level".to_owned(), json!(level.as_str()));
+                event.record(&mut members);
+                writeln!(writer, "{}", Value::Object(members.0))
+            }
+        }
+    }
+}
+
+/// The fields of an event as members of an object; `message` is one of them.
+struct Members(Map<String, Value>);
+
+impl Visit for Members {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.0.insert(field.name().to_owned(), json!(format!("{value:?}")));
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.0.insert(field.name().to_owned(), json!(value));
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.0.insert(field.name().to_owned(), json!(value));
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.0.insert(field.name().to_owned(), json!(value));
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.0.insert(field.name().to_owned(), json!(value));
     }
 }
 
@@ -60,27 +113,42 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn an_event_is_one_plain_line() {
+    /// What is told of three events, with all digits of the time made zeros.
+    fn told(form: Form) -> String {
         let (mut reader, writer) = std::io::pipe().unwrap();
         let writer = Arc::new(Mutex::new(Some(writer)));
         let theirs = Arc::clone(&writer);
         let lines = tracing_subscriber::fmt::layer()
             .with_writer(move || theirs.lock().unwrap().as_ref().unwrap().try_clone().unwrap())
-            .event_format(Line)
+            .event_format(Line(form))
             .with_filter(ours(Level::INFO));
         let subscriber = tracing_subscriber::registry().with(lines);
         tracing::subscriber::with_default(subscriber, || {
-            tracing::warn!(workers = 4, name = "a b", "it happened");
+            tracing::warn!(workers = 4, name = "a b", "it happened {}", "\"so\"");
             tracing::debug!("not told");
             tracing::error!(target: "hickory_net::udp", "not told either");
         });
         writer.lock().unwrap().take();
         let mut line = String::new();
         reader.read_to_string(&mut line).unwrap();
-        let (time, rest) = line.split_once(' ').unwrap();
-        let shape = time.replace(|character: char| character.is_ascii_digit(), "0");
-        assert_eq!(shape, "0000-00-00T00:00:00.000Z");
-        assert_eq!(rest, "WARN it happened workers=4 name=\"a b\"\n");
+        let end = line.find('Z').unwrap();
+        let time = line[..end].replace(|character: char| character.is_ascii_digit(), "0");
+        time + &line[end..]
+    }
+
+    #[test]
+    fn an_event_is_one_plain_line() {
+        assert_eq!(
+            told(Form::Text),
+            "0000-00-00T00:00:00.000Z WARN it happened \"so\" workers=4 name=\"a b\"\n"
+        );
+        assert_eq!(
+            told(Form::Json),
+            concat!(
+                r#"{"time":"0000-00-00T00:00:00.000Z","level":"WARN","message":"it happened \"so\"","#,
+                r#""workers":4,"name":"a b"}"#,
+                "\n"
+            )
+        );
     }
 }

@@ -39,6 +39,8 @@ pub enum Order<Fd = OwnedFd> {
     Child(Condition),
     /// What was asked for one is done, or why it is not.
     Done { name: Name, failure: Option<String> },
+    /// Files of logs were moved: open them anew.
+    ReopenLogs,
     /// Take nothing new, finish what runs, end.
     Drain,
     /// End.
@@ -265,6 +267,7 @@ impl<Fd: AsFd> Outgoing for Order<Fd> {
             Order::Done { name, failure } => {
                 [format!("done {}", show(name)), failure.clone().unwrap_or_default()].join(SEPARATOR)
             }
+            Order::ReopenLogs => "reopen-logs".to_owned(),
             Order::Drain => "drain".to_owned(),
             Order::Stop => "stop".to_owned(),
         }
@@ -274,7 +277,8 @@ impl<Fd: AsFd> Outgoing for Order<Fd> {
         match self {
             Order::Configuration(descriptor) => Some(descriptor.as_fd()),
             Order::Listener { socket, .. } => Some(socket.as_fd()),
-            Order::Start | Order::Child(_) | Order::Done { .. } | Order::Drain | Order::Stop => None,
+            Order::Start | Order::Child(_) | Order::Done { .. } => None,
+            Order::ReopenLogs | Order::Drain | Order::Stop => None,
         }
     }
 }
@@ -289,6 +293,7 @@ impl Incoming for Order {
                 Some(Order::Listener { address: address.parse().ok()?, worker: worker.parse().ok()?, socket })
             }
             (["start"], None) => Some(Order::Start),
+            (["reopen-logs"], None) => Some(Order::ReopenLogs),
             (["drain"], None) => Some(Order::Drain),
             (["stop"], None) => Some(Order::Stop),
             (["child", state, pid, restarts, name @ ..], None) => {
@@ -466,6 +471,7 @@ mod tests {
             (child("app", None), "child ready 77 3 - app\0-\0killed; it wrote \"a  b\"", None),
             (done(None), "done 1 app\0", None),
             (done(Some("it is late")), "done 1 app\0it is late", None),
+            (Order::ReopenLogs, "reopen-logs", None),
             (Order::Drain, "drain", None),
             (Order::Stop, "stop", None),
         ];

@@ -174,6 +174,11 @@ impl Core {
         id
     }
 
+    /// Random bits, to draw a sample by.
+    pub fn draw(&self) -> u64 {
+        self.next_random()
+    }
+
     /// SplitMix64 (Steele, Lea, Flood 2014), seeded by the standard library's random state.
     fn next_random(&self) -> u64 {
         let state = self.random.get().wrapping_add(0x9e37_79b9_7f4a_7c15);

@@ -53,6 +53,8 @@ pub enum Error {
     TunnelTimeout,
     /// We end before it did.
     Cut,
+    /// A mistake of ours.
+    Panicked,
 }
 
 impl Error {
@@ -74,6 +76,7 @@ impl Error {
                 Status::BAD_GATEWAY
             }
             Error::ConnectTimeout | Error::UpstreamTimeout => Status::GATEWAY_TIMEOUT,
+            Error::Panicked => Status::INTERNAL_ERROR,
             Error::TunnelTimeout => Status::SWITCHING_PROTOCOLS,
         }
     }
@@ -112,12 +115,14 @@ impl Error {
             Error::TooManyConnectionsOfAddress => "too many connections of one address",
             Error::TunnelTimeout => "tunnel timeout",
             Error::Cut => "cut at the shutdown timeout",
+            Error::Panicked => "panicked",
         }
     }
 
     pub fn fault(self) -> Fault {
         match self {
             Error::NoRoute | Error::NoRoutesConfigured | Error::NoEndpoint | Error::Cut => Fault::Us,
+            Error::Panicked => Fault::Us,
             Error::QueueFull | Error::QueueTimeout | Error::HoldFull | Error::HoldTimeout => Fault::Us,
             Error::TooManyConnections | Error::TooManyConnectionsOfAddress | Error::TunnelTimeout => {
                 Fault::Us

@@ -27,13 +27,33 @@ pub enum Next {
 
 /// Serves the request whose head is in `work`.
 pub async fn run(core: &Core, active: &Active, stream: &mut Stream, work: &mut Work) -> Next {
-    let mut trace = Trace::start(core, true);
-    let next = match serve(core, active, stream, work, &mut trace).await {
+    let mut telling = Telling { core, active, work, trace: Trace::start(core, true), is_over: false };
+    let Telling { work, trace, .. } = &mut telling;
+    let next = match serve(core, active, stream, work, trace).await {
         Ok(next) => next,
-        Err(error) => respond::fail(core, active, stream, work, &mut trace, error).await,
+        Err(error) => respond::fail(core, active, stream, work, trace, error).await,
     };
-    trace.tell(core, active, work);
+    telling.is_over = true;
     next
+}
+
+/// Tells of an exchange when it is over, also if that is by a panic, or by being dropped.
+struct Telling<'a> {
+    core: &'a Core,
+    active: &'a Active,
+    work: &'a mut Work,
+    trace: Trace,
+    is_over: bool,
+}
+
+impl Drop for Telling<'_> {
+    fn drop(&mut self) {
+        if !self.is_over {
+            let error = if std::thread::panicking() { Error::Panicked } else { Error::Cut };
+            self.trace.break_off(error);
+        }
+        self.trace.tell(self.core, self.active, self.work);
+    }
 }
 
 async fn serve(

@@ -234,7 +234,8 @@ impl Forward<'_> {
         trace: &mut Trace,
         upload: &Upload,
     ) -> Result<(Lease, Answered), Failed> {
-        let mut lease = self.lease(pick, source.client(), may_reuse, is_repeatable, trace.start).await?;
+        trace.attempts += 1;
+        let mut lease = self.lease(pick, source.client(), may_reuse, is_repeatable, trace).await?;
         trace.endpoint = Some(Rc::clone(lease.pool()));
         // How long a client takes to send a body says nothing of the endpoint.
         let is_timed = flight.is_whole;

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use super::error::Error;
 use super::forward::{Failed, Forward};
+use super::trace::Trace;
 use super::upload::is_gone;
 use crate::net::Reader;
 use crate::net::deadline::TICK;
@@ -105,11 +106,11 @@ impl Forward<'_> {
         client: &Reader<'_>,
         may_reuse: bool,
         is_repeatable: bool,
-        now: Instant,
+        trace: &mut Trace,
     ) -> Result<Lease, Failed> {
         let mut tried = Tried::default();
         loop {
-            if may_reuse && let Some(lease) = self.idle(pick, is_repeatable, now) {
+            if may_reuse && let Some(lease) = self.idle(pick, is_repeatable, trace.start) {
                 return Ok(lease);
             }
             let Some(slot) = pick.take_slot() else {
@@ -118,8 +119,12 @@ impl Forward<'_> {
             };
             let settings = &self.upstream.settings;
             let connecting = pick.pool.connect(settings, slot, self.route.connect_timeout, &self.core.wheel);
+            let begun = Instant::now();
             // Boxed, because most exchanges use a connection that is there.
-            let error = match Box::pin(connecting).await {
+            let connected = Box::pin(connecting).await;
+            let now = Instant::now();
+            *trace.connect.get_or_insert_default() += now.duration_since(begun);
+            let error = match connected {
                 Ok(mut lease) => {
                     self.enqueue_at_end(&mut lease);
                     return Ok(lease);
@@ -127,7 +132,6 @@ impl Forward<'_> {
                 Err(failed) if failed.kind() == io::ErrorKind::TimedOut => Error::ConnectTimeout,
                 Err(_) => Error::ConnectFailed,
             };
-            let now = Instant::now();
             let sibling = match tried.add(Rc::clone(pick.state())) {
                 true => self.upstream.sibling(pick, &tried, pick.ms_at(now)),
                 false => None,

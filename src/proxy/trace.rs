@@ -5,13 +5,14 @@ use std::time::{Duration, Instant};
 
 use super::connection::Work;
 use super::core::{Active, Core};
+use super::error::Error;
 use crate::http::fields::Known;
 use crate::http::forwarding::Stamp;
 use crate::http::head::Version;
 use crate::http::server_timing::Timing;
 use crate::http::status::Status;
 use crate::plan::{Plan, RouteId, UpstreamId};
-use crate::telemetry::Record;
+use crate::telemetry::{Record, Share};
 use crate::upstream::pool::Pool;
 
 pub struct Trace {
@@ -31,6 +32,10 @@ pub struct Trace {
     pub is_response_started: bool,
     pub bytes_in: u64,
     pub bytes_out: u64,
+    /// How often an endpoint was tried.
+    pub attempts: u32,
+    /// What making connections to endpoints took.
+    pub connect: Option<Duration>,
     pub upstream_duration: Option<Duration>,
 }
 
@@ -51,6 +56,8 @@ impl Trace {
             is_response_started: false,
             bytes_in: 0,
             bytes_out: 0,
+            attempts: 0,
+            connect: None,
             upstream_duration: None,
         }
     }
@@ -85,10 +92,30 @@ impl Trace {
         *self.end.get_or_insert_with(Instant::now)
     }
 
+    /// It ends here and now, whatever the client has got of it.
+    pub fn break_off(&mut self, error: Error) {
+        self.reason = error.reason();
+        if !self.is_response_started {
+            self.status = error.status();
+        }
+    }
+
     /// The one record of an exchange: counters and the access-log line.
     pub fn tell(&self, core: &Core, active: &Active, work: &Work) {
         core.counters.exchanges.add(1);
         let Some(log) = &core.log else { return };
+        let settings = &active.plan.log;
+        let is_off = self.route.is_some_and(|id| !active.plan.routes[id.0 as usize].is_logged);
+        if !settings.enabled || is_off {
+            return;
+        }
+        let record = self.record(active, work);
+        if settings.sample == Share::ALL || record.is_failure() || settings.sample.takes(core.draw()) {
+            log.write(settings, &record, &core.counters);
+        }
+    }
+
+    fn record<'a>(&'a self, active: &'a Active, work: &'a Work) -> Record<'a> {
         let mut record = Record {
             time_ms: self.stamp.start_ms,
             client: b"",
@@ -102,13 +129,15 @@ impl Trace {
             route: self.route_place(&active.plan),
             upstream: self.upstream.map_or("", |id| &active.plan.upstreams[id.0 as usize].name),
             endpoint: self.endpoint_label(),
+            attempts: self.attempts,
             request_id: &self.stamp.request_id,
             referer: b"",
             user_agent: b"",
             bytes_in: self.bytes_in,
             bytes_out: self.bytes_out,
-            duration: self.end.unwrap_or_else(Instant::now).duration_since(self.start),
+            connect: self.connect,
             upstream_duration: self.upstream_duration,
+            duration: self.end.unwrap_or_else(Instant::now).duration_since(self.start),
         };
         let head = &work.request;
         if let Some(peer) = &work.peer {
@@ -129,6 +158,6 @@ impl Trace {
             record.referer = head.fields.value(Known::Referer).unwrap_or_default();
             record.user_agent = head.fields.value(Known::UserAgent).unwrap_or_default();
         }
-        log.write(&record, &core.counters);
+        record
     }
 }

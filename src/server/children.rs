@@ -49,8 +49,8 @@ impl Children {
             match master.receive().map_err(failed)? {
                 Some(Order::Child(condition)) => children.learn(condition),
                 Some(Order::Drain | Order::Stop) | None => return Err(Interruption::Stopped),
-                // An answer to one who died.
-                Some(Order::Done { .. }) => {}
+                // An answer to one who died, and logs that are not open yet.
+                Some(Order::Done { .. } | Order::ReopenLogs) => {}
                 Some(Order::Configuration(_) | Order::Listener { .. } | Order::Start) => {
                     return Err(Interruption::Failed("instructed twice".to_owned()));
                 }

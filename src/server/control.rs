@@ -14,6 +14,7 @@ use tokio::time::{sleep, timeout};
 
 use super::admin::Request;
 use super::children::Children;
+use super::log_writer::Reopener;
 use super::names::{Answer, Names};
 use super::operation::Operation;
 use super::probes::Probes;
@@ -57,6 +58,7 @@ pub struct Control {
     pub master: Arc<Socket>,
     /// What is being done for an operator.
     pub operation: Option<Operation>,
+    pub log: Option<Reopener>,
     /// Nobody is left who would stop the children.
     pub is_orphaned: bool,
 }
@@ -153,6 +155,10 @@ impl Control {
             }
             (Event::Asked(request), phase) => {
                 self.ask(request);
+                phase
+            }
+            (Event::Order(Order::ReopenLogs), phase) => {
+                self.log.iter().for_each(Reopener::reopen);
                 phase
             }
             (Event::MasterGone, phase) => {

@@ -34,6 +34,7 @@ use workers::Workers;
 mod admin;
 mod children;
 mod control;
+mod journal;
 mod log_writer;
 mod names;
 mod operation;
@@ -123,6 +124,8 @@ fn receive_instructions(orders: &Socket) -> Result<Option<Instructions>, String>
             }
             Some(Order::Start) => break,
             Some(Order::Drain | Order::Stop) | None => return Ok(None),
+            // Everything is about to be opened.
+            Some(Order::ReopenLogs) => {}
             Some(Order::Child(_) | Order::Done { .. }) => {
                 return Err("told of a child that nobody asked for".to_owned());
             }
@@ -150,7 +153,7 @@ fn serve(orders: &Arc<Socket>, instructions: Instructions) -> Result<ExitCode, S
         let texts: Vec<String> = diagnostics.iter().map(ToString::to_string).collect();
         texts.join("\n")
     })?;
-    events::init(loaded.level);
+    events::init(loaded.events);
     log_panics();
     raise_descriptor_limit();
     let plan = Arc::new(loaded.plan);
@@ -168,8 +171,7 @@ fn serve(orders: &Arc<Socket>, instructions: Instructions) -> Result<ExitCode, S
     };
     let runtime = runtime().map_err(|error| format!("cannot start the control thread: {error}"))?;
     let listeners = by_worker(instructions.listeners, plan.server.worker_threads)?;
-    let log_sender = log.as_ref().map(LogWriter::sender);
-    let result = runtime.block_on(operate(orders, plan, children, listeners, log_sender));
+    let result = runtime.block_on(operate(orders, plan, children, listeners, log.as_ref()));
     runtime.shutdown_background();
     if log.is_some_and(|log| !log.finish(LOG_TIMEOUT)) {
         tracing::error!("the end of the access log could not be written");
@@ -183,7 +185,7 @@ async fn operate(
     plan: Arc<Plan>,
     children: Children,
     listeners: Vec<Vec<TcpListener>>,
-    log: Option<crossbeam_channel::Sender<Vec<u8>>>,
+    log: Option<&LogWriter>,
 ) -> Result<ExitCode, String> {
     let (sender, mut events) = channel(EVENTS_MAX);
     let mut names = resolve(&plan, &sender, &mut events).await;
@@ -193,7 +195,8 @@ async fn operate(
     let endpoints = names.endpoints();
     endpoints.iter().for_each(|table| children.mark(&plan, table));
     let probes = check(&plan, &names).await;
-    let settings = workers::Settings { endpoints, plan: Arc::clone(&plan), log, listeners };
+    let lines = log.map(LogWriter::sender);
+    let settings = workers::Settings { endpoints, plan: Arc::clone(&plan), log: lines, listeners };
     let (workers, driver) = Workers::start(settings)?;
     let count = workers.count();
     let plural = if count == 1 { "" } else { "s" };
@@ -217,6 +220,7 @@ async fn operate(
         sender,
         master,
         operation,
+        log: log.map(LogWriter::reopener),
         is_orphaned: false,
     };
     Ok(control.run().await)

@@ -4,6 +4,8 @@
 pub mod access_log;
 pub mod counters;
 pub mod panics;
+pub mod share;
 
 pub use access_log::{AccessLog, Record};
 pub use counters::Counters;
+pub use share::Share;

@@ -125,7 +125,7 @@ async fn run(
     counters: Arc<Counters>,
     report: impl FnOnce(Result<(), String>),
 ) -> io::Result<()> {
-    let log = settings.log.map(|full| AccessLog::new(settings.plan.log.format, full));
+    let log = settings.log.map(AccessLog::new);
     let admission = Arc::clone(&settings.shared.admission);
     let core = Core::new(settings.index, settings.plan, counters, admission, log);
     // Not kept: who wants to know when an endpoint is let go of counts those who know it.

@@ -81,7 +81,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("crossbeam_channel", &["worker", "server", "telemetry"]),
     ("core_affinity", &["worker", "server"]),
     ("lexopt", &["cli"]),
-    ("serde_json", &["cli", "config"]),
+    ("serde_json", &["cli", "config", "process"]),
     ("tracing_subscriber", &["process"]),
 ];
 

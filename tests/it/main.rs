@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may fail anywhere, and says where")]
 
+mod access_log;
 mod actions;
 mod applications;
 mod architecture;

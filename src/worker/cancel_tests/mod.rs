@@ -130,7 +130,10 @@ async fn cut_everything(ending: Ending, passes: usize) {
             let warm = cut_at_each_poll(&stage, *script, ending, true).await;
             println!("{name}: {cold} rounds with a new connection, {warm} with a kept one");
         }
-        assert!(stage.log().contains("/fresh/"), "the log was on");
+        let log = stage.log();
+        assert!(log.contains("/fresh/"), "the log was on");
+        let is_told = log.contains(r#""reason":"panicked","protocol":"HTTP/1.1","status":500"#);
+        assert_eq!(is_told, ending == Ending::Panicked, "an exchange has its line when it panics");
         let reserved = (memory(), stage.core.buffers.kept(Size::Small));
         println!("pass {pass}: {reserved:?}");
         let (memory, buffers) = *first.get_or_insert(reserved);

@@ -74,7 +74,7 @@ impl Stage {
         let origin = Origin::start(&directory);
         let plan = Arc::new(plan::tests::loaded(PLAN).plan);
         let (full, lines) = crossbeam_channel::unbounded();
-        let log = AccessLog::new(plan.log.format, full);
+        let log = AccessLog::new(full);
         let counters = Arc::new(Counters::default());
         let core = Core::new(0, plan, counters, Arc::new(Admission::default()), Some(log));
         let endpoint = Endpoint::new(Address::Unix(origin.socket.clone()), 0);
@@ -214,7 +214,11 @@ impl Future for Cut {
         self.is_cut.set(true);
         match self.ending {
             Ending::Dropped => drop(self.work.take()),
-            Ending::Panicked => panic_on_purpose(),
+            Ending::Panicked => {
+                // Dropped while the stack unwinds, as when it is the work that panics.
+                let _work = self.work.take();
+                panic_on_purpose()
+            }
         }
         Poll::Ready(())
     }

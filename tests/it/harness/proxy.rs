@@ -24,6 +24,8 @@ pub struct Builder {
     server: String,
     limits: String,
     middleware: String,
+    /// Instead of JSON in a file, if there is any.
+    log: String,
     /// Everything after the tables above: upstreams and routes.
     rest: String,
     workers: usize,
@@ -48,6 +50,7 @@ impl Builder {
             server: String::new(),
             limits: String::new(),
             middleware: String::new(),
+            log: String::new(),
             rest: String::new(),
             workers: 2,
             port: 0,
@@ -78,6 +81,12 @@ impl Builder {
     /// A line of `[middleware]`.
     pub fn middleware(mut self, line: &str) -> Builder {
         writeln!(self.middleware, "{line}").expect("a String takes it");
+        self
+    }
+
+    /// A line of `[log]`, which then has no others.
+    pub fn log(mut self, line: &str) -> Builder {
+        writeln!(self.log, "{line}").expect("a String takes it");
         self
     }
 
@@ -139,19 +148,16 @@ impl Builder {
 
     /// The configuration file as text.
     pub fn text(&self) -> String {
+        let log = match self.log.as_str() {
+            "" => format!("format = \"json\"\nfile = \"{}\"\n", self.log_file().display()),
+            lines => lines.to_owned(),
+        };
         format!(
             "{}[server]\nhttp_port = {}\nbind = [\"127.0.0.1\"]\nworker_threads = {}\n{}\n\
              [server.limits]\n{}\n\
              [middleware]\nlog_requests = true\n{}\n\
-             [log]\nformat = \"json\"\nfile = \"{}\"\n\n{}",
-            self.top,
-            self.port,
-            self.workers,
-            self.server,
-            self.limits,
-            self.middleware,
-            self.log_file().display(),
-            self.rest
+             [log]\n{log}\n{}",
+            self.top, self.port, self.workers, self.server, self.limits, self.middleware, self.rest
         )
     }
 
@@ -183,6 +189,13 @@ impl Builder {
         let command = self.command(&file);
         let log = self.log_file();
         Proxy::spawn(command, log, self.directory)
+    }
+
+    /// Starts it where it says nothing of that it listens: at this address.
+    pub fn launch(self, address: SocketAddr) -> Proxy {
+        let file = self.written();
+        let (command, log) = (self.command(&file), self.log_file());
+        Proxy::launch(command, address, log, self.directory)
     }
 
     /// Runs it to its end.
@@ -289,6 +302,10 @@ impl LogLine {
     /// Empty if it is not there.
     pub fn text(&self, field: &str) -> &str {
         self.0[field].as_str().unwrap_or_default()
+    }
+
+    pub fn is_there(&self, field: &str) -> bool {
+        !self.0[field].is_null()
     }
 
     pub fn number(&self, field: &str) -> u64 {
@@ -550,7 +567,7 @@ impl Drop for Proxy {
 fn address_in(line: &str) -> Option<SocketAddr> {
     let said = ["listening on http://", "running at http://"];
     let (_, address) = said.iter().find_map(|said| line.split_once(said))?;
-    let end = address.find(|c: char| c.is_whitespace() || c == '/');
+    let end = address.find(|c: char| c.is_whitespace() || c == '/' || c == '"');
     let mut address: SocketAddr = address[..end.unwrap_or(address.len())].parse().ok()?;
     if address.ip().is_unspecified() {
         address.set_ip(match address {

@@ -140,7 +140,7 @@ fn core(socket: PathBuf) -> (Rc<Core>, Receiver<Vec<u8>>) {
     let loaded = warpdrive::plan::load(&Sources { file, ..Sources::default() });
     let plan = Arc::new(loaded.expect("the stage's configuration is right").plan);
     let (full, lines) = crossbeam_channel::unbounded();
-    let log = AccessLog::new(plan.log.format, full);
+    let log = AccessLog::new(full);
     let core = Core::new(0, plan, Arc::new(Counters::default()), Arc::new(Admission::default()), Some(log));
     let endpoints = [Endpoint::new(Address::Unix(socket), 0)].into();
     core.upstreams.set_endpoints(&Endpoints { upstream: UpstreamId(0), generation: 1, endpoints });
