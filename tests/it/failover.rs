@@ -111,7 +111,7 @@ fn of_a_failing_instance_requests_notice_as_little_as_can_be() {
         let bad = (fault != Fault::Refuses).then(|| Origin::scripted(move |c| fault.play(c)));
         let (good, other) = (Origin::ok("good"), Origin::ok("other"));
         let settings = format!(
-            "strategy = \"{strategy}\"\nread_timeout = \"300ms\"\nmax_fails = {MAX_FAILS}\nfail_timeout = \"5m\""
+            "strategy = \"{strategy}\"\nread_timeout = \"1s\"\nmax_fails = {MAX_FAILS}\nfail_timeout = \"5m\""
         );
         let bad_one = bad.as_ref().map_or_else(refusing, |bad| instances(&[bad]));
         let proxy = proxy(&settings, &(bad_one + &instances(&[&good, &other]))).start();
