@@ -21,6 +21,7 @@ mod demo;
 mod env;
 mod json;
 mod route;
+mod status;
 mod wrap;
 
 const HELP: &str = "\
@@ -32,7 +33,7 @@ Usage: warpdrive [run] [-c FILE]    run
        warpdrive -t [-c FILE]       the same
        warpdrive env [-c FILE]      every setting, and where it comes from
        warpdrive route METHOD URL   what becomes of a request, and why; route --help shows more
-       warpdrive status             what has become of the commands of the upstreams
+       warpdrive status [-c FILE]   what runs, and how it does; --json for programs
        warpdrive restart|start|stop NAME  the commands of an upstream; restart --help shows more
        warpdrive schema             the JSON Schema of a configuration, for editors
        warpdrive demo [--port N]    a running example, with a page that shows it

@@ -12,21 +12,21 @@ const TOKEN_BYTES_GOOD: usize = 16;
 
 pub fn read(mut table: Table<'_>) -> Auth {
     let is_written = table.has("admin_token") || table.has("admin_token_file");
-    let admin_token = table.secret("admin_token").filter(|token| is_usable(&table, token));
+    let admin_token = table.secret("admin_token").filter(|token| is_usable(&table, "admin_token", token));
     table.finish(&[]);
     Auth { is_wrong: is_written && admin_token.is_none(), admin_token }
 }
 
 /// What a client can send as the value of a field is what can be compared with one.
-fn is_usable(table: &Table<'_>, token: &Written<Secret>) -> bool {
+pub fn is_usable(table: &Table<'_>, key: &str, token: &Written<Secret>) -> bool {
     let text = token.value.reveal();
     let wrong = match text.len() {
-        0 => Some("admin_token must not be empty".to_owned()),
+        0 => Some(format!("{key} must not be empty")),
         _ if !text.bytes().all(|byte| byte.is_ascii_graphic()) => {
-            Some("admin_token must have visible ASCII characters only, and no spaces".to_owned())
+            Some(format!("{key} must have visible ASCII characters only, and no spaces"))
         }
         bytes if bytes > TOKEN_BYTES_MAX => {
-            Some(format!("admin_token must have at most {TOKEN_BYTES_MAX} characters, not {bytes}"))
+            Some(format!("{key} must have at most {TOKEN_BYTES_MAX} characters, not {bytes}"))
         }
         _ => None,
     };
@@ -35,7 +35,7 @@ fn is_usable(table: &Table<'_>, token: &Written<Secret>) -> bool {
         return false;
     }
     if text.len() < TOKEN_BYTES_GOOD {
-        let message = format!("admin_token is shorter than {TOKEN_BYTES_GOOD} characters: it can be guessed");
+        let message = format!("{key} is shorter than {TOKEN_BYTES_GOOD} characters: it can be guessed");
         let help = "make one with `openssl rand -hex 32`";
         table.report().push(Diagnostic::warning(token.place.clone(), message).with_help(help));
     }

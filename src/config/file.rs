@@ -7,11 +7,10 @@ use super::parse::Parsed;
 use super::report::{Found, Report, Setting};
 use super::table::Table;
 use super::{Config, Middleware, Sources, Written};
-use super::{auth, dns, log, route, server, upstream};
+use super::{admin, auth, dns, log, route, server, upstream};
 
 /// Tables and keys of the top level that do not work yet.
 const LATER: [&str; 4] = ["cache", "postgres", "wasm", "workloads"];
-const ADMIN_LATER: [&str; 2] = ["bind", "port"];
 const TLS_LATER: [&str; 11] = [
     "acme_directory",
     "acme_url",
@@ -116,9 +115,8 @@ fn read_root(mut root: Table<'_>, origin: Place) -> Config {
     if let Some(table) = root.table("auth") {
         config.auth = auth::read(table);
     }
-    if let Some(mut table) = root.table("admin") {
-        config.admin.socket = table.parsed("socket", upstream::socket_path).map(|written| written.value);
-        table.finish(&ADMIN_LATER);
+    if let Some(table) = root.table("admin") {
+        config.admin = admin::read(table);
     }
     root.finish(&LATER);
     config

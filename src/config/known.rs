@@ -135,7 +135,7 @@ pub const KEYS: [(&str, &[&str]); 15] = [
             "events",
         ],
     ),
-    ("[admin]", &["socket"]),
+    ("[admin]", &["socket", "listen", "token", "token_file"]),
     ("[auth]", &["admin_token", "admin_token_file"]),
     ("[tls]", &["enabled"]),
 ];
@@ -143,7 +143,10 @@ pub const KEYS: [(&str, &[&str]); 15] = [
 pub const PROCESS: &str = "[upstreams.NAME.process]";
 
 /// What other programs call it, by the beginning of the table's title.
-pub const CALLED_OTHERWISE: [(&str, &str, &str); 61] = [
+pub const CALLED_OTHERWISE: [(&str, &str, &str); 64] = [
+    ("[admin]", "address", "listen"),
+    ("[admin]", "bind", "listen"),
+    ("[admin]", "port", "listen"),
     ("[server.limits]", "client_max_body_size", "request_body"),
     ("[server.limits]", "max_connections", "connections"),
     ("[server]", "address", "bind"),

@@ -22,6 +22,7 @@ pub use suggest::nearest;
 pub use value::show_duration;
 
 mod action;
+mod admin;
 mod auth;
 mod command;
 mod conditions;
@@ -446,6 +447,11 @@ pub struct Auth {
 #[derive(Clone, Debug, Default)]
 pub struct Admin {
     pub socket: Option<PathBuf>,
+    pub listen: Option<Written<SocketAddr>>,
+    /// Visible characters of ASCII, at least one.
+    pub token: Option<Written<Secret>>,
+    /// There is one, but it cannot be used.
+    pub is_wrong: bool,
 }
 
 /// `[log]`.

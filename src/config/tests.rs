@@ -499,7 +499,7 @@ port = 9180
 url = "x""#,
         &[
             "1:2: `cache` is known, but does not work yet in this version",
-            "4:1: `port` in [admin] is known, but does not work yet in this version",
+            "4:1: unknown key `port` in [admin] [did you mean `listen`?]",
             "5:2: `wasm` is known, but does not work yet in this version",
             "6:2: `postgres` is known, but does not work yet in this version",
         ],

@@ -6,9 +6,9 @@
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
 use std::time::Duration;
 
+use super::admin::admin;
 use super::children::children;
 use super::log::log;
 use super::routes::routes;
@@ -25,8 +25,6 @@ use crate::{net, upstream};
 
 pub(super) const HTTP_PORT: u16 = 8080;
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(30);
-
-const RUNTIME_DIRECTORY: &str = "/run";
 
 const HEAD_BYTES: usize = 32 << 10;
 const FIELDS: usize = 100;
@@ -113,6 +111,7 @@ pub fn compile(config: &Config) -> Result<(Plan, Vec<Diagnostic>), Vec<Diagnosti
     let tree = tree(config, rules, &mut diagnostics);
     let children = children(config, &mut diagnostics);
     let log = log(config, &mut diagnostics);
+    let admin = admin(config, !children.is_empty(), &mut diagnostics);
     refuse_unusable_token(config, &mut diagnostics);
     refuse_slashes(config, &mut diagnostics);
     warn_of_unused(config, &mut diagnostics);
@@ -133,7 +132,7 @@ pub fn compile(config: &Config) -> Result<(Plan, Vec<Diagnostic>), Vec<Diagnosti
         server_timing: config.middleware.server_timing.unwrap_or(false),
         log,
         upstreams: config.upstreams.iter().map(settings).collect(),
-        admin_socket: admin_socket(config, !children.is_empty()),
+        admin,
         children: children.into(),
         routes: routes.into(),
         tree,
@@ -192,18 +191,6 @@ fn limits(config: &Config) -> Limits {
             Some(config::EncodedSlash::Reject) => EncodedSlash::Reject,
         },
     }
-}
-
-/// As configured; otherwise, where there are commands, one for each port, so that several processes
-/// have several. Of a port that is not known before there is none.
-fn admin_socket(config: &Config, has_children: bool) -> Option<PathBuf> {
-    if config.admin.socket.is_some() || !has_children {
-        return config.admin.socket.clone();
-    }
-    let port = config.server.http_port.unwrap_or(HTTP_PORT);
-    let directory =
-        std::env::var_os("XDG_RUNTIME_DIR").map_or_else(|| RUNTIME_DIRECTORY.into(), PathBuf::from);
-    (port != 0).then(|| directory.join(format!("warpdrive-{port}.sock")))
 }
 
 fn forwarding(config: &Config) -> forwarding::Settings {

@@ -13,14 +13,17 @@ use crate::http::target::EncodedSlash;
 use crate::route::{FieldChanges, PathChange, PathCondition, Template};
 use crate::{http, middleware, net, route, telemetry, upstream};
 
+pub use crate::middleware::auth::Settings as Token;
 pub use children::{Child, local_addresses};
 pub use compile::{Loaded, compile, load};
 pub use rules::rules;
 pub use upstream::UpstreamId;
 
+mod admin;
 mod children;
 mod compile;
 pub mod explain;
+mod label;
 mod log;
 mod placeholder;
 mod routes;
@@ -39,8 +42,7 @@ pub struct Plan {
     pub log: telemetry::access_log::Settings,
     /// Indexed by [`UpstreamId`].
     pub upstreams: Box<[upstream::Settings]>,
-    /// Where operators speak to the process.
-    pub admin_socket: Option<PathBuf>,
+    pub admin: Admin,
     /// The commands of upstreams, each after those that it depends on.
     pub children: Box<[Child]>,
     /// Indexed by [`RouteId`], in document order.
@@ -70,6 +72,9 @@ pub struct RouteId(pub u32);
 pub struct Route {
     /// `file:line` of its `[[routes]]`, for logs and explanations.
     pub place: String,
+    /// What it is called where its requests are counted: the same for as long as its description
+    /// is, or its conditions are.
+    pub label: String,
     /// Taken in this order before the action.
     pub steps: Box<[Step]>,
     pub action: Action,
@@ -152,6 +157,16 @@ pub struct Dns {
     /// not longer than the second.
     pub min_ttl: Duration,
     pub max_ttl: Duration,
+}
+
+/// Where operators and their programs reach the process.
+#[derive(Clone, Debug)]
+pub struct Admin {
+    /// A Unix socket, where everything may be asked and done.
+    pub socket: Option<PathBuf>,
+    /// Where anyone on this machine, or who has the token, may look.
+    pub listen: Option<SocketAddr>,
+    pub token: Option<Token>,
 }
 
 /// Bounds of what one client may ask of us. `None` is no bound.

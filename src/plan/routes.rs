@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::label::{label, tell_apart};
 use super::rules::without_slash;
 use super::{Action, Forward, Redirect, Respond, Route, RouteId, Step, UpstreamId};
 use crate::config::{self, Config, Diagnostic, Written};
@@ -38,6 +39,7 @@ pub fn routes(config: &Config, rules: &[Rule<RouteId>], diagnostics: &mut Vec<Di
         let (Some(action), Some(response)) = (action, response) else { continue };
         let mut route = Route {
             place: route.place.file_and_line(),
+            label: label(route),
             steps,
             action,
             response,
@@ -48,6 +50,7 @@ pub fn routes(config: &Config, rules: &[Rule<RouteId>], diagnostics: &mut Vec<Di
         route.captured = rule.filter(|_| needs_captures).map(|rule| rule.path.clone());
         routes.push(route);
     }
+    tell_apart(&mut routes, &config.routes);
     routes
 }
 

@@ -93,6 +93,11 @@ pub(crate) fn admit(
         Err(denied) => (None, Some(denied)),
     };
     core.counters.connections.add(1);
+    match denied {
+        None => {}
+        Some(Denied::Process) => core.counters.denied.add(1),
+        Some(Denied::Address) => core.counters.denied_by_address.add(1),
+    }
     (Connection { stream, address, port, _admitted: admitted, _open: core.count_open() }, denied)
 }
 

@@ -14,8 +14,8 @@ use crate::net::admission::{self, Admission};
 use crate::net::{Buffers, Wheel};
 use crate::plan::{Plan, RouteId};
 use crate::route::{Captures, Scratch, Tree};
-use crate::telemetry::{AccessLog, Counters};
-use crate::upstream::Upstreams;
+use crate::telemetry::{AccessLog, Counters, Ledger};
+use crate::upstream::{self, Upstreams};
 
 /// How much working memory of closed connections is kept for the next ones.
 const WORK_KEPT_MAX: usize = 256;
@@ -34,6 +34,18 @@ pub struct Active {
     pub tree: Tree<RouteId>,
     pub scratch: RefCell<Scratch>,
     pub captures: RefCell<Captures>,
+    /// What is counted by route and upstream; it outlives the plan where the names do.
+    pub ledger: Arc<Ledger>,
+}
+
+/// What one core has to do at one moment.
+#[derive(Debug)]
+pub struct Load {
+    /// Downstream connections.
+    pub open: usize,
+    /// Those of them that are read only until their client has seen the answer.
+    pub lingering: usize,
+    pub upstreams: Vec<upstream::Load>,
 }
 
 pub struct Core {
@@ -70,6 +82,7 @@ impl Core {
         let seed = RandomState::new().hash_one(index);
         let upstreams = Upstreams::new(index, seed);
         upstreams.adopt(&plan.upstreams);
+        let active = Active::new(plan, &counters);
         Rc::new(Core {
             index,
             wheel: Wheel::new(Instant::now()),
@@ -78,7 +91,7 @@ impl Core {
             counters,
             admission,
             log,
-            active: RefCell::new(Rc::new(Active::new(plan))),
+            active: RefCell::new(Rc::new(active)),
             is_draining: Cell::new(false),
             is_cut: Cell::new(false),
             open: Cell::new(0),
@@ -100,7 +113,7 @@ impl Core {
     /// Runs by `plan` from the next request on.
     pub fn adopt(&self, plan: Arc<Plan>) {
         self.upstreams.adopt(&plan.upstreams);
-        *self.active.borrow_mut() = Rc::new(Active::new(plan));
+        *self.active.borrow_mut() = Rc::new(Active::new(plan, &self.counters));
     }
 
     pub fn is_draining(&self) -> bool {
@@ -126,6 +139,11 @@ impl Core {
     /// Downstream connections open on this core.
     pub fn open(&self) -> usize {
         self.open.get()
+    }
+
+    /// What this core has to do now.
+    pub fn load(&self) -> Load {
+        Load { open: self.open.get(), lingering: self.lingering.get(), upstreams: self.upstreams.loads() }
     }
 
     /// The most that were open since this was last asked.
@@ -240,10 +258,14 @@ fn wall() -> (Instant, Duration) {
 }
 
 impl Active {
-    pub fn new(plan: Arc<Plan>) -> Active {
+    /// This core's part of a plan, counted on from the one before it.
+    pub fn new(plan: Arc<Plan>, counters: &Counters) -> Active {
         let tree = plan.tree.clone();
         let scratch = RefCell::new(tree.scratch());
-        Active { plan, tree, scratch, captures: RefCell::default() }
+        let routes = plan.routes.iter().map(|route| route.label.as_str());
+        let upstreams = plan.upstreams.iter().map(|upstream| upstream.name.as_str());
+        let ledger = counters.adopt(routes, upstreams);
+        Active { plan, tree, scratch, captures: RefCell::default(), ledger }
     }
 
     pub fn head_bounds(&self) -> h1::Bounds {

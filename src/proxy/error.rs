@@ -3,6 +3,7 @@
 use crate::http::h1::Refusal;
 use crate::http::status::Status;
 use crate::middleware::auth::Denied;
+use crate::telemetry::counters::{Failure, Rejection};
 
 /// Whose fault it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,6 +131,29 @@ impl Error {
             Error::ConnectFailed | Error::ConnectTimeout | Error::UpstreamBroken(_) => Fault::Upstream,
             Error::UpstreamTimeout | Error::UpstreamProtocol(_) => Fault::Upstream,
             _ => Fault::Downstream,
+        }
+    }
+
+    /// As it is counted of an endpoint that did wrong.
+    pub fn failure(self) -> Option<Failure> {
+        match self {
+            Error::ConnectFailed => Some(Failure::Connect),
+            Error::ConnectTimeout | Error::UpstreamTimeout => Some(Failure::Timeout),
+            Error::UpstreamBroken(_) => Some(Failure::Broken),
+            Error::UpstreamProtocol(_) => Some(Failure::Protocol),
+            _ => None,
+        }
+    }
+
+    /// As it is counted of an upstream without an endpoint for a request.
+    pub fn rejection(self) -> Option<Rejection> {
+        match self {
+            Error::NoEndpoint => Some(Rejection::NoEndpoint),
+            Error::QueueFull => Some(Rejection::QueueFull),
+            Error::QueueTimeout => Some(Rejection::QueueTimeout),
+            Error::HoldFull => Some(Rejection::HoldFull),
+            Error::HoldTimeout => Some(Rejection::HoldTimeout),
+            _ => None,
         }
     }
 

@@ -19,6 +19,7 @@ use crate::http::server_timing::Timing;
 use crate::http::status::Status;
 use crate::plan::{Action, Plan, Route, RouteId};
 use crate::route::Question;
+use crate::telemetry::Counters;
 
 /// The client: an address that is nobody's (RFC 5737).
 pub const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
@@ -77,7 +78,7 @@ impl Explanation {
 
 /// Explains the request whose head, to its last line end, is `text`.
 pub fn explain(plan: &Arc<Plan>, text: &[u8]) -> Explanation {
-    let active = Active::new(Arc::clone(plan));
+    let active = Active::new(Arc::clone(plan), &Counters::default());
     let mut request = RequestHead::default();
     let parsed = match parse::request(text, active.head_bounds(), &mut request) {
         Ok(Parsed::Head(_)) => Ok(()),

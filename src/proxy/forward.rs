@@ -28,7 +28,7 @@ use crate::http::status::Status;
 use crate::net::deadline::Expired;
 use crate::net::stream::Peeked;
 use crate::net::{Buffer, Reader, Writer};
-use crate::plan::{self, Limits, Plan, Route};
+use crate::plan::{self, Limits, Route};
 use crate::upstream::pool::{Cleanliness, Lease};
 use crate::upstream::state::{Pick, Tried};
 use crate::upstream::upstreams::Upstream;
@@ -40,7 +40,7 @@ const INFORMATIONAL_MAX: usize = 32;
 /// One exchange's share of what forwarding needs.
 pub(super) struct Forward<'a> {
     pub(super) core: &'a Core,
-    plan: &'a Plan,
+    pub(super) active: &'a Active,
     pub(super) limits: &'a Limits,
     pub(super) upstream: &'a Upstream,
     pub(super) route: &'a plan::Forward,
@@ -97,16 +97,7 @@ pub async fn run(
     let peer = peer.as_ref().expect("a connection makes its peer before its first exchange");
     let date = core.date(trace.stamp.start_ms);
     let removed = &forward.fields.removed;
-    let forward = Forward {
-        core,
-        plan: &active.plan,
-        limits,
-        upstream: &upstream,
-        route: forward,
-        request,
-        peer,
-        date,
-    };
+    let forward = Forward { core, active, limits, upstream: &upstream, route: forward, request, peer, date };
 
     let (reader, writer) = stream.split();
     let bounds =
@@ -344,7 +335,7 @@ impl Forward<'_> {
         }
         // An answer that comes before the body was sent is the last on its connection.
         let may_persist = self.request.keep_alive && !self.core.is_draining() && upload.is_sent.get();
-        downstream.respond(response, may_persist, &self.date, trace.timing(self.core, self.plan));
+        downstream.respond(response, may_persist, &self.date, trace.timing(self.core, &self.active.plan));
         let bounds = Bounds { timeout: self.route.read_timeout, bytes: None, min_rate: None };
         let source = H1Source::new(reader, &self.core.buffers, Some(input), response.body, bounds);
         let mut source = Source::H1(source.with_room(room));

@@ -54,7 +54,7 @@ impl Forward<'_> {
         until: Instant,
     ) -> Result<Pick, Error> {
         if lost.is_none() && !self.upstream.is_starting() {
-            return Err(self.nothing_left());
+            return Err(Error::NoEndpoint);
         }
         let place = self.upstream.hold().ok_or(Error::HoldFull)?;
         if let Some(lost) = lost {
@@ -75,7 +75,7 @@ impl Forward<'_> {
                     drop(place);
                     return Box::pin(self.wait(client)).await;
                 }
-                Err(Lack::Down) if !self.upstream.is_starting() => return Err(self.nothing_left()),
+                Err(Lack::Down) if !self.upstream.is_starting() => return Err(Error::NoEndpoint),
                 Err(Lack::Down) => {}
             }
             if until <= now {

@@ -12,6 +12,7 @@ use super::upload::is_gone;
 use crate::net::Reader;
 use crate::net::deadline::TICK;
 use crate::net::stream::Peeked;
+use crate::telemetry::counters::UpstreamCounters;
 use crate::upstream::ejection::Change;
 use crate::upstream::pool::Lease;
 use crate::upstream::state::{Pick, Tried};
@@ -43,7 +44,9 @@ impl Forward<'_> {
         let now_ms = failed.ms_at(now);
         let another = self.upstream.pick(&self.question(now, now_ms, Some(tried))).ok()?;
         self.upstream.budget.take_retry(now_ms).then(|| {
-            self.core.counters.retries.add(1);
+            if let Some(counters) = self.counters() {
+                counters.retries.add(1);
+            }
             another
         })
     }
@@ -91,9 +94,8 @@ impl Forward<'_> {
         }
     }
 
-    pub(super) fn nothing_left(&self) -> Error {
-        self.core.counters.without_endpoint.add(1);
-        Error::NoEndpoint
+    fn counters(&self) -> Option<&UpstreamCounters> {
+        self.active.ledger.upstream(self.route.upstream.0)
     }
 
     /// A connection to the endpoint: an idle one, or a new one, if need be to another address of
@@ -126,6 +128,9 @@ impl Forward<'_> {
             *trace.connect.get_or_insert_default() += now.duration_since(begun);
             let error = match connected {
                 Ok(mut lease) => {
+                    if let Some(counters) = self.counters() {
+                        counters.connect.observe(now.duration_since(begun));
+                    }
                     self.enqueue_at_end(&mut lease);
                     return Ok(lease);
                 }
@@ -161,8 +166,12 @@ impl Forward<'_> {
 
     pub(super) fn note_failure(&self, pick: &Pick, error: Error, now: Instant) {
         let settings = &self.upstream.settings;
-        if pick.has_failed(&settings.ejection, now) == Change::Ejected {
-            self.core.counters.ejections.add(1);
+        let is_ejected = pick.has_failed(&settings.ejection, now) == Change::Ejected;
+        if let Some(counters) = self.counters() {
+            error.failure().into_iter().for_each(|failure| counters.failures(failure).add(1));
+            counters.ejections.add(u64::from(is_ejected));
+        }
+        if is_ejected {
             tracing::warn!(
                 "upstream `{}`: {} gets no requests for {:?}: {}",
                 settings.name,

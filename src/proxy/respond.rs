@@ -27,6 +27,7 @@ pub async fn fail(
 ) -> Next {
     let error = if core.is_cut() { Error::Cut } else { error };
     trace.reason = error.reason();
+    trace.error = Some(error);
     if trace.is_response_started {
         return Next::Close;
     }

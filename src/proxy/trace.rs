@@ -12,7 +12,7 @@ use crate::http::head::Version;
 use crate::http::server_timing::Timing;
 use crate::http::status::Status;
 use crate::plan::{Plan, RouteId, UpstreamId};
-use crate::telemetry::{Record, Share};
+use crate::telemetry::{Ledger, Record, Share};
 use crate::upstream::pool::Pool;
 
 pub struct Trace {
@@ -23,6 +23,8 @@ pub struct Trace {
     pub has_head: bool,
     pub status: Status,
     pub reason: &'static str,
+    /// Why we answered ourselves, or cut the exchange short.
+    pub error: Option<Error>,
     pub route: Option<RouteId>,
     pub upstream: Option<UpstreamId>,
     pub endpoint: Option<Rc<Pool>>,
@@ -49,6 +51,7 @@ impl Trace {
             has_head,
             status: Status(0),
             reason: "",
+            error: None,
             route: None,
             upstream: None,
             endpoint: None,
@@ -95,27 +98,46 @@ impl Trace {
     /// It ends here and now, whatever the client has got of it.
     pub fn break_off(&mut self, error: Error) {
         self.reason = error.reason();
+        self.error = Some(error);
         if !self.is_response_started {
             self.status = error.status();
         }
     }
 
+    /// A tunnel counts with the time until it began: how long it then lives says nothing of anyone.
+    fn count(&self, ledger: &Ledger, duration: Duration) {
+        let is_tunnel = self.status == Status::SWITCHING_PROTOCOLS;
+        let duration = self.upstream_duration.filter(|_| is_tunnel).unwrap_or(duration);
+        if let Some(route) = ledger.route(self.route.map(|id| id.0)) {
+            route.note(self.status, self.bytes_in, self.bytes_out, duration);
+        }
+        let Some(upstream) = self.upstream.and_then(|id| ledger.upstream(id.0)) else { return };
+        if let Some(taken) = self.upstream_duration {
+            upstream.response.observe(taken);
+        }
+        if let Some(rejection) = self.error.and_then(Error::rejection) {
+            upstream.rejections(rejection).add(1);
+        }
+    }
+
     /// The one record of an exchange: counters and the access-log line.
     pub fn tell(&self, core: &Core, active: &Active, work: &Work) {
+        let duration = self.end.unwrap_or_else(Instant::now).duration_since(self.start);
         core.counters.exchanges.add(1);
+        self.count(&active.ledger, duration);
         let Some(log) = &core.log else { return };
         let settings = &active.plan.log;
         let is_off = self.route.is_some_and(|id| !active.plan.routes[id.0 as usize].is_logged);
         if !settings.enabled || is_off {
             return;
         }
-        let record = self.record(active, work);
+        let record = self.record(active, work, duration);
         if settings.sample == Share::ALL || record.is_failure() || settings.sample.takes(core.draw()) {
             log.write(settings, &record, &core.counters);
         }
     }
 
-    fn record<'a>(&'a self, active: &'a Active, work: &'a Work) -> Record<'a> {
+    fn record<'a>(&'a self, active: &'a Active, work: &'a Work, duration: Duration) -> Record<'a> {
         let mut record = Record {
             time_ms: self.stamp.start_ms,
             client: b"",
@@ -137,7 +159,7 @@ impl Trace {
             bytes_out: self.bytes_out,
             connect: self.connect,
             upstream_duration: self.upstream_duration,
-            duration: self.end.unwrap_or_else(Instant::now).duration_since(self.start),
+            duration,
         };
         let head = &work.request;
         if let Some(peer) = &work.peer {

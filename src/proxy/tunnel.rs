@@ -14,6 +14,7 @@ use crate::net::buffer::Size;
 use crate::net::deadline::{Expired, Side};
 use crate::net::task::Turn;
 use crate::net::{Buffer, Reader, Stream, Timer, Writer};
+use crate::telemetry::Counters;
 
 /// What each side had already sent when the tunnel began.
 pub struct Begun {
@@ -28,6 +29,22 @@ pub struct Ended {
     pub error: Option<Error>,
 }
 
+/// Counts a tunnel as open while it lives, however it ends.
+struct Open<'a>(&'a Counters);
+
+impl Open<'_> {
+    fn count(counters: &Counters) -> Open<'_> {
+        counters.tunnels.add(1);
+        Open(counters)
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.0.tunnels_ended.add(1);
+    }
+}
+
 const UPSTREAM_GONE: Error = Error::UpstreamBroken(Broken::InTunnel);
 
 /// Runs a tunnel to its end. `timeout` is silence in both directions.
@@ -38,6 +55,7 @@ pub async fn run(
     begun: Begun,
     timeout: Duration,
 ) -> Ended {
+    let _open = Open::count(&core.counters);
     let (client_reader, client_writer) = client.split();
     let (upstream_reader, upstream_writer) = upstream.split();
     let mut ended = Ended { up: 0, down: 0, error: None };

@@ -12,7 +12,8 @@ use tokio::net::UnixDatagram;
 use tokio::sync::mpsc::{Receiver, Sender};
 use tokio::time::{sleep, timeout};
 
-use super::admin::Request;
+use super::admin::Wish;
+use super::admin::board::{Board, Phase as Stage};
 use super::children::Children;
 use super::log_writer::Reopener;
 use super::names::{Answer, Names};
@@ -40,7 +41,7 @@ pub enum Event {
     MasterGone,
     Answer(Answer),
     /// An operator wants something.
-    Asked(Request),
+    Asked(Wish),
     /// A child that is to take over was checked; why it is not healthy.
     Checked(Name, Option<String>),
 }
@@ -59,6 +60,7 @@ pub struct Control {
     /// What is being done for an operator.
     pub operation: Option<Operation>,
     pub log: Option<Reopener>,
+    pub board: Arc<Board>,
     /// Nobody is left who would stop the children.
     pub is_orphaned: bool,
 }
@@ -153,8 +155,8 @@ impl Control {
                 self.note_checked(&name, failure);
                 phase
             }
-            (Event::Asked(request), phase) => {
-                self.ask(request);
+            (Event::Asked(wish), phase) => {
+                self.ask(wish);
                 phase
             }
             (Event::Order(Order::ReopenLogs), phase) => {
@@ -179,6 +181,7 @@ impl Control {
     }
 
     fn drain(&self) -> Phase {
+        self.board.set_phase(Stage::Draining);
         self.workers.tell(&Message::Drain);
         Phase::Draining {
             // An end beyond the clock never comes.
@@ -187,6 +190,7 @@ impl Control {
     }
 
     fn stop(&self) -> Phase {
+        self.board.set_phase(Stage::Draining);
         self.workers.tell(&Message::Stop);
         Phase::Stopping { until: Instant::now() + STOP_TIMEOUT }
     }

@@ -23,6 +23,8 @@ use crate::plan::{self, Plan};
 use crate::process::events;
 use crate::process::orders::{Order, Report, Socket};
 use crate::telemetry::panics::log_panics;
+use admin::board::Board;
+use admin::{Desk, Door};
 use children::{Children, Interruption};
 use control::{Control, Event};
 use log_writer::LogWriter;
@@ -188,6 +190,8 @@ async fn operate(
     log: Option<&LogWriter>,
 ) -> Result<ExitCode, String> {
     let (sender, mut events) = channel(EVENTS_MAX);
+    let board = Arc::new(Board::new());
+    serve_operators(&plan, &board, &sender);
     let mut names = resolve(&plan, &sender, &mut events).await;
     for (name, address) in children.moved() {
         names.relocate(&name.upstream, name.instance, Some(address));
@@ -205,9 +209,7 @@ async fn operate(
     // If `master` is gone, that is seen next.
     let _ = orders.send(&ready);
     tokio::spawn(control::listen(Arc::clone(orders), sender.clone()));
-    if let Some(listener) = listen_for_operators(&plan) {
-        tokio::spawn(admin::listen(listener, sender.clone()));
-    }
+    board.serve(workers.counters());
     let master = Arc::clone(orders);
     let operation = None;
     let control = Control {
@@ -221,18 +223,26 @@ async fn operate(
         master,
         operation,
         log: log.map(LogWriter::reopener),
+        board,
         is_orphaned: false,
     };
     Ok(control.run().await)
 }
 
-/// Serving goes on without it.
-fn listen_for_operators(plan: &Plan) -> Option<std::os::unix::net::UnixListener> {
-    let path = plan.admin_socket.as_ref()?;
-    let bound = admin::bind(path).map_err(|error| {
-        tracing::error!("cannot listen on the admin socket {}: {error}", path.display());
-    });
-    bound.ok()
+/// From the beginning: who asks learns that it is not ready yet. Serving goes on without it.
+fn serve_operators(plan: &Plan, board: &Arc<Board>, events: &Sender<Event>) {
+    let desk = Arc::new(Desk { board: Arc::clone(board), events: events.clone() });
+    let admin = &plan.admin;
+    if let Some(path) = &admin.socket {
+        match admin::bind(path) {
+            Ok(listener) => drop(tokio::spawn(admin::serve_socket(listener, Arc::clone(&desk)))),
+            Err(error) => tracing::error!("cannot listen on the admin socket {}: {error}", path.display()),
+        }
+    }
+    if let Some(address) = admin.listen {
+        let door = Door::Port { token: admin.token.clone() };
+        tokio::spawn(admin::serve_port(address, door, desk));
+    }
 }
 
 fn runtime() -> io::Result<Runtime> {

@@ -14,11 +14,11 @@ use tokio::sync::mpsc::Sender;
 use tokio::sync::oneshot;
 use tokio::time::sleep;
 
-use super::admin::{Request, Verb, Wish};
+use super::admin::{Failure, Verb, Wish};
 use super::control::{Control, Event};
 use super::probe::probe;
 use crate::plan::Child;
-use crate::process::orders::{Condition, Report, State};
+use crate::process::orders::{Report, State};
 use crate::process::readiness::Address;
 use crate::process::settings::{Name, Settings};
 use crate::upstream::{self, Vitals};
@@ -36,8 +36,10 @@ pub struct Operation {
     /// The children that it is not done with, by their indices in the plan.
     left: VecDeque<usize>,
     step: Step,
-    answer: oneshot::Sender<String>,
+    answer: Answer,
 }
+
+type Answer = oneshot::Sender<Result<(), Failure>>;
 
 enum Step {
     /// `master` was asked; a new one is to listen there, if that is elsewhere.
@@ -50,23 +52,24 @@ enum Step {
 
 impl Control {
     /// Does what is wanted, or begins to.
-    pub(super) fn ask(&mut self, request: Request) {
-        let Request { wish, answer } = request;
-        let outcome = match wish {
-            Wish::Status => Some(self.status()),
-            Wish::Child(verb, name) => match (&self.operation, self.named(&name)) {
-                (Some(running), _) => Some(format!("error: busy with `{}`\n", running.name)),
-                (None, children) if children.is_empty() => Some(self.unknown(&name)),
-                (None, mut left) => {
-                    if verb == Verb::Stop {
-                        left.make_contiguous().reverse();
-                    }
-                    return self.proceed(verb, name, left, answer);
-                }
-            },
+    pub(super) fn ask(&mut self, wish: Wish) {
+        // Who has gone away needs no answer.
+        let (verb, name, answer) = match wish {
+            Wish::Look(answer) => return drop(answer.send(self.look())),
+            Wish::Child { verb, name, answer } => (verb, name, answer),
         };
-        // Who has gone away needs none.
-        let _ = outcome.map(|text| answer.send(text));
+        let mut left = self.named(&name);
+        if let Some(running) = &self.operation {
+            let busy = Failure::Busy(format!("busy with `{}`", running.name));
+            return drop(answer.send(Err(busy)));
+        }
+        if left.is_empty() {
+            return drop(answer.send(Err(self.unknown(&name))));
+        }
+        if verb == Verb::Stop {
+            left.make_contiguous().reverse();
+        }
+        self.proceed(verb, name, left, answer);
     }
 
     fn named(&self, name: &str) -> VecDeque<usize> {
@@ -78,46 +81,19 @@ impl Control {
         children.filter(|(_, child)| is_it(child)).map(|(index, _)| index).collect()
     }
 
-    fn unknown(&self, name: &str) -> String {
+    fn unknown(&self, name: &str) -> Failure {
         let names: Vec<String> =
             self.plan.children.iter().map(|child| child.settings.name.to_string()).collect();
-        match names.as_slice() {
-            [] => "error: no upstream has a command\n".to_owned(),
-            names => format!("error: `{name}` has no command; there are `{}`\n", names.join("`, `")),
-        }
-    }
-
-    fn status(&self) -> String {
-        let mut lines = String::new();
-        for child in &self.plan.children {
-            let name = &child.settings.name;
-            let Some(condition) = self.children.condition(name) else { continue };
-            let Condition { state, pid, elsewhere, restarts, last_end, .. } = condition;
-            lines += &format!("{name} {}", state.word());
-            if let Some(pid) = pid {
-                lines += &format!(", process {pid}");
-            }
-            if let Some(at) = elsewhere.as_ref().or(address(&child.settings).as_ref()) {
-                lines += &format!(", at {at}");
-            }
-            if *restarts > 0 {
-                lines += &format!(", started again {restarts} times; it ended last with {last_end}");
-            }
-            lines.push('\n');
-        }
-        lines + "ok\n"
+        Failure::Unknown(match names.as_slice() {
+            [] => "no upstream has a command".to_owned(),
+            names => format!("`{name}` has no command; there are `{}`", names.join("`, `")),
+        })
     }
 
     /// Begins with the next child that is left.
-    fn proceed(
-        &mut self,
-        verb: Verb,
-        name: String,
-        mut left: VecDeque<usize>,
-        answer: oneshot::Sender<String>,
-    ) {
+    fn proceed(&mut self, verb: Verb, name: String, mut left: VecDeque<usize>, answer: Answer) {
         let Some(index) = left.pop_front() else {
-            let _gone = answer.send("ok\n".to_owned());
+            let _gone = answer.send(Ok(()));
             return;
         };
         let child = &self.plan.children[index];
@@ -135,7 +111,10 @@ impl Control {
         let step = Step::Asked { child: index, beside };
         match self.master.send(&report) {
             Ok(()) => self.operation = Some(Operation { verb, name, left, step, answer }),
-            Err(error) => _ = answer.send(format!("error: cannot tell master: {error}\n")),
+            Err(error) => {
+                let failure = Failure::Failed(format!("cannot tell master: {error}"));
+                drop(answer.send(Err(failure)));
+            }
         }
     }
 
@@ -239,14 +218,7 @@ impl Control {
     }
 
     /// Sends no more requests to one that is to stop; it may finish what it has.
-    fn leave(
-        &mut self,
-        verb: Verb,
-        name: String,
-        left: VecDeque<usize>,
-        answer: oneshot::Sender<String>,
-        child: usize,
-    ) {
+    fn leave(&mut self, verb: Verb, name: String, left: VecDeque<usize>, answer: Answer, child: usize) {
         let settings = &self.plan.children[child].settings;
         let own = &settings.name;
         let until = Instant::now() + settings.stop_timeout;
@@ -297,12 +269,13 @@ impl Operation {
             0 => String::new(),
             left => format!("; {left} more were left as they are"),
         };
-        let _gone = self.answer.send(format!("error: `{name}`: {why}{left}\n"));
+        let failure = Failure::Failed(format!("`{name}`: {why}{left}"));
+        let _gone = self.answer.send(Err(failure));
     }
 }
 
 /// Where a child listens, if that is one place.
-fn address(settings: &Settings) -> Option<Address> {
+pub(super) fn address(settings: &Settings) -> Option<Address> {
     settings.addresses.iter().flatten().next().cloned()
 }
 

@@ -9,6 +9,7 @@ use core_affinity::CoreId;
 use crossbeam_channel::{Receiver, Sender};
 
 use crate::plan::Plan;
+use crate::telemetry::Counters;
 use crate::upstream::Endpoints;
 use crate::worker::{self, Handle, Message};
 
@@ -71,6 +72,11 @@ impl Workers {
 
     pub fn count(&self) -> usize {
         self.handles.len()
+    }
+
+    /// What each of them counts.
+    pub fn counters(&self) -> impl Iterator<Item = Arc<Counters>> {
+        self.handles.iter().map(|handle| Arc::clone(&handle.counters))
     }
 
     pub fn tell(&self, message: &Message) {

@@ -1,6 +1,13 @@
 //! Numbers of one core. Each has one writer; anyone may read them, a little late.
+//!
+//! Hot path: no allocation, no lock, no shared write.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::http::status::Status;
 
 /// A number that one thread adds to and others read.
 #[derive(Default, Debug)]
@@ -17,20 +24,271 @@ impl Counter {
     }
 }
 
+/// Upper ends of the buckets of a [`Histogram`], in microseconds: compared as 32 bits, four of
+/// them take one instruction.
+pub const BOUNDS_US: [u32; 16] = [
+    250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000,
+    5_000_000, 10_000_000, 30_000_000,
+];
+
+/// How many things took how long.
+#[derive(Default, Debug)]
+pub struct Histogram {
+    /// Not those of lower buckets as well; the last one is what took longer than all bounds.
+    counts: [Counter; BOUNDS_US.len() + 1],
+    sum_ns: Counter,
+}
+
+impl Histogram {
+    pub fn observe(&self, taken: Duration) {
+        // What is just above a bound is above it, though its whole microseconds are not.
+        let us = taken.as_secs().saturating_mul(1_000_000);
+        let us = us.saturating_add(taken.subsec_nanos().div_ceil(1_000).into());
+        let us = us.min(i32::MAX as u64) as u32;
+        let bucket = BOUNDS_US.iter().map(|bound| u32::from(*bound < us)).sum::<u32>();
+        self.counts[bucket as usize].add(1);
+        self.sum_ns.add(taken.as_nanos() as u64);
+    }
+
+    pub fn counts(&self) -> impl Iterator<Item = u64> {
+        self.counts.iter().map(Counter::value)
+    }
+
+    pub fn count(&self) -> u64 {
+        self.counts().sum()
+    }
+
+    pub fn sum_ns(&self) -> u64 {
+        self.sum_ns.value()
+    }
+}
+
+/// What came of the requests of one route.
+#[derive(Default, Debug)]
+#[repr(align(64))]
+pub struct RouteCounters {
+    /// By the first digit of the status; the first is of exchanges without one.
+    pub statuses: [Counter; 6],
+    /// Bytes of requests' bodies, and of responses'.
+    pub bytes_in: Counter,
+    pub bytes_out: Counter,
+    pub duration: Histogram,
+}
+
+impl RouteCounters {
+    pub fn note(&self, status: Status, bytes_in: u64, bytes_out: u64, duration: Duration) {
+        let class = usize::from(status.0 / 100);
+        self.statuses[if class < self.statuses.len() { class } else { 0 }].add(1);
+        self.bytes_in.add(bytes_in);
+        self.bytes_out.add(bytes_out);
+        self.duration.observe(duration);
+    }
+}
+
+/// What an endpoint did wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    Connect,
+    Timeout,
+    Broken,
+    Protocol,
+}
+
+impl Failure {
+    pub const ALL: [(Failure, &str); 4] = [
+        (Failure::Connect, "connect"),
+        (Failure::Timeout, "timeout"),
+        (Failure::Broken, "broken"),
+        (Failure::Protocol, "protocol"),
+    ];
+}
+
+/// Why a request came to no endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rejection {
+    NoEndpoint,
+    QueueFull,
+    QueueTimeout,
+    HoldFull,
+    HoldTimeout,
+}
+
+impl Rejection {
+    pub const ALL: [(Rejection, &str); 5] = [
+        (Rejection::NoEndpoint, "no_endpoint"),
+        (Rejection::QueueFull, "queue_full"),
+        (Rejection::QueueTimeout, "queue_timeout"),
+        (Rejection::HoldFull, "hold_full"),
+        (Rejection::HoldTimeout, "hold_timeout"),
+    ];
+}
+
+/// What came of the requests to one upstream.
+#[derive(Default, Debug)]
+#[repr(align(64))]
+pub struct UpstreamCounters {
+    /// From the request's head to that of the response, with all that was waited for.
+    pub response: Histogram,
+    /// Of connections that came about.
+    pub connect: Histogram,
+    failures: [Counter; Failure::ALL.len()],
+    rejections: [Counter; Rejection::ALL.len()],
+    /// Requests that were tried on another endpoint.
+    pub retries: Counter,
+    /// Endpoints that got no requests for a while because several had failed.
+    pub ejections: Counter,
+}
+
+impl UpstreamCounters {
+    pub fn failures(&self, failure: Failure) -> &Counter {
+        &self.failures[failure as usize]
+    }
+
+    pub fn rejections(&self, rejection: Rejection) -> &Counter {
+        &self.rejections[rejection as usize]
+    }
+}
+
+/// Requests that no route took are counted under this name.
+pub const NO_ROUTE: &str = "(none)";
+
+/// What is counted by name, of the plan in force. A name that is twice there is counted together.
+#[derive(Default, Debug)]
+pub struct Ledger {
+    /// In the order of the plan; the last one is [`NO_ROUTE`].
+    pub routes: Box<[(Arc<str>, Arc<RouteCounters>)]>,
+    pub upstreams: Box<[(Arc<str>, Arc<UpstreamCounters>)]>,
+}
+
+/// All numbers of one core.
 #[derive(Default, Debug)]
 pub struct Counters {
     /// Exchanges that ended, whatever came of them.
     pub exchanges: Counter,
     /// Downstream connections accepted.
     pub connections: Counter,
+    /// Those of them that were one too many, of all and of one address.
+    pub denied: Counter,
+    pub denied_by_address: Counter,
     /// Connections that were ended by a panic.
     pub panics: Counter,
-    /// Requests that were tried on another endpoint.
-    pub retries: Counter,
-    /// Endpoints that got no requests for a while because several had failed.
-    pub ejections: Counter,
-    /// Requests for which no endpoint was up.
-    pub without_endpoint: Counter,
+    /// Tunnels that began, and that ended.
+    pub tunnels: Counter,
+    pub tunnels_ended: Counter,
     /// Access-log lines that were dropped because the writer was behind.
     pub log_dropped: Counter,
+    /// How late the ticks of the event loop were: it was busy with something else.
+    pub ticks: Histogram,
+    /// 1 when the worker has come to its end.
+    pub ended: Counter,
+    /// Taken when a plan comes and when somebody reads, never for a request.
+    ledger: Mutex<Arc<Ledger>>,
+}
+
+impl Counters {
+    /// What is counted by the names of a new plan: who was there before is counted on.
+    pub fn adopt<'a>(
+        &self,
+        routes: impl Iterator<Item = &'a str>,
+        upstreams: impl Iterator<Item = &'a str>,
+    ) -> Arc<Ledger> {
+        let mut ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = Arc::new(Ledger {
+            routes: carry_over(&ledger.routes, routes.chain([NO_ROUTE])),
+            upstreams: carry_over(&ledger.upstreams, upstreams),
+        });
+        *ledger = Arc::clone(&next);
+        next
+    }
+
+    pub fn ledger(&self) -> Arc<Ledger> {
+        Arc::clone(&self.ledger.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+type Named<T> = (Arc<str>, Arc<T>);
+
+fn carry_over<'a, T: Default>(before: &[Named<T>], names: impl Iterator<Item = &'a str>) -> Box<[Named<T>]> {
+    let mut known: HashMap<Arc<str>, Arc<T>> = before.iter().cloned().collect();
+    let mut named = |name: &str| match known.get_key_value(name) {
+        Some((name, counters)) => (Arc::clone(name), Arc::clone(counters)),
+        None => {
+            let fresh: Named<T> = (name.into(), Arc::default());
+            known.insert(Arc::clone(&fresh.0), Arc::clone(&fresh.1));
+            fresh
+        }
+    };
+    names.map(&mut named).collect()
+}
+
+impl Ledger {
+    /// The counters of a route by its place in the plan.
+    pub fn route(&self, index: Option<u32>) -> Option<&RouteCounters> {
+        let index = index.map_or(self.routes.len().wrapping_sub(1), |index| index as usize);
+        self.routes.get(index).map(|(_, counters)| &**counters)
+    }
+
+    pub fn upstream(&self, index: u32) -> Option<&UpstreamCounters> {
+        self.upstreams.get(index as usize).map(|(_, counters)| &**counters)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bound_belongs_to_its_bucket() {
+        let cases = [
+            (Duration::ZERO, 0),
+            (Duration::from_micros(250), 0),
+            (Duration::from_nanos(250_001), 1),
+            (Duration::from_micros(251), 1),
+            (Duration::from_millis(1), 2),
+            (Duration::from_secs(30), 15),
+            (Duration::from_secs(31), 16),
+            (Duration::MAX, 16),
+        ];
+        for (taken, bucket) in cases {
+            let histogram = Histogram::default();
+            histogram.observe(taken);
+            assert_eq!(histogram.counts().position(|count| count == 1), Some(bucket), "{taken:?}");
+            assert_eq!((histogram.count(), histogram.sum_ns()), (1, taken.as_nanos() as u64));
+        }
+    }
+
+    #[test]
+    fn every_status_has_a_class() {
+        let counters = RouteCounters::default();
+        for status in [0, 101, 200, 404, 499, 599, 999] {
+            counters.note(Status(status), 1, 2, Duration::ZERO);
+        }
+        let counts: Vec<u64> = counters.statuses.iter().map(Counter::value).collect();
+        assert_eq!(counts, [2, 1, 1, 0, 2, 1]);
+        assert_eq!((counters.bytes_in.value(), counters.bytes_out.value()), (7, 14));
+    }
+
+    #[test]
+    fn names_that_stay_are_counted_on_wherever_they_stand() {
+        let counters = Counters::default();
+        let first = counters.adopt(["a", "b"].into_iter(), ["x"].into_iter());
+        let note = |ledger: &Ledger, route| {
+            ledger.route(route).unwrap().note(Status(200), 0, 0, Duration::ZERO);
+        };
+        note(&first, Some(1));
+        note(&first, None);
+        let second = counters.adopt(["c", "b", "b", "a"].into_iter(), ["y", "x"].into_iter());
+        note(&second, Some(2));
+        // An exchange that still runs by the old plan.
+        note(&first, Some(1));
+        let counts = |ledger: &Ledger| -> Vec<(String, u64)> {
+            let routes = ledger.routes.iter();
+            routes.map(|(name, counters)| (name.to_string(), counters.duration.count())).collect()
+        };
+        let named = |name: &str, count| (name.to_owned(), count);
+        let expected = [named("c", 0), named("b", 3), named("b", 3), named("a", 0), named(NO_ROUTE, 1)];
+        assert_eq!(counts(&counters.ledger()), expected);
+        assert!(Arc::ptr_eq(&first.upstreams[0].1, &second.upstreams[1].1));
+        assert!(Ledger::default().route(None).is_none());
+    }
 }

@@ -3,9 +3,10 @@
 
 pub mod access_log;
 pub mod counters;
+pub mod exposition;
 pub mod panics;
 pub mod share;
 
 pub use access_log::{AccessLog, Record};
-pub use counters::Counters;
+pub use counters::{Counters, Ledger};
 pub use share::Share;

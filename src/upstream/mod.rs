@@ -16,7 +16,7 @@ pub use balance::{HashKey, Strategy};
 pub use endpoint::{Address, Endpoint, Endpoints, Health, Place, Supervision, Vitals};
 pub use health::Check;
 pub use pool::{Lease, Pools};
-pub use upstreams::Upstreams;
+pub use upstreams::{EndpointLoad, Load, Upstreams};
 
 use std::fmt;
 use std::time::Duration;

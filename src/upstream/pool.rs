@@ -131,6 +131,15 @@ impl Pool {
         Some(lease)
     }
 
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// Connections that are idle.
+    pub fn idle(&self) -> usize {
+        self.idle.borrow().len()
+    }
+
     pub fn has_idle(&self) -> bool {
         !self.idle.borrow().is_empty()
     }

@@ -35,6 +35,10 @@ impl Queue {
         self.waiting.borrow().is_empty()
     }
 
+    pub fn len(&self) -> usize {
+        self.waiting.borrow().len()
+    }
+
     /// The last place, unless there are `most` already.
     pub fn enter(&self, most: usize) -> Option<Place<'_>> {
         let mut waiting = self.waiting.borrow_mut();

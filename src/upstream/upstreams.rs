@@ -13,7 +13,7 @@ use super::endpoint::{Endpoint, Endpoints, Supervision, Vitals, Waiting};
 use super::pool::Pools;
 use super::queue::{self, Queue};
 use super::state::{Pick, State, Tried};
-use super::{Settings, UpstreamId};
+use super::{Address, Settings, UpstreamId};
 use crate::http::forwarding::Peer;
 use crate::http::head::RequestHead;
 use crate::net::buffer::Size;
@@ -63,6 +63,26 @@ pub enum Lack {
     Down,
     /// All have as many connections as they may.
     Full,
+}
+
+/// What one core has to do with an upstream at one moment.
+#[derive(Debug)]
+pub struct Load {
+    pub upstream: String,
+    /// Requests that wait for a connection.
+    pub queued: usize,
+    /// Requests that wait for a process that starts.
+    pub held: usize,
+    pub endpoints: Vec<EndpointLoad>,
+}
+
+#[derive(Debug)]
+pub struct EndpointLoad {
+    pub address: Address,
+    /// Exchanges that are with it.
+    pub in_flight: u32,
+    /// Connections that wait for one.
+    pub idle: usize,
 }
 
 /// All upstreams of the plan in force, by id.
@@ -171,6 +191,24 @@ impl Upstreams {
                     .for_each(|state| state.pool.clear());
             }
         }
+    }
+
+    /// What this core has to do with each upstream now.
+    pub fn loads(&self) -> Vec<Load> {
+        let load = |upstream: &Rc<Upstream>| {
+            let endpoint = |state: &Rc<State>| EndpointLoad {
+                address: state.pool.address().clone(),
+                in_flight: state.in_flight(),
+                idle: state.pool.idle(),
+            };
+            Load {
+                upstream: upstream.settings.name.clone(),
+                queued: upstream.queue.len(),
+                held: upstream.held.len(),
+                endpoints: upstream.endpoints.borrow().states().map(endpoint).collect(),
+            }
+        };
+        self.list.borrow().iter().map(load).collect()
     }
 
     pub fn of(&self, id: UpstreamId) -> Rc<Upstream> {

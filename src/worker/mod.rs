@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender};
 
 use crate::net::admission::Admission;
+use crate::net::deadline::TICK;
 use crate::net::ticker::Ticker;
 use crate::net::{self, task};
 use crate::plan::Plan;
@@ -29,6 +30,8 @@ use crate::telemetry::{AccessLog, Counters};
 use crate::upstream::Endpoints;
 
 use ebb::Ebb;
+
+pub use crate::proxy::Load;
 
 /// Idle streams that a drain ends with one tick.
 const RETIRED_PER_TICK: usize = 4096;
@@ -42,6 +45,8 @@ pub enum Message {
     /// Run by this plan from the next request on.
     Plan(Arc<Plan>),
     Endpoints(Endpoints),
+    /// Say what you have to do now; whoever asks gets your number with it.
+    Tell(Arc<dyn Fn(usize, Load) + Send + Sync>),
     /// Accept what is queued, then nothing more; finish what runs, close what is idle, end.
     Drain,
     /// Cut what still runs and end.
@@ -139,6 +144,7 @@ async fn run(
         match message {
             Message::Plan(plan) => core.adopt(plan),
             Message::Endpoints(table) => core.upstreams.set_endpoints(&table),
+            Message::Tell(tell) => tell(core.index, core.load()),
             Message::Drain => drain(&core, &listeners, own.clone()),
             Message::Stop => break,
         }
@@ -153,6 +159,7 @@ async fn run(
     if let Some(log) = &core.log {
         log.close(&core.counters);
     }
+    core.counters.ended.add(1);
     Ok(())
 }
 
@@ -199,6 +206,7 @@ fn drain(core: &Rc<Core>, listeners: &[Rc<accept::Listener>], own: inbox::Sender
 /// Turns the wheel, and does once a second what needs no more.
 async fn tick(core: &Core, ticker: &Ticker) {
     let mut last_second = Instant::now();
+    let mut last_tick = last_second;
     let mut ebb = Ebb::default();
     loop {
         if let Err(error) = ticker.tick().await {
@@ -206,6 +214,8 @@ async fn tick(core: &Core, ticker: &Ticker) {
             return;
         }
         let now = Instant::now();
+        core.counters.ticks.observe(now.duration_since(last_tick).saturating_sub(TICK));
+        last_tick = now;
         core.wheel.advance(now);
         core.upstreams.relieve();
         if core.is_draining() {

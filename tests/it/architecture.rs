@@ -7,7 +7,7 @@ use crate::source::{Source, all};
 const MAY_USE: &[(&str, &[&str])] = &[
     ("main", &["cli"]),
     // Of proxy only what it would do with a request.
-    ("cli", &["server", "master", "plan", "config", "route", "process", "demo", "proxy"]),
+    ("cli", &["server", "master", "plan", "config", "route", "process", "demo", "proxy", "http"]),
     ("demo", &["http"]),
     ("master", &["process", "sys"]),
     (
@@ -81,7 +81,11 @@ const HOMES: &[(&str, &[&str])] = &[
     ("crossbeam_channel", &["worker", "server", "telemetry"]),
     ("core_affinity", &["worker", "server"]),
     ("lexopt", &["cli"]),
-    ("serde_json", &["cli", "config", "process"]),
+    ("serde_json", &["cli", "config", "process", "server"]),
+    ("hyper", &["server"]),
+    ("hyper_util", &["server"]),
+    ("http_body_util", &["server"]),
+    ("data_encoding", &["server"]),
     ("tracing_subscriber", &["process"]),
 ];
 

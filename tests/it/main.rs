@@ -5,6 +5,7 @@
 
 mod access_log;
 mod actions;
+mod admin;
 mod applications;
 mod architecture;
 mod auth;
@@ -22,6 +23,7 @@ mod hostile;
 mod lifecycle;
 mod limits;
 mod names;
+mod numbers;
 mod operators;
 mod rails;
 mod readme;

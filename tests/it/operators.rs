@@ -5,6 +5,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::process::Signal;
+use serde_json::{Value, json};
 
 use crate::harness::client::{get, request};
 use crate::harness::proxy::{BINARY, Run, run};
@@ -32,6 +33,13 @@ fn refused(proxy: &Proxy, words: &[&str]) -> String {
     let answer = ask(proxy, words);
     assert_eq!(answer.code, Some(1), "{words:?}: {answer:?} {:#?}", proxy.stderr());
     answer.stderr
+}
+
+/// What `status` says of one of the commands.
+fn child(proxy: &Proxy, name: &str) -> Value {
+    let status: Value = serde_json::from_str(&done(proxy, &["status", "--json"])).unwrap();
+    let children = status["children"].as_array().unwrap();
+    children.iter().find(|child| child["child"] == name).unwrap_or_else(|| panic!("{status}")).clone()
 }
 
 /// Requests one after the other on several connections while something is done; all must succeed.
@@ -99,17 +107,17 @@ fn a_restart_of_one_on_a_port_moves_to_another_port() {
     let second = pid(&proxy, "/");
     assert_ne!(first, second);
     ended(first);
-    let status = done(&proxy, &["status"]);
-    assert!(status.starts_with(&format!("web ready, process {second}, at 127.0.0.1:")), "{status}");
-    assert!(!status.contains(&format!(":{port}\n")), "{status}");
+    let web = child(&proxy, "web");
+    assert_eq!((&web["state"], &web["pid"]), (&json!("ready"), &json!(second)), "{web}");
+    assert!(web["address"].as_str().unwrap().starts_with("127.0.0.1:"), "{web}");
+    assert_ne!(web["address"], format!("127.0.0.1:{port}"));
     // The next data process knows where it is.
     let data = proxy.data_pid();
     proxy.signal_data_process(Signal::KILL);
     ended(data);
     assert_eq!(pid(&proxy, "/"), second);
     done(&proxy, &["restart", "web"]);
-    let status = done(&proxy, &["status"]);
-    assert!(status.contains(&format!("at 127.0.0.1:{port}\n")), "back where it was: {status}");
+    assert_eq!(child(&proxy, "web")["address"], format!("127.0.0.1:{port}"), "back where it was");
     assert_eq!(proxy.terminate(), 0);
 }
 
@@ -156,9 +164,10 @@ fn one_can_be_stopped_and_started() {
     done(&proxy, &["stop", "web"]);
     ended(first);
     assert_eq!(get(proxy.address(), "/web/").status, 503);
-    let status = done(&proxy, &["status"]);
-    assert!(status.contains("web stopped, at unix:web.sock\n"), "{status}");
-    assert!(status.contains(&format!("cable ready, process {cable}, at unix:cable.sock\n")), "{status}");
+    let web = child(&proxy, "web");
+    assert_eq!((&web["state"], &web["address"]), (&json!("stopped"), &json!("unix:web.sock")), "{web}");
+    let other = child(&proxy, "cable");
+    assert_eq!((&other["state"], &other["pid"]), (&json!("ready"), &json!(cable)), "{other}");
     // The next data process leaves it so.
     let data = proxy.data_pid();
     proxy.signal_data_process(Signal::KILL);
@@ -209,7 +218,7 @@ fn status_tells_of_crashes_and_what_was_written_before() {
     proxy.stderr_contains("starting it again");
     pid(&proxy, "/web/");
     let status = done(&proxy, &["status"]);
-    let words = ["started again 1 times", "killed by SIGKILL", "\"to standard output\""];
+    let words = ["web.sock  1\n", "killed by SIGKILL", "\"to standard output\""];
     assert!(words.iter().all(|word| status.contains(word)), "{status}");
 }
 
