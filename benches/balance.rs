@@ -101,9 +101,9 @@ fn upstreams(strategy: &Strategy, cores: usize, weights: &[u32], down: usize) ->
     endpoints[..down].iter().for_each(|endpoint| endpoint.vitals.set_health(Health::Down, NOW));
     let core = |core: usize| {
         let upstreams = Upstreams::new(core, core as u64);
-        upstreams.adopt(std::slice::from_ref(&settings));
         let endpoints = endpoints.as_slice().into();
-        upstreams.set_endpoints(&Endpoints { upstream: UpstreamId(0), generation: 1, endpoints });
+        let table = Endpoints { upstream: UpstreamId(0), generation: 1, endpoints };
+        upstreams.adopt(std::slice::from_ref(&settings), &[table]);
         upstreams
     };
     (0..cores).map(core).collect()

@@ -9,8 +9,9 @@ use super::check::{Colour, Format};
 use super::{ask, route};
 use crate::config::{Diagnostic, Place, nearest};
 
-const COMMANDS: [&str; 12] = [
-    "run", "check", "env", "route", "status", "restart", "start", "stop", "schema", "demo", "version", "help",
+const COMMANDS: [&str; 13] = [
+    "run", "check", "env", "route", "reload", "status", "restart", "start", "stop", "schema", "demo",
+    "version", "help",
 ];
 const OPTIONS: [&str; 6] = ["config", "set", "format", "color", "help", "version"];
 

@@ -1,5 +1,5 @@
-//! `warpdrive status`, `restart NAME`, `stop NAME`, `start NAME`: a word to the running process,
-//! by HTTP over the socket that its configuration names.
+//! `warpdrive reload`, `status`, `restart NAME`, `stop NAME`, `start NAME`: a word to the running
+//! process, by HTTP over the socket that its configuration names.
 
 use std::fmt::Write as _;
 use std::io::{self, Read, Write};
@@ -20,26 +20,30 @@ use crate::http::head::{Method, ResponseHead};
 use crate::plan;
 
 /// The words that lead here.
-pub const VERBS: [&str; 4] = ["status", "restart", "start", "stop"];
+pub const VERBS: [&str; 5] = ["reload", "status", "restart", "start", "stop"];
 
-const OPTIONS: [&str; 4] = ["config", "format", "json", "help"];
+const OPTIONS: [&str; 5] = ["config", "socket", "format", "json", "help"];
 
 /// Of the answer's head.
 const BOUNDS: h1::Bounds = h1::Bounds { head: 16 * 1024, fields: 64, uri: 0 };
 
 const HELP: &str = "\
-Usage: warpdrive status [-c FILE]          what runs, and how it does; --json for programs
+Usage: warpdrive reload [-c FILE]          run by the configuration as it is now; what runs goes on
+       warpdrive status [-c FILE]          what runs, and how it does; --json for programs
        warpdrive restart NAME [-c FILE]    start its commands anew, without a gap if they are told where to listen
        warpdrive stop NAME [-c FILE]
        warpdrive start NAME [-c FILE]
 
 NAME is an upstream, or one instance of it: web.0. The answer comes when it is done; if it cannot be
 done, it is 1, and what ran before a restart runs on, if the new one could be started beside it.
+A reload that cannot be done says why, as check does, and nothing has changed.
+
+The process is asked at the socket of [admin] in FILE, or with --socket PATH at that one.
 --format json is --json.";
 
 #[derive(Debug, PartialEq, Eq)]
 enum Request {
-    Ask { question: Question, file: Option<PathBuf> },
+    Ask { question: Question, file: Option<PathBuf>, socket: Option<PathBuf> },
     Help,
 }
 
@@ -48,6 +52,7 @@ enum Question {
     Status {
         is_json: bool,
     },
+    Reload,
     /// Where to post to.
     Change(String),
 }
@@ -61,8 +66,8 @@ struct Answer {
 /// Does what the arguments after `verb` say.
 pub fn main(verb: &str, parser: Parser) -> ExitCode {
     let colours = Colour::Auto.choose();
-    let (question, file) = match parse_arguments(verb, parser) {
-        Ok(Request::Ask { question, file }) => (question, file),
+    let (question, file, socket) = match parse_arguments(verb, parser) {
+        Ok(Request::Ask { question, file, socket }) => (question, file, socket),
         Ok(Request::Help) => {
             println!("{HELP}");
             return ExitCode::SUCCESS;
@@ -73,21 +78,20 @@ pub fn main(verb: &str, parser: Parser) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let loaded = Sources::load(file.as_deref(), &[])
-        .map_err(|unreadable| vec![unreadable])
-        .and_then(|sources| plan::load(&sources));
-    let plan = match loaded {
-        Ok(loaded) => loaded.plan,
+    let socket = match socket.map_or_else(|| configured_socket(file.as_deref()), |socket| Ok(Some(socket))) {
+        Ok(Some(socket)) => socket,
+        Ok(None) => {
+            eprintln!("error: there is no socket to ask at: set socket of [admin]");
+            return ExitCode::FAILURE;
+        }
         Err(mistakes) => return check::refuse(&mistakes, colours),
-    };
-    let Some(socket) = plan.admin.socket else {
-        eprintln!("error: there is no socket to ask at: set socket of [admin]");
-        return ExitCode::FAILURE;
     };
     match ask(&socket, &question) {
         Ok(Answer { is_good: true, body }) => say(&question, &body),
         Ok(Answer { is_good: false, body }) => {
-            eprintln!("error: {}", visible(body.trim_end()));
+            // Why a reload was refused is said as `check` says it.
+            let before = if question == Question::Reload { "" } else { "error: " };
+            eprintln!("{before}{}", visible(body.trim_end()));
             ExitCode::FAILURE
         }
         Err(error) => {
@@ -98,13 +102,20 @@ pub fn main(verb: &str, parser: Parser) -> ExitCode {
     }
 }
 
+fn configured_socket(file: Option<&Path>) -> Result<Option<PathBuf>, Vec<Diagnostic>> {
+    let sources = Sources::load(file, &[]).map_err(|unreadable| vec![unreadable])?;
+    Ok(plan::load(&sources)?.plan.admin.socket)
+}
+
 fn parse_arguments(verb: &str, mut parser: Parser) -> Result<Request, Diagnostic> {
-    let (mut name, mut file, mut is_json) = (None, None, false);
+    let (mut name, mut file, mut socket, mut is_json) = (None, None, None, false);
+    let is_without_name = matches!(verb, "reload" | "status");
     while let Some(argument) = parser.next().map_err(misused)? {
         match argument {
             Arg::Short('c') | Arg::Long("config") => {
                 file = Some(PathBuf::from(parser.value().map_err(misused)?));
             }
+            Arg::Long("socket") => socket = Some(PathBuf::from(parser.value().map_err(misused)?)),
             Arg::Short('h') | Arg::Long("help") => return Ok(Request::Help),
             Arg::Long("json") if verb == "status" => is_json = true,
             Arg::Long("format") if verb == "status" => {
@@ -114,7 +125,7 @@ fn parse_arguments(verb: &str, mut parser: Parser) -> Result<Request, Diagnostic
                     other => return Err(mistake(format!("--format is human or json, not `{other}`"))),
                 }
             }
-            Arg::Value(value) if name.is_none() && verb != "status" => {
+            Arg::Value(value) if name.is_none() && !is_without_name => {
                 name = Some(value.string().map_err(misused)?);
             }
             Arg::Value(value) => {
@@ -126,10 +137,11 @@ fn parse_arguments(verb: &str, mut parser: Parser) -> Result<Request, Diagnostic
     }
     let question = match name {
         None if verb == "status" => Question::Status { is_json },
+        None if verb == "reload" => Question::Reload,
         Some(name) if !name.is_empty() => Question::Change(format!("/children/{}/{verb}", escaped(&name))),
         _ => return Err(mistake(format!("{verb} needs the name of an upstream"))),
     };
-    Ok(Request::Ask { question, file })
+    Ok(Request::Ask { question, file, socket })
 }
 
 /// As one segment of a path.
@@ -149,6 +161,7 @@ fn ask(socket: &Path, question: &Question) -> io::Result<Answer> {
     let mut stream = UnixStream::connect(socket)?;
     let line = match question {
         Question::Status { .. } => "GET /status HTTP/1.1".to_owned(),
+        Question::Reload => "POST /reload HTTP/1.1\r\nContent-Length: 0".to_owned(),
         Question::Change(path) => format!("POST {path} HTTP/1.1\r\nContent-Length: 0"),
     };
     stream.write_all(format!("{line}\r\nHost: localhost\r\nConnection: close\r\n\r\n").as_bytes())?;
@@ -173,6 +186,7 @@ fn read(bytes: &[u8]) -> Option<Answer> {
 fn say(question: &Question, body: &str) -> ExitCode {
     match question {
         Question::Change(_) => {}
+        Question::Reload => print!("{}", visible(body)),
         Question::Status { is_json: true } => print!("{}", visible(body)),
         Question::Status { is_json: false } => match serde_json::from_str(body) {
             Ok(seen) => print!("{}", status::text(&seen)),
@@ -191,12 +205,17 @@ mod tests {
 
     #[test]
     fn arguments_become_a_question() {
-        let asked = |question: Question, file: Option<&str>| {
-            Ok(Request::Ask { question, file: file.map(PathBuf::from) })
+        let at = |question: Question, file: Option<&str>, socket: Option<&str>| {
+            Ok(Request::Ask { question, file: file.map(PathBuf::from), socket: socket.map(PathBuf::from) })
         };
+        let asked = |question: Question, file: Option<&str>| at(question, file, None);
         let status = |is_json| Question::Status { is_json };
         let change = |path: &str| Question::Change(path.to_owned());
         let cases = [
+            ("reload", "-c x.toml", asked(Question::Reload, Some("x.toml"))),
+            ("reload", "--socket /run/w.sock", at(Question::Reload, None, Some("/run/w.sock"))),
+            ("reload", "web", Err("unexpected argument `web`")),
+            ("reload", "--json", Err("unknown option `--json`")),
             ("status", "", asked(status(false), None)),
             ("status", "-c x.toml --json", asked(status(true), Some("x.toml"))),
             ("status", "--format json", asked(status(true), None)),

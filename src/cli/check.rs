@@ -71,13 +71,7 @@ pub fn check(file: Option<&Path>, set: &[String], format: Format, colours: Colou
 
 /// Prints why a configuration cannot be run.
 pub fn refuse(diagnostics: &[Diagnostic], colours: Colours) -> ExitCode {
-    print(diagnostics, colours);
-    let mistakes = diagnostics.iter().filter(|one| one.is_error()).count();
-    let mut counts = count(mistakes, "error");
-    if mistakes < diagnostics.len() {
-        counts += &format!(", {}", count(diagnostics.len() - mistakes, "warning"));
-    }
-    eprintln!("configuration is not valid ({counts})");
+    eprint!("{}", config::refusal(diagnostics, colours));
     ExitCode::FAILURE
 }
 

@@ -10,7 +10,7 @@ use lexopt::Parser;
 
 use self::arguments::{Command, Options};
 use self::check::Colour;
-use crate::config::{self, Sources};
+use crate::config::{self, Colours, Diagnostic, Sources};
 use crate::process;
 use crate::{master, plan, server};
 
@@ -33,6 +33,7 @@ Usage: warpdrive [run] [-c FILE]    run
        warpdrive -t [-c FILE]       the same
        warpdrive env [-c FILE]      every setting, and where it comes from
        warpdrive route METHOD URL   what becomes of a request, and why; route --help shows more
+       warpdrive reload             run by the configuration as it is now, without disturbing anyone
        warpdrive status [-c FILE]   what runs, and how it does; --json for programs
        warpdrive restart|start|stop NAME  the commands of an upstream; restart --help shows more
        warpdrive schema             the JSON Schema of a configuration, for editors
@@ -126,5 +127,20 @@ fn settings(
         wrapped,
         announce: None,
         sources: sources.encode(),
+        read: reader(sources.clone()),
     }
+}
+
+/// Reads again what these sources were read from.
+fn reader(first: Sources) -> master::Read {
+    Box::new(move || {
+        let sources = first.reread().map_err(|unreadable| config::refusal(&[unreadable], Colours::Off))?;
+        // What is wrong with files is not part of what is handed on: it is told here, with the rest.
+        if sources.found.iter().any(Diagnostic::is_error) {
+            let mistakes = plan::load(&sources).err().unwrap_or_default();
+            return Err(config::refusal(&mistakes, Colours::Off));
+        }
+        sources.found.iter().for_each(|doubt| tracing::warn!("{doubt}"));
+        Ok(sources.encode())
+    })
 }

@@ -53,10 +53,17 @@ fn summary(seen: &Value) -> String {
         [] => "all respond".to_owned(),
         silent => format!("no response from {}", silent.join(", ")),
     };
+    let generation = &seen["generation"];
+    let mut in_force = format!("{}, for {}", shown(&generation["number"]), span(&generation["age_seconds"]));
+    for former in list(&generation["former"]) {
+        let (number, count) = (shown(&former["number"]), shown(&former["connections"]));
+        in_force += &format!("; {count} still run by {number}");
+    }
     let lines = [
         ("version", shown(&seen["version"])),
         ("state", format!("{} for {}", shown(&seen["state"]), span(&seen["uptime_seconds"]))),
         ("process", shown(&seen["pid"])),
+        ("generation", in_force),
         ("workers", format!("{}, {respond}", workers.len())),
         (
             "connections",
@@ -166,6 +173,7 @@ mod tests {
             "workers": [{"worker": 0, "responds": true}, {"worker": 1, "responds": false}],
             "connections": {"open": 1, "tunnels": 0, "accepted": 7, "denied": 2},
             "requests": 40,
+            "generation": {"number": 3, "age_seconds": 7, "former": [{"number": 1, "connections": 2}]},
             "upstreams": [
                 {"upstream": "web", "endpoints": [
                     endpoint("127.0.0.1:3000", json!(null), "down", false, false),
@@ -187,6 +195,7 @@ mod tests {
 version      1.2.3
 state        serving for 2 h 5 min
 process      12
+generation   3, for 7 s; 2 still run by 1
 workers      2, no response from 1
 connections  1 open, 0 of them tunnels; 7 accepted, 2 denied
 requests     40

@@ -12,7 +12,7 @@ use std::time::Duration;
 pub use diagnostic::{Diagnostic, Document, Place, Position, Related, Severity, sort};
 pub use file::{read, settings};
 pub use layers::Override;
-pub use render::{Colours, render, visible};
+pub use render::{Colours, refusal, render, visible};
 pub use report::{Kind, SecretFile, Setting};
 pub use schema::schema;
 pub use secret::Secret;

@@ -28,6 +28,24 @@ const AROUND_MAX: usize = 4096;
 /// Characters of a message, a label, a help: one may quote what has no bound itself.
 const WORDS_MAX: usize = 400;
 
+/// Why a configuration cannot be run: each with an empty line after it, and how many there are.
+pub fn refusal(diagnostics: &[Diagnostic], colours: Colours) -> String {
+    let count = |number: usize, noun: &str| {
+        let plural = if number == 1 { "" } else { "s" };
+        format!("{number} {noun}{plural}")
+    };
+    let mut text = String::new();
+    for diagnostic in diagnostics {
+        text += &format!("{}\n\n", render(diagnostic, colours));
+    }
+    let mistakes = diagnostics.iter().filter(|one| one.is_error()).count();
+    let mut counts = count(mistakes, "error");
+    if mistakes < diagnostics.len() {
+        counts += &format!(", {}", count(diagnostics.len() - mistakes, "warning"));
+    }
+    text + &format!("configuration is not valid ({counts})\n")
+}
+
 /// Several lines, without a last line end.
 pub fn render(diagnostic: &Diagnostic, colours: Colours) -> String {
     let renderer = match colours {

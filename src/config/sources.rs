@@ -87,6 +87,16 @@ impl Sources {
         Sources::gather(path, environment, Vec::new())
     }
 
+    /// What is where these were found, now: the same file, what it leads to now, the environment
+    /// and the same arguments.
+    ///
+    /// # Errors
+    /// As [`Sources::load`].
+    pub fn reread(&self) -> Result<Sources, Diagnostic> {
+        let path = self.file.as_ref().map(|file| file.path.clone());
+        Sources::gather(path, environment(), self.arguments.clone())
+    }
+
     fn gather(
         path: Option<PathBuf>,
         environment: Vec<(String, String)>,

@@ -25,6 +25,8 @@ pub struct DataProcess {
     /// `None` once the other end is closed.
     orders: Option<Socket>,
     started: Instant,
+    /// Its workers run.
+    pub is_ready: bool,
 }
 
 impl DataProcess {
@@ -43,7 +45,7 @@ impl DataProcess {
             .spawn()?;
         let pid = Pid::from_raw(child.id().cast_signed())
             .ok_or_else(|| io::Error::other("a child without a pid"))?;
-        let process = DataProcess { pid, orders: Some(ours), started: Instant::now() };
+        let process = DataProcess { pid, orders: Some(ours), started: Instant::now(), is_ready: false };
         if let Err(error) = process.instruct(sources, listeners) {
             // Its end will be seen as any other; why it ended is said here.
             tracing::error!("cannot instruct the data process: {error}");
@@ -53,17 +55,20 @@ impl DataProcess {
     }
 
     fn instruct(&self, sources: &[u8], listeners: &[Listener]) -> io::Result<()> {
-        let file = rustix::fs::memfd_create("configuration", MemfdFlags::CLOEXEC)?;
-        let mut file = File::from(file);
-        file.write_all(sources)?;
-        file.rewind()?;
-        self.send(&Order::Configuration(file.as_fd()))?;
-        for listener in listeners {
-            for (worker, socket) in listener.sockets.iter().enumerate() {
-                self.send(&Order::Listener { address: listener.address, worker, socket: socket.as_fd() })?;
-            }
-        }
+        self.send(&Order::Configuration(in_memory(sources)?))?;
+        listeners.iter().try_for_each(|listener| self.hand_over(listener))?;
         self.send(&Order::<File>::Start)
+    }
+
+    /// Gives it the sockets of an address.
+    ///
+    /// # Errors
+    /// As [`DataProcess::send`].
+    pub fn hand_over(&self, listener: &Listener) -> io::Result<()> {
+        let mut sockets = listener.sockets.iter().enumerate();
+        sockets.try_for_each(|(worker, socket)| {
+            self.send(&Order::Listener { address: listener.address, worker, socket: socket.as_fd() })
+        })
     }
 
     /// # Errors
@@ -107,4 +112,12 @@ impl DataProcess {
             tracing::error!("cannot kill the data process: {error}");
         }
     }
+}
+
+/// A file that is nowhere, with this content.
+pub fn in_memory(content: &[u8]) -> io::Result<File> {
+    let mut file = File::from(rustix::fs::memfd_create("configuration", MemfdFlags::CLOEXEC)?);
+    file.write_all(content)?;
+    file.rewind()?;
+    Ok(file)
 }

@@ -17,6 +17,8 @@ const BACKLOG: i32 = 4096;
 /// The sockets of one address.
 #[derive(Debug)]
 pub struct Listener {
+    /// As it was asked for.
+    pub wanted: SocketAddr,
     /// With the port that the kernel chose if none was given.
     pub address: SocketAddr,
     /// One a worker.
@@ -62,10 +64,19 @@ pub struct Bound {
 /// The first address that cannot be listened on. `[::]` without IPv6 in the kernel is one only
 /// if no other address is bound.
 pub fn bind(addresses: &[SocketAddr], workers: usize) -> Result<Bound, Error> {
+    bind_beside(&[], addresses, workers)
+}
+
+/// The same for more addresses than these.
+///
+/// # Errors
+/// The same.
+pub fn bind_beside(present: &[Listener], addresses: &[SocketAddr], workers: usize) -> Result<Bound, Error> {
     let mut bound = Bound { listeners: Vec::new(), left_out: Vec::new() };
-    let mut chosen = None;
+    let mut chosen = present.iter().find(|one| one.wanted.port() == 0).map(|one| one.address.port());
     for &address in addresses {
-        match bind_near(address, chosen, workers) {
+        let is_ours = present.iter().any(|one| overlap(one.address, address));
+        match bind_near(address, chosen, workers, is_ours) {
             Ok(listener) => {
                 if address.port() == 0 {
                     chosen.get_or_insert(listener.address.port());
@@ -79,7 +90,7 @@ pub fn bind(addresses: &[SocketAddr], workers: usize) -> Result<Bound, Error> {
         }
     }
     match bound.left_out.pop() {
-        Some(error) if bound.listeners.is_empty() => return Err(error),
+        Some(error) if bound.listeners.is_empty() && present.is_empty() => return Err(error),
         last => bound.left_out.extend(last),
     }
     Ok(bound)
@@ -92,20 +103,36 @@ fn is_without_ipv6(address: SocketAddr, cause: &io::Error) -> bool {
         && matches!(errno, Some(Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL))
 }
 
-/// Binds one address; with port 0 on the chosen port if that is free.
-fn bind_near(address: SocketAddr, chosen: Option<u16>, workers: usize) -> io::Result<Listener> {
-    if let (0, Some(port)) = (address.port(), chosen) {
-        let result = bind_group(SocketAddr::new(address.ip(), port), workers);
+/// Binding one of them while the other is bound fails, but for sockets that all allow it.
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    let is_any = one.ip().is_unspecified() || other.ip().is_unspecified();
+    one.port() == other.port() && one.is_ipv4() == other.is_ipv4() && (is_any || one.ip() == other.ip())
+}
+
+/// Binds one address; with port 0 on the chosen port if that is free. `is_ours`: who else listens
+/// there is us.
+fn bind_near(wanted: SocketAddr, chosen: Option<u16>, workers: usize, is_ours: bool) -> io::Result<Listener> {
+    let bind = |address| {
+        let (address, sockets) = bind_group(address, workers, is_ours)?;
+        Ok(Listener { wanted, address, sockets })
+    };
+    if let (0, Some(port)) = (wanted.port(), chosen) {
+        let result = bind(SocketAddr::new(wanted.ip(), port));
         let errno = result.as_ref().err().and_then(Errno::from_io_error);
         if errno != Some(Errno::ADDRINUSE) {
             return result;
         }
     }
-    bind_group(address, workers)
+    bind(wanted)
 }
 
-fn bind_group(address: SocketAddr, workers: usize) -> io::Result<Listener> {
+fn bind_group(
+    address: SocketAddr,
+    workers: usize,
+    is_ours: bool,
+) -> io::Result<(SocketAddr, Vec<TcpListener>)> {
     let first = socket(address)?;
+    first.set_reuse_port(is_ours)?;
     first.bind(&address.into())?;
     first.listen(BACKLOG)?;
     first.set_reuse_port(true)?;
@@ -119,7 +146,7 @@ fn bind_group(address: SocketAddr, workers: usize) -> io::Result<Listener> {
         next.listen(BACKLOG)?;
         sockets.push(TcpListener::from(next));
     }
-    Ok(Listener { address, sockets })
+    Ok((address, sockets))
 }
 
 fn with_port(mut address: SocketAddr, port: u16) -> SocketAddr {
@@ -208,7 +235,7 @@ mod tests {
     fn a_port_that_is_taken_elsewhere_is_not_insisted_on() {
         let taken = TcpListener::bind(local(0)).unwrap();
         let port = taken.local_addr().unwrap().port();
-        let listener = bind_near(local(0), Some(port), 1).unwrap();
+        let listener = bind_near(local(0), Some(port), 1, false).unwrap();
         assert_ne!(listener.address.port(), port);
     }
 
@@ -241,5 +268,17 @@ mod tests {
             let address = address.parse().unwrap();
             assert_eq!(is_without_ipv6(address, &cause), expected, "{address}");
         }
+    }
+
+    #[test]
+    fn another_address_may_take_the_place_of_one_of_ours_on_its_port() {
+        let any = bind(&[SocketAddr::from(([0, 0, 0, 0], 0))], 2).unwrap().listeners;
+        let port = any[0].address.port();
+        assert!(bind(&[local(port)], 2).is_err());
+        let one = bind_beside(&any, &[local(port)], 2).unwrap().listeners;
+        let _connections: Vec<TcpStream> =
+            (0..16).map(|_| TcpStream::connect(local(port)).unwrap()).collect();
+        assert_eq!(queued(&one[0]).iter().sum::<usize>(), 16);
+        assert_eq!(queued(&any[0]).iter().sum::<usize>(), 0);
     }
 }

@@ -10,13 +10,19 @@ use std::time::Duration;
 
 use crate::process::{events, settings};
 
+mod binding;
 mod children;
+mod configuration;
 mod data_process;
 mod listeners;
 mod signals;
 mod supervise;
 mod terminal;
 
+use binding::Sockets;
+use configuration::Configuration;
+
+pub use configuration::Read;
 pub use data_process::ARGUMENT;
 
 /// What `master` has to know of a configuration that was found to be right.
@@ -34,6 +40,8 @@ pub struct Settings {
     /// The configuration itself, encoded: handed to each data process as it is, so that what was
     /// checked is what runs, whatever becomes of the file.
     pub sources: Vec<u8>,
+    /// How it is read again.
+    pub read: Read,
 }
 
 /// Runs until it is told to stop, or a child has ended.
@@ -61,6 +69,8 @@ pub fn run(settings: Settings) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let Settings { sources, shutdown_timeout, announce, wrapped, .. } = settings;
-    supervise::Supervisor::new(signals, sources, bound.listeners, shutdown_timeout, announce).run(wrapped)
+    let Settings { workers, sources, read, shutdown_timeout, announce, wrapped, .. } = settings;
+    let configuration = Configuration::new(sources, read);
+    let sockets = Sockets::new(bound.listeners, workers);
+    supervise::Supervisor::new(signals, configuration, sockets, shutdown_timeout, announce).run(wrapped)
 }

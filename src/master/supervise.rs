@@ -13,9 +13,10 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::WaitOptions;
 
+use super::binding::Sockets;
 use super::children::{Buried, Children};
+use super::configuration::Configuration;
 use super::data_process::DataProcess;
-use super::listeners::Listener;
 use super::signals::{Signal, Signals};
 use super::terminal;
 use crate::process::end::End;
@@ -38,9 +39,8 @@ const FORCED: u8 = 2;
 /// Everything `master` knows.
 pub struct Supervisor {
     signals: Signals,
-    /// Encoded, as the data process takes them.
-    sources: Vec<u8>,
-    listeners: Vec<Listener>,
+    configuration: Configuration,
+    sockets: Sockets,
     shutdown_timeout: Duration,
     /// Called once, with the first address, when it serves.
     announce: Option<fn(SocketAddr)>,
@@ -86,15 +86,15 @@ enum Phase {
 impl Supervisor {
     pub fn new(
         signals: Signals,
-        sources: Vec<u8>,
-        listeners: Vec<Listener>,
+        configuration: Configuration,
+        sockets: Sockets,
         shutdown_timeout: Duration,
         announce: Option<fn(SocketAddr)>,
     ) -> Supervisor {
         Supervisor {
             signals,
-            sources,
-            listeners,
+            configuration,
+            sockets,
             shutdown_timeout,
             announce,
             backoff: Backoff::default(),
@@ -191,10 +191,17 @@ impl Supervisor {
             }
             _ => {}
         }
+        // One that is not ready yet is told when it is.
+        if let (Phase::Serving, State::Running(process)) = (&self.phase, &self.state)
+            && process.is_ready
+            && self.configuration.is_due()
+        {
+            self.configuration.offer(process);
+        }
     }
 
     fn start(&mut self) {
-        match DataProcess::start(&self.sources, &self.listeners) {
+        match DataProcess::start(self.configuration.in_force(), &self.sockets.listeners) {
             Ok(process) => self.state = State::Running(process),
             Err(error) => {
                 tracing::error!("cannot start the data process: {error}");
@@ -226,9 +233,7 @@ impl Supervisor {
             }
             // Not a wish to reload: there is nobody left.
             Signal::Reload if terminal::is_gone() => self.obey(Signal::Stop(rustix::process::Signal::TERM)),
-            Signal::Reload => {
-                tracing::warn!("SIGHUP does nothing yet: the configuration stays as it is");
-            }
+            Signal::Reload => self.configuration.signal(),
             Signal::ReopenLogs => self.reopen_logs(),
             Signal::ReplaceBinary => {
                 tracing::warn!("SIGUSR2 does nothing yet: this binary runs on");
@@ -256,7 +261,7 @@ impl Supervisor {
         }
         tracing::info!("stopping: nothing new is accepted, what runs may finish");
         // A socket is closed when its last copy is: ours must not outlive the worker's.
-        self.listeners.clear();
+        self.sockets.close();
         let State::Running(process) = &self.state else {
             return self.stop_children(None);
         };
@@ -270,7 +275,7 @@ impl Supervisor {
 
     /// The last thing: `code` is what we end with when the children have ended.
     fn stop_children(&mut self, code: Option<u8>) {
-        self.listeners.clear();
+        self.sockets.close();
         self.children.stop(self.told.unwrap_or(rustix::process::Signal::TERM));
         self.phase = Phase::Stopping { code };
     }
@@ -292,13 +297,14 @@ impl Supervisor {
             return;
         };
         while let Some(report) = process.report() {
+            process.is_ready |= matches!(report, Report::Ready { .. });
             match (report, &mut self.phase) {
                 (Report::Ready { .. }, phase @ Phase::Starting { .. }) => {
                     *phase = Phase::Serving;
-                    for listener in &self.listeners {
+                    for listener in &self.sockets.listeners {
                         tracing::info!("listening on http://{}", listener.address);
                     }
-                    if let (Some(announce), Some(first)) = (self.announce, self.listeners.first()) {
+                    if let (Some(announce), Some(first)) = (self.announce, self.sockets.listeners.first()) {
                         announce(first.address);
                     }
                 }
@@ -315,11 +321,28 @@ impl Supervisor {
                         self.children.keep(wanted);
                     }
                 }
+                (Report::Add(settings), Phase::Serving) => self.children.add(*settings),
+                (Report::Replace(settings), Phase::Serving) => self.children.replace(*settings),
+                (Report::Add(_) | Report::Replace(_), _) => {}
+                (Report::Reorder(settings), _) => self.children.reorder(*settings),
+                (Report::Rename { from, to }, _) => self.children.rename(&from, &to),
+                (Report::Remove(name), _) => self.children.remove(&name),
                 (Report::Restart(settings), _) => self.children.restart(*settings),
                 (Report::Moved(name), _) => self.children.retire(&name),
                 (Report::Abandon(name), _) => self.children.abandon(&name),
                 (Report::StopChild(name), _) => self.children.order_stop(&name),
                 (Report::StartChild(name), _) => self.children.order_start(&name),
+                (Report::Reread, _) => self.configuration.ask(),
+                (Report::Adopted { shutdown_timeout }, _) => {
+                    self.configuration.adopt();
+                    self.sockets.adopt();
+                    self.shutdown_timeout = shutdown_timeout;
+                }
+                (Report::Kept, _) => {
+                    self.configuration.keep();
+                    self.sockets.keep();
+                }
+                (Report::Listen(addresses), _) => self.sockets.prepare(addresses, process),
                 (Report::Drained, _) => tracing::debug!("the data process has drained"),
             }
         }
@@ -373,6 +396,8 @@ impl Supervisor {
                 self.wanted.clear();
                 self.state = State::Absent { until: Instant::now() };
                 self.outlive(end, lived);
+                self.configuration.outlive();
+                self.sockets.keep();
             }
         }
     }

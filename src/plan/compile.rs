@@ -148,6 +148,7 @@ fn server(written: &config::Server) -> Server {
     Server {
         listen: addresses.into_iter().map(|address| SocketAddr::new(address, port)).collect(),
         worker_threads: written.worker_threads.unwrap_or_else(parallelism),
+        is_default_threads: written.worker_threads.is_none(),
         pin_cores: written.pin_cores.unwrap_or(true),
         io: match written.io {
             None | Some(config::Io::Auto) => net::Io::Auto,

@@ -16,6 +16,7 @@ use crate::{http, middleware, net, route, telemetry, upstream};
 pub use crate::middleware::auth::Settings as Token;
 pub use children::{Child, local_addresses};
 pub use compile::{Loaded, compile, load};
+pub use reload::reload;
 pub use rules::rules;
 pub use upstream::UpstreamId;
 
@@ -26,6 +27,7 @@ pub mod explain;
 mod label;
 mod log;
 mod placeholder;
+mod reload;
 mod routes;
 mod rules;
 #[cfg(test)]
@@ -143,13 +145,15 @@ pub struct Server {
     pub listen: Vec<SocketAddr>,
     /// At least 1.
     pub worker_threads: usize,
+    /// Nobody said how many: there are as many as the machine can run at once.
+    pub is_default_threads: bool,
     pub pin_cores: bool,
     pub io: net::Io,
     pub shutdown_timeout: Duration,
 }
 
 /// Where names of upstreams are asked for, and how often.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dns {
     /// Those of the system, if there are none.
     pub servers: Box<[SocketAddr]>,

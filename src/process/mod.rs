@@ -9,6 +9,7 @@ pub mod end;
 pub mod events;
 pub mod orders;
 pub mod output;
+mod packets;
 pub mod readiness;
 pub mod restart;
 pub mod settings;

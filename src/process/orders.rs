@@ -1,30 +1,17 @@
-//! What `master` and the data process say to each other: one message a packet, descriptors
-//! beside it.
+//! What `master` and the data process say to each other.
 //!
 //! Both ends are the same binary, but after a replacement of the binary not the same version:
 //! the text of a message is kept plain, and what is not understood is an error.
 
-use std::io::{self, IoSlice, IoSliceMut};
-use std::mem::MaybeUninit;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::str::FromStr;
 use std::time::Duration;
-
-use rustix::fs::{Mode, OFlags};
-use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, sockopt,
-};
 
 use super::readiness::Address;
 use super::settings::{Name, Settings};
 
-/// The longest text of a message, in bytes.
-pub const TEXT_MAX: usize = 64 << 10;
-
-/// What somebody who does not read is waited for.
-const SEND_TIMEOUT: Duration = Duration::from_secs(5);
+pub use super::packets::{Incoming, Outgoing, Received, Socket, TEXT_MAX};
 
 /// What `master` tells the data process. `Fd` is borrowed when sent, owned when received.
 #[derive(Debug)]
@@ -35,6 +22,15 @@ pub enum Order<Fd = OwnedFd> {
     Listener { address: SocketAddr, worker: usize, socket: Fd },
     /// That was everything.
     Start,
+    /// The configuration was read again: run by it if that is possible. It is what so many wanted
+    /// who have sent [`Report::Reread`]; of none, `master` was told to by a signal.
+    Reload { asked: usize, sources: Fd },
+    /// It could not be read, and why.
+    Unreadable { asked: usize, why: String },
+    /// All sockets are there that [`Report::Listen`] wanted; of these addresses none is.
+    Bound { left: Vec<SocketAddr> },
+    /// They cannot be had, and why.
+    Unbound { why: String },
     /// What has become of a child.
     Child(Condition),
     /// What was asked for one is done, or why it is not.
@@ -63,6 +59,19 @@ pub enum Report {
     Child(Box<Settings>),
     /// Those were all: what is none of them goes.
     Children,
+    /// There is to be one more.
+    Add(Box<Settings>),
+    /// One is to run like this from its next start on.
+    Reorder(Box<Settings>),
+    /// One is to be stopped and started like this.
+    Replace(Box<Settings>),
+    /// One has another name.
+    Rename {
+        from: Name,
+        to: Name,
+    },
+    /// One is not to run any more.
+    Remove(Name),
     /// It is to be started anew like this: beside the one that runs if it is to listen elsewhere,
     /// otherwise after it.
     Restart(Box<Settings>),
@@ -73,6 +82,16 @@ pub enum Report {
     /// It is to stop, and not to be started until [`Report::StartChild`].
     StopChild(Name),
     StartChild(Name),
+    /// The configuration is to be read again.
+    Reread,
+    /// These are the addresses to listen on, if what was read again can be in force.
+    Listen(Vec<SocketAddr>),
+    /// The one that was read again is in force; a drain may now take so long.
+    Adopted {
+        shutdown_timeout: Duration,
+    },
+    /// The one that was in force before it still is.
+    Kept,
     /// Nothing runs any more.
     Drained,
 }
@@ -102,162 +121,16 @@ pub enum State {
     Stopped,
 }
 
-/// What can be sent.
-pub trait Outgoing {
-    fn text(&self) -> String;
-    fn descriptor(&self) -> Option<BorrowedFd<'_>>;
-}
-
-/// What can be received.
-pub trait Incoming: Sized {
-    fn parse(text: &str, descriptor: Option<OwnedFd>) -> Option<Self>;
-}
-
-/// What came of a look for a message.
-#[derive(Debug)]
-pub enum Received<T> {
-    Message(T),
-    /// Nothing now.
-    Nothing,
-    /// The other end is closed.
-    End,
-}
-
-/// One end of the socket pair.
-#[derive(Debug)]
-pub struct Socket(OwnedFd);
-
-impl Socket {
-    /// Both ends. What is sent on one end fails after 5 s if the other does not read.
-    ///
-    /// # Errors
-    /// Too many open files.
-    pub fn pair() -> io::Result<(Socket, Socket)> {
-        let (ours, theirs) =
-            rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
-        for socket in [&ours, &theirs] {
-            sockopt::set_socket_timeout(socket, sockopt::Timeout::Send, Some(SEND_TIMEOUT))?;
-        }
-        Ok((Socket(ours), Socket(theirs)))
-    }
-
-    /// Takes descriptor 0 over, and leaves `/dev/null` in its place.
-    ///
-    /// # Errors
-    /// Descriptor 0 is not such a socket.
-    pub fn take_stdin() -> io::Result<Socket> {
-        let stdin = rustix::stdio::stdin();
-        if sockopt::socket_type(stdin)? != SocketType::SEQPACKET {
-            return Err(io::Error::from(io::ErrorKind::InvalidInput));
-        }
-        let socket = rustix::io::fcntl_dupfd_cloexec(stdin, 3)?;
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-        let null = rustix::fs::open("/dev/null", flags, Mode::empty())?;
-        rustix::stdio::dup2_stdin(&null)?;
-        Ok(Socket(socket))
-    }
-
-    /// # Errors
-    /// The other end is closed, or has not read for 5 s.
-    pub fn send(&self, message: &impl Outgoing) -> io::Result<()> {
-        let text = message.text();
-        let text = &text[..text.floor_char_boundary(TEXT_MAX)];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut beside = SendAncillaryBuffer::new(&mut space);
-        let descriptor = message.descriptor();
-        if let Some(descriptor) = &descriptor {
-            beside.push(SendAncillaryMessage::ScmRights(std::slice::from_ref(descriptor)));
-        }
-        let packet = [IoSlice::new(text.as_bytes())];
-        loop {
-            match rustix::net::sendmsg(&self.0, &packet, &mut beside, SendFlags::NOSIGNAL) {
-                Err(rustix::io::Errno::INTR) => {}
-                result => return Ok(result.map(|_| ())?),
-            }
-        }
-    }
-
-    /// Waits for a message; `None` when the other end is closed.
-    ///
-    /// # Errors
-    /// What came is not a message.
-    pub fn receive<T: Incoming>(&self) -> io::Result<Option<T>> {
-        loop {
-            match self.receive_with(RecvFlags::empty())? {
-                Received::Message(message) => return Ok(Some(message)),
-                Received::End => return Ok(None),
-                Received::Nothing => {}
-            }
-        }
-    }
-
-    /// A message, if there is one.
-    ///
-    /// # Errors
-    /// What came is not a message.
-    pub fn try_receive<T: Incoming>(&self) -> io::Result<Received<T>> {
-        self.receive_with(RecvFlags::DONTWAIT)
-    }
-
-    fn receive_with<T: Incoming>(&self, flags: RecvFlags) -> io::Result<Received<T>> {
-        let mut text = [0; TEXT_MAX];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut beside = RecvAncillaryBuffer::new(&mut space);
-        let received = rustix::net::recvmsg(
-            &self.0,
-            &mut [IoSliceMut::new(&mut text)],
-            &mut beside,
-            flags | RecvFlags::CMSG_CLOEXEC,
-        );
-        let received = match received {
-            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {
-                return Ok(Received::Nothing);
-            }
-            // What was unread at the other end when it closed.
-            Err(rustix::io::Errno::CONNRESET) => return Ok(Received::End),
-            result => result?,
-        };
-        let mut descriptors = Vec::new();
-        for message in beside.drain() {
-            if let RecvAncillaryMessage::ScmRights(rights) = message {
-                descriptors.extend(rights);
-            }
-        }
-        if received.bytes == 0 {
-            return Ok(Received::End);
-        }
-        let is_cut = received.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC);
-        let text = std::str::from_utf8(&text[..received.bytes]).ok();
-        text.filter(|_| !is_cut)
-            .and_then(|text| T::parse(text, descriptors.pop()))
-            .map(Received::Message)
-            .ok_or_else(|| io::Error::other("a message that is not understood"))
-    }
-
-    /// For the standard input of a process to start.
-    pub fn into_descriptor(self) -> OwnedFd {
-        self.0
-    }
-}
-
-impl AsFd for Socket {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
-    }
-}
-
-impl AsRawFd for Socket {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.as_raw_fd()
-    }
-}
-
 impl<Fd: AsFd> Outgoing for Order<Fd> {
     fn text(&self) -> String {
         match self {
             Order::Configuration(_) => "configuration".to_owned(),
             Order::Listener { address, worker, .. } => format!("listener {address} {worker}"),
             Order::Start => "start".to_owned(),
+            Order::Reload { asked, .. } => format!("reload {asked}"),
+            Order::Unreadable { asked, why } => [format!("unreadable {asked}"), why.clone()].join(SEPARATOR),
+            Order::Bound { left } => format!("bound{}", show_addresses(left)),
+            Order::Unbound { why } => format!("unbound {why}"),
             Order::Child(condition) => {
                 let Condition { name, state, pid, elsewhere, restarts, last_end } = condition;
                 let (pid, elsewhere) = (show_or_none(*pid), show_or_none(elsewhere.as_ref()));
@@ -277,8 +150,16 @@ impl<Fd: AsFd> Outgoing for Order<Fd> {
         match self {
             Order::Configuration(descriptor) => Some(descriptor.as_fd()),
             Order::Listener { socket, .. } => Some(socket.as_fd()),
-            Order::Start | Order::Child(_) | Order::Done { .. } => None,
-            Order::ReopenLogs | Order::Drain | Order::Stop => None,
+            Order::Reload { sources, .. } => Some(sources.as_fd()),
+            Order::Start
+            | Order::Unreadable { .. }
+            | Order::Bound { .. }
+            | Order::Unbound { .. }
+            | Order::Child(_)
+            | Order::Done { .. }
+            | Order::ReopenLogs
+            | Order::Drain
+            | Order::Stop => None,
         }
     }
 }
@@ -294,8 +175,14 @@ impl Incoming for Order {
             }
             (["start"], None) => Some(Order::Start),
             (["reopen-logs"], None) => Some(Order::ReopenLogs),
+            (["reload", asked], Some(sources)) => Some(Order::Reload { asked: asked.parse().ok()?, sources }),
+            (["unreadable", asked], None) => {
+                Some(Order::Unreadable { asked: asked.parse().ok()?, why: parts.next()?.to_owned() })
+            }
             (["drain"], None) => Some(Order::Drain),
             (["stop"], None) => Some(Order::Stop),
+            (["bound", left @ ..], None) => Some(Order::Bound { left: parse_addresses(left)? }),
+            (["unbound", why @ ..], None) => Some(Order::Unbound { why: why.join(" ") }),
             (["child", state, pid, restarts, name @ ..], None) => {
                 let elsewhere = parts.next().filter(|address| *address != NONE);
                 Some(Order::Child(Condition {
@@ -327,11 +214,20 @@ impl Outgoing for Report {
             Report::Failed { message } => format!("failed {message}"),
             Report::Child(settings) => format!("child {}", settings.encode()),
             Report::Children => "children".to_owned(),
+            Report::Add(settings) => format!("add {}", settings.encode()),
+            Report::Reorder(settings) => format!("reorder {}", settings.encode()),
+            Report::Replace(settings) => format!("replace {}", settings.encode()),
+            Report::Rename { from, to } => [format!("rename {}", show(from)), show(to)].join(SEPARATOR),
+            Report::Remove(name) => format!("remove {}", show(name)),
             Report::Restart(settings) => format!("restart {}", settings.encode()),
             Report::Moved(name) => format!("moved {}", show(name)),
             Report::Abandon(name) => format!("abandon {}", show(name)),
             Report::StopChild(name) => format!("stop-child {}", show(name)),
             Report::StartChild(name) => format!("start-child {}", show(name)),
+            Report::Reread => "reread".to_owned(),
+            Report::Listen(addresses) => format!("listen{}", show_addresses(addresses)),
+            Report::Adopted { shutdown_timeout } => format!("adopted {}", millis(*shutdown_timeout)),
+            Report::Kept => "kept".to_owned(),
             Report::Drained => "drained".to_owned(),
         }
     }
@@ -351,12 +247,26 @@ impl Incoming for Report {
             }
             ("failed", None) => Some(Report::Failed { message: rest.to_owned() }),
             ("child", None) => Some(Report::Child(Box::new(Settings::decode(rest)?))),
+            ("add", None) => Some(Report::Add(Box::new(Settings::decode(rest)?))),
+            ("reorder", None) => Some(Report::Reorder(Box::new(Settings::decode(rest)?))),
+            ("replace", None) => Some(Report::Replace(Box::new(Settings::decode(rest)?))),
+            ("rename", None) => {
+                let (from, to) = rest.split_once(SEPARATOR)?;
+                Some(Report::Rename { from: parse_name(&words(from))?, to: parse_name(&words(to))? })
+            }
+            ("remove", None) => Some(Report::Remove(parse_name(&words(rest))?)),
             ("restart", None) => Some(Report::Restart(Box::new(Settings::decode(rest)?))),
             ("moved", None) => Some(Report::Moved(parse_name(&words(rest))?)),
             ("abandon", None) => Some(Report::Abandon(parse_name(&words(rest))?)),
             ("stop-child", None) => Some(Report::StopChild(parse_name(&words(rest))?)),
             ("start-child", None) => Some(Report::StartChild(parse_name(&words(rest))?)),
             ("children", None) if rest.is_empty() => Some(Report::Children),
+            ("reread", None) if rest.is_empty() => Some(Report::Reread),
+            ("listen", None) => Some(Report::Listen(parse_addresses(&words(rest))?)),
+            ("adopted", None) => {
+                Some(Report::Adopted { shutdown_timeout: Duration::from_millis(rest.parse().ok()?) })
+            }
+            ("kept", None) if rest.is_empty() => Some(Report::Kept),
             ("drained", None) if rest.is_empty() => Some(Report::Drained),
             _ => None,
         }
@@ -379,6 +289,19 @@ impl State {
 
 /// Between parts of a message that may have spaces.
 const SEPARATOR: &str = "\0";
+
+/// Each with a space before it.
+fn show_addresses(addresses: &[SocketAddr]) -> String {
+    addresses.iter().map(|address| format!(" {address}")).collect()
+}
+
+fn parse_addresses(words: &[&str]) -> Option<Vec<SocketAddr>> {
+    words.iter().map(|word| word.parse().ok()).collect()
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
 
 fn words(text: &str) -> Vec<&str> {
     text.split(' ').collect()
@@ -427,6 +350,7 @@ mod tests {
         let descriptor = match received {
             Order::Configuration(descriptor) => Some(descriptor),
             Order::Listener { socket, .. } => Some(socket),
+            Order::Reload { sources, .. } => Some(sources),
             _ => None,
         };
         let content = descriptor.map(|descriptor| {
@@ -463,6 +387,19 @@ mod tests {
             (listener, "listener [::1]:8080 3", content),
             (Order::Configuration(reader.as_fd()), "configuration", Some(String::new())),
             (Order::Start, "start", None),
+            (Order::Reload { asked: 2, sources: reader.as_fd() }, "reload 2", Some(String::new())),
+            (
+                Order::Bound { left: vec!["127.0.0.1:80".parse().unwrap(), "[::1]:81".parse().unwrap()] },
+                "bound 127.0.0.1:80 [::1]:81",
+                None,
+            ),
+            (Order::Bound { left: Vec::new() }, "bound", None),
+            (Order::Unbound { why: "in use".to_owned() }, "unbound in use", None),
+            (
+                Order::Unreadable { asked: 0, why: "line 1\n line 2".to_owned() },
+                "unreadable 0\0line 1\n line 2",
+                None,
+            ),
             (
                 child("my app", Some(2)),
                 "child ready 77 3 2 my app\0unix:/run/a b.sock\0killed; it wrote \"a  b\"",
@@ -488,11 +425,23 @@ mod tests {
             Report::Failed { message: "first line\nsecond  line ".to_owned() },
             Report::Child(Box::new(settings::tests::full())),
             Report::Children,
+            Report::Add(Box::new(settings::tests::full())),
+            Report::Reorder(Box::new(settings::tests::full())),
+            Report::Replace(Box::new(settings::tests::full())),
+            Report::Rename {
+                from: settings::tests::full().name,
+                to: Name { upstream: "my app".to_owned(), instance: None },
+            },
+            Report::Remove(settings::tests::full().name),
             Report::Restart(Box::new(settings::tests::full())),
             Report::Moved(settings::tests::full().name),
             Report::Abandon(settings::tests::full().name),
             Report::StopChild(settings::tests::full().name),
             Report::StartChild(Name { upstream: "app".to_owned(), instance: None }),
+            Report::Reread,
+            Report::Listen(vec!["127.0.0.1:80".parse().unwrap(), "[::1]:0".parse().unwrap()]),
+            Report::Adopted { shutdown_timeout: Duration::from_millis(2500) },
+            Report::Kept,
             Report::Drained,
         ];
         for report in &reports {

@@ -57,6 +57,11 @@ impl Output {
         Ok((output, [out, err]))
     }
 
+    /// What is read from now on is told under this name.
+    pub fn rename(&mut self, name: String) {
+        self.name = name;
+    }
+
     /// Readable when there is something to tell.
     pub fn sources(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         self.pipes.iter().map(|pipe| pipe.end.as_fd())

@@ -107,6 +107,15 @@ impl Settings {
         }
     }
 
+    /// A process of the one would be one of the other: where, as whom and with what it runs.
+    pub fn runs_as(&self, other: &Settings) -> bool {
+        self.program == other.program
+            && self.environment == other.environment
+            && self.directory == other.directory
+            && self.user == other.user
+            && self.addresses == other.addresses
+    }
+
     /// The parts, each with its name before it. Of texts only: what is none came from arguments,
     /// and is not sent.
     pub fn encode(&self) -> String {

@@ -21,7 +21,6 @@ use crate::net::deadline::{Expired, Side};
 use crate::net::stream::{IdleRead, Interrupt, Peeked, Stream};
 use crate::net::task::Turn;
 use crate::net::{Buffer, task};
-use crate::plan::Limits;
 
 /// Silence after which a connection is parked.
 const QUIET: Duration = Duration::from_secs(1);
@@ -57,8 +56,6 @@ pub struct Connection {
 /// How the wait for a request's head ended.
 enum Arrival {
     Head,
-    /// Silence.
-    Quiet,
     Gone,
     Refused(Error),
 }
@@ -152,25 +149,32 @@ async fn deny(core: Rc<Core>, mut connection: Connection, denied: Denied) {
     }
 }
 
-/// Serves request after request.
+/// Serves request after request. Each runs, from the moment at which its first byte is here, by the
+/// plan that is in force then; between two of them, there is none.
 async fn run(core: &Rc<Core>, connection: &mut Connection, work: &mut Work) -> End {
-    let mut last: Option<Rc<Active>> = None;
+    let mut peer_of = 0;
     let mut turn = Turn::default();
     loop {
-        if work.input.as_ref().is_some_and(|input| !input.is_empty()) {
-            // The next request is here already, and the one after that, perhaps without end.
-            turn.step().await;
-        }
+        let input = match work.input.take() {
+            Some(input) if !input.is_empty() => {
+                // The next request is here already, and the one after that, perhaps without end.
+                turn.step().await;
+                input
+            }
+            spent => match first_bytes(core, &mut connection.stream, spent, &mut work.interrupt).await {
+                Ok(input) => input,
+                Err(end) => return end,
+            },
+        };
         let active = core.active();
-        if !last.as_ref().is_some_and(|last| Rc::ptr_eq(last, &active)) {
+        if peer_of != active.generation || work.peer.is_none() {
             work.peer = Some(Peer::new(&active.plan.forwarding, connection.address, connection.port));
-            last = Some(Rc::clone(&active));
+            peer_of = active.generation;
         }
         let stream = &mut connection.stream;
-        let next = match next_head(core, &active, stream, work).await {
-            Arrival::Quiet => return End::Park,
+        let next = match next_head(core, &active, stream, input, work).await {
             Arrival::Gone => return End::Close,
-            Arrival::Head => exchange::run(core, &core.active(), stream, work).await,
+            Arrival::Head => exchange::run(core, &active, stream, work).await,
             Arrival::Refused(error) => respond::refuse(core, &active, stream, work, error).await,
         };
         match next {
@@ -181,16 +185,15 @@ async fn run(core: &Rc<Core>, connection: &mut Connection, work: &mut Work) -> E
     }
 }
 
-/// Reads until the head of a request is in `work`.
-async fn next_head(core: &Core, active: &Active, stream: &mut Stream, work: &mut Work) -> Arrival {
+/// Reads until the head of a request, of which `input` is the beginning, is in `work`.
+async fn next_head(
+    core: &Core,
+    active: &Active,
+    stream: &mut Stream,
+    mut input: Buffer,
+    work: &mut Work,
+) -> Arrival {
     let limits = &active.plan.limits;
-    let mut input = match work.input.take() {
-        Some(input) if !input.is_empty() => input,
-        spent => match first_bytes(core, limits, stream, spent, &mut work.interrupt).await {
-            Ok(input) => input,
-            Err(arrival) => return arrival,
-        },
-    };
     stream.timer().disarm(Side::Read);
     let mut is_first = true;
     let mut seen = 0;
@@ -235,12 +238,11 @@ async fn next_head(core: &Core, active: &Active, stream: &mut Stream, work: &mut
 /// Waits for the first bytes of a request, however long that takes.
 async fn first_bytes(
     core: &Core,
-    limits: &Limits,
     stream: &mut Stream,
     spent: Option<Buffer>,
     interrupt: &mut Interrupt,
-) -> Result<Buffer, Arrival> {
-    stream.timer().arm(Side::Read, limits.idle_timeout);
+) -> Result<Buffer, End> {
+    stream.timer().arm(Side::Read, core.active().plan.limits.idle_timeout);
     let waiting = core.wait();
     // Without a place only what is here already is read: one that was parked would come back
     // at once, again and again.
@@ -248,10 +250,10 @@ async fn first_bytes(
         if let Some(spent) = spent {
             core.buffers.put(spent);
         }
-        return Err(Arrival::Quiet);
+        return Err(End::Park);
     }
     let mut buffer = spent.unwrap_or_else(|| core.buffers.take(Size::Small));
-    let arrival = loop {
+    let end = loop {
         buffer.clear();
         stream.timer().set_idle(true);
         let (read, same) = stream.read_idle(buffer, interrupt, QUIET).await;
@@ -261,12 +263,12 @@ async fn first_bytes(
             // An empty line after a body is not yet a request (RFC 9112 2.2).
             IdleRead::Read(Ok(2)) if buffer.data() == b"\r\n" => {}
             IdleRead::Read(Ok(count)) if count > 0 => return Ok(buffer),
-            IdleRead::Read(_) => break Arrival::Gone,
-            IdleRead::Quiet => break Arrival::Quiet,
+            IdleRead::Read(_) => break End::Close,
+            IdleRead::Quiet => break End::Park,
         }
     };
     core.buffers.put(buffer);
-    Err(arrival)
+    Err(end)
 }
 
 /// Ends the sending direction and discards what still comes, within bounds: a connection that

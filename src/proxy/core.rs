@@ -15,7 +15,8 @@ use crate::net::{Buffers, Wheel};
 use crate::plan::{Plan, RouteId};
 use crate::route::{Captures, Scratch, Tree};
 use crate::telemetry::{AccessLog, Counters, Ledger};
-use crate::upstream::{self, Upstreams};
+use crate::upstream::upstreams::List;
+use crate::upstream::{self, Endpoints, Upstreams};
 
 /// How much working memory of closed connections is kept for the next ones.
 const WORK_KEPT_MAX: usize = 256;
@@ -28,9 +29,14 @@ const WAITING_MAX: usize = 512;
 /// not among those that the limits count.
 const LINGERING_MAX: usize = 512;
 
-/// The plan in force and this core's own copy of its tree.
+/// A plan as one core runs by it, with its own copy of the tree. Whatever an exchange needs of the
+/// plan it began with is here: another one may be in force when it ends.
 pub struct Active {
     pub plan: Arc<Plan>,
+    /// Which plan of this process it is: the first one is 1.
+    pub generation: u64,
+    /// By id.
+    pub upstreams: List,
     pub tree: Tree<RouteId>,
     pub scratch: RefCell<Scratch>,
     pub captures: RefCell<Captures>,
@@ -57,6 +63,8 @@ pub struct Core {
     pub admission: Arc<Admission>,
     pub log: Option<AccessLog>,
     active: RefCell<Rc<Active>>,
+    /// Earlier ones by which exchanges still run, the oldest first.
+    former: RefCell<Vec<Rc<Active>>>,
     is_draining: Cell<bool>,
     is_cut: Cell<bool>,
     open: Cell<usize>,
@@ -75,14 +83,15 @@ impl Core {
     pub fn new(
         index: usize,
         plan: Arc<Plan>,
+        endpoints: &[Endpoints],
         counters: Arc<Counters>,
         admission: Arc<Admission>,
         log: Option<AccessLog>,
     ) -> Rc<Core> {
         let seed = RandomState::new().hash_one(index);
         let upstreams = Upstreams::new(index, seed);
-        upstreams.adopt(&plan.upstreams);
-        let active = Active::new(plan, &counters);
+        upstreams.adopt(&plan.upstreams, endpoints);
+        let active = Active::new(plan, 1, upstreams.list(), &counters);
         Rc::new(Core {
             index,
             wheel: Wheel::new(Instant::now()),
@@ -92,6 +101,7 @@ impl Core {
             admission,
             log,
             active: RefCell::new(Rc::new(active)),
+            former: RefCell::default(),
             is_draining: Cell::new(false),
             is_cut: Cell::new(false),
             open: Cell::new(0),
@@ -110,10 +120,24 @@ impl Core {
         Rc::clone(&self.active.borrow())
     }
 
-    /// Runs by `plan` from the next request on.
-    pub fn adopt(&self, plan: Arc<Plan>) {
-        self.upstreams.adopt(&plan.upstreams);
-        *self.active.borrow_mut() = Rc::new(Active::new(plan, &self.counters));
+    /// Runs by `plan`, whose instances are now at these endpoints, from the next request on.
+    pub fn adopt(&self, plan: Arc<Plan>, generation: u64, endpoints: &[Endpoints]) {
+        self.upstreams.adopt(&plan.upstreams, endpoints);
+        let active = Rc::new(Active::new(plan, generation, self.upstreams.list(), &self.counters));
+        let before = self.active.replace(active);
+        self.former.borrow_mut().push(before);
+        self.forget_former();
+    }
+
+    /// Lets go of the earlier plans by which nothing runs any more.
+    pub fn forget_former(&self) {
+        self.former.borrow_mut().retain(|active| Rc::strong_count(active) > 1);
+    }
+
+    /// How many exchanges still run by which earlier plan, the oldest first.
+    pub fn former(&self) -> Vec<(u64, usize)> {
+        let count = |active: &Rc<Active>| (active.generation, Rc::strong_count(active) - 1);
+        self.former.borrow().iter().map(count).filter(|(_, count)| *count > 0).collect()
     }
 
     pub fn is_draining(&self) -> bool {
@@ -259,13 +283,13 @@ fn wall() -> (Instant, Duration) {
 
 impl Active {
     /// This core's part of a plan, counted on from the one before it.
-    pub fn new(plan: Arc<Plan>, counters: &Counters) -> Active {
+    pub fn new(plan: Arc<Plan>, generation: u64, upstreams: List, counters: &Counters) -> Active {
         let tree = plan.tree.clone();
         let scratch = RefCell::new(tree.scratch());
         let routes = plan.routes.iter().map(|route| route.label.as_str());
-        let upstreams = plan.upstreams.iter().map(|upstream| upstream.name.as_str());
-        let ledger = counters.adopt(routes, upstreams);
-        Active { plan, tree, scratch, captures: RefCell::default(), ledger }
+        let names = plan.upstreams.iter().map(|upstream| upstream.name.as_str());
+        let ledger = counters.adopt(routes, names);
+        Active { plan, generation, upstreams, tree, scratch, captures: RefCell::default(), ledger }
     }
 
     pub fn head_bounds(&self) -> h1::Bounds {

@@ -3,6 +3,7 @@
 //! stood in for.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use super::changes::Changes;
@@ -78,7 +79,7 @@ impl Explanation {
 
 /// Explains the request whose head, to its last line end, is `text`.
 pub fn explain(plan: &Arc<Plan>, text: &[u8]) -> Explanation {
-    let active = Active::new(Arc::clone(plan), &Counters::default());
+    let active = Active::new(Arc::clone(plan), 1, Rc::default(), &Counters::default());
     let mut request = RequestHead::default();
     let parsed = match parse::request(text, active.head_bounds(), &mut request) {
         Ok(Parsed::Head(_)) => Ok(()),

@@ -92,12 +92,12 @@ pub async fn run(
     trace: &mut Trace,
 ) -> Result<Next, Error> {
     let limits = &active.plan.limits;
-    let upstream = core.upstreams.of(forward.upstream);
+    let upstream = &active.upstreams[forward.upstream.0 as usize];
     let Work { input, request, response, out, peer, changes, .. } = work;
     let peer = peer.as_ref().expect("a connection makes its peer before its first exchange");
     let date = core.date(trace.stamp.start_ms);
     let removed = &forward.fields.removed;
-    let forward = Forward { core, active, limits, upstream: &upstream, route: forward, request, peer, date };
+    let forward = Forward { core, active, limits, upstream, route: forward, request, peer, date };
 
     let (reader, writer) = stream.split();
     let bounds =

@@ -22,6 +22,8 @@ pub struct Children {
     conditions: HashMap<Name, Condition>,
     /// Those that are about to be stopped get no more requests.
     leaving: HashSet<Name>,
+    /// Those that run as an earlier plan had it.
+    stale: HashSet<Name>,
 }
 
 /// What came instead of the word on all children.
@@ -51,7 +53,15 @@ impl Children {
                 Some(Order::Drain | Order::Stop) | None => return Err(Interruption::Stopped),
                 // An answer to one who died, and logs that are not open yet.
                 Some(Order::Done { .. } | Order::ReopenLogs) => {}
-                Some(Order::Configuration(_) | Order::Listener { .. } | Order::Start) => {
+                Some(
+                    Order::Configuration(_)
+                    | Order::Listener { .. }
+                    | Order::Start
+                    | Order::Reload { .. }
+                    | Order::Unreadable { .. }
+                    | Order::Bound { .. }
+                    | Order::Unbound { .. },
+                ) => {
                     return Err(Interruption::Failed("instructed twice".to_owned()));
                 }
             }
@@ -77,6 +87,43 @@ impl Children {
         self.leaving.remove(name);
     }
 
+    /// One is about to be started of which `master` has said nothing yet.
+    pub fn expect(&mut self, name: &Name) {
+        let (state, last_end) = (State::Starting, String::new());
+        let condition =
+            Condition { name: name.clone(), state, pid: None, elsewhere: None, restarts: 0, last_end };
+        self.conditions.insert(name.clone(), condition);
+    }
+
+    /// One has another name.
+    pub fn rename(&mut self, from: &Name, to: &Name) {
+        if let Some(condition) = self.conditions.remove(from) {
+            self.learn(Condition { name: to.clone(), ..condition });
+        }
+        if self.stale.remove(from) {
+            self.stale.insert(to.clone());
+        }
+    }
+
+    /// Forgets all others.
+    pub fn retain(&mut self, is_wanted: impl Fn(&Name) -> bool) {
+        self.conditions.retain(|name, _| is_wanted(name));
+        self.leaving.retain(|name| is_wanted(name));
+        self.stale.retain(|name| is_wanted(name));
+    }
+
+    /// Whether one runs as an earlier plan had it.
+    pub fn set_stale(&mut self, name: &Name, is_stale: bool) {
+        match is_stale {
+            true => _ = self.stale.insert(name.clone()),
+            false => _ = self.stale.remove(name),
+        }
+    }
+
+    pub fn is_stale(&self, name: &Name) -> bool {
+        self.stale.contains(name)
+    }
+
     pub fn condition(&self, name: &Name) -> Option<&Condition> {
         self.conditions.get(name)
     }
@@ -92,14 +139,16 @@ impl Children {
         let upstream = &plan.upstreams[table.upstream.0 as usize].name;
         for endpoint in table.endpoints.iter() {
             let of = |instance| self.conditions.get(&Name { upstream: upstream.clone(), instance });
-            if let Some(condition) = of(Some(endpoint.instance)).or_else(|| of(None)) {
-                endpoint.vitals.set_supervision(match condition.state {
+            let condition = of(Some(endpoint.instance)).or_else(|| of(None));
+            endpoint.vitals.set_supervision(match condition {
+                None => Supervision::None,
+                Some(condition) => match condition.state {
                     _ if self.leaving.contains(&condition.name) => Supervision::Stopped,
                     State::Starting => Supervision::Starting,
                     State::Ready => Supervision::Ready,
                     State::Stopped => Supervision::Stopped,
-                });
-            }
+                },
+            });
         }
     }
 

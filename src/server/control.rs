@@ -1,5 +1,6 @@
 //! The control thread once the workers run: obeys `master`, passes new addresses on, drains.
 
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::net;
@@ -12,16 +13,21 @@ use tokio::net::UnixDatagram;
 use tokio::sync::mpsc::{Receiver, Sender};
 use tokio::time::{sleep, timeout};
 
-use super::admin::Wish;
 use super::admin::board::{Board, Phase as Stage};
+use super::admin::{Doors, Wish};
 use super::children::Children;
 use super::log_writer::Reopener;
 use super::names::{Answer, Names};
 use super::operation::Operation;
 use super::probes::Probes;
+use super::reload::{Asker, Generation, Reload};
+use super::rolls::Rolls;
+use super::watchers::Watchers;
 use super::workers::Workers;
-use crate::plan::Plan;
-use crate::process::orders::{Order, Received, Socket};
+use crate::config::Diagnostic;
+use crate::plan::{Loaded, Plan};
+use crate::process::events;
+use crate::process::orders::{Condition, Order, Received, Socket};
 use crate::process::settings::Name;
 use crate::upstream::Endpoints;
 use crate::worker::Message;
@@ -34,7 +40,6 @@ const LOOK_ENDING: Duration = Duration::from_millis(10);
 const STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What the control thread waits for.
-#[derive(Debug)]
 pub enum Event {
     Order(Order),
     /// The socket pair is closed: there is no `master` any more.
@@ -44,6 +49,12 @@ pub enum Event {
     Asked(Wish),
     /// A child that is to take over was checked; why it is not healthy.
     Checked(Name, Option<String>),
+    /// What came of a configuration that was read again.
+    Compiled(Box<Result<Loaded, Vec<Diagnostic>>>),
+    /// The endpoints of a plan to come have had their first checks.
+    FirstChecks,
+    /// Every worker runs by the new plan.
+    Adopted,
 }
 
 /// The running process.
@@ -51,6 +62,7 @@ pub struct Control {
     pub plan: Arc<Plan>,
     pub workers: Workers,
     pub names: Names,
+    pub watchers: Watchers,
     pub probes: Probes,
     pub children: Children,
     pub events: Receiver<Event>,
@@ -61,6 +73,17 @@ pub struct Control {
     pub operation: Option<Operation>,
     pub log: Option<Reopener>,
     pub board: Arc<Board>,
+    pub generation: Generation,
+    /// Which events are told, and how.
+    pub told: events::Settings,
+    pub doors: Doors,
+    pub reload: Option<Reload>,
+    /// What the last reload has left to do with children.
+    pub rolls: Rolls,
+    /// Until then, addresses that were listened on may not be free yet.
+    pub left_until: Instant,
+    /// Operators who want a reload for which the configuration was not read yet.
+    pub reloads_asked: VecDeque<Asker>,
     /// Nobody is left who would stop the children.
     pub is_orphaned: bool,
 }
@@ -90,7 +113,7 @@ impl Control {
                 if running < self.workers.count() {
                     tracing::error!("a worker ended that should run");
                     // The others cannot serve its socket: all start anew.
-                    self.workers.tell(&Message::Stop);
+                    self.workers.tell(|| Message::Stop);
                     return ExitCode::FAILURE;
                 }
             } else if running == 0 {
@@ -108,8 +131,10 @@ impl Control {
                 phase => phase,
             };
             self.end_drained();
+            self.advance_reload();
+            self.advance_rolls();
             let look = match phase {
-                Phase::Serving if self.is_draining_child() => LOOK_ENDING,
+                Phase::Serving if self.is_draining_child() || self.rolls.are_pending() => LOOK_ENDING,
                 Phase::Serving => LOOK_SERVING,
                 Phase::Draining { .. } | Phase::Stopping { .. } => LOOK_ENDING,
             };
@@ -131,44 +156,71 @@ impl Control {
                 self.drain()
             }
             (Event::Order(Order::Stop), Phase::Serving | Phase::Draining { .. }) => self.stop(),
-            (Event::Answer(answer), phase) => {
-                self.names.learn(answer).into_iter().for_each(|table| self.tell_endpoints(table));
-                phase
-            }
-            (Event::Order(Order::Child(condition)), phase) => {
-                let upstream = condition.name.upstream.clone();
-                self.children.learn(condition);
-                let is_it =
-                    |table: &Endpoints| self.plan.upstreams[table.upstream.0 as usize].name == upstream;
-                for table in self.names.endpoints().into_iter().filter(is_it) {
-                    self.children.mark(&self.plan, &table);
-                    // The same once more: it wakes those who wait for a change.
-                    self.workers.tell(&Message::Endpoints(table));
-                }
-                phase
-            }
-            (Event::Order(Order::Done { name, failure }), phase) => {
-                self.note_done(&name, failure);
-                phase
-            }
-            (Event::Checked(name, failure), phase) => {
-                self.note_checked(&name, failure);
-                phase
-            }
-            (Event::Asked(wish), phase) => {
-                self.ask(wish);
-                phase
-            }
-            (Event::Order(Order::ReopenLogs), phase) => {
-                self.log.iter().for_each(Reopener::reopen);
-                phase
-            }
             (Event::MasterGone, phase) => {
                 self.is_orphaned = true;
                 phase
             }
+            // Too late.
+            (
+                Event::Order(Order::Reload { .. }),
+                phase @ (Phase::Draining { .. } | Phase::Stopping { .. }),
+            ) => phase,
+            (Event::Order(order), phase) => {
+                self.take(order);
+                phase
+            }
+            (event, phase) => {
+                self.note(event);
+                phase
+            }
+        }
+    }
+
+    /// What does not change what all is about.
+    fn note(&mut self, event: Event) {
+        match event {
+            Event::Answer(answer) => {
+                if let Some(names) = self.names_to_come() {
+                    names.learn(answer.clone());
+                }
+                self.names.learn(answer).into_iter().for_each(|table| self.tell_endpoints(table));
+            }
+            Event::Compiled(compiled) => self.note_compiled(*compiled),
+            Event::FirstChecks => self.adopt(),
+            Event::Adopted => self.note_adopted(),
+            Event::Checked(name, failure) => self.note_checked(&name, failure),
+            Event::Asked(wish) => self.ask(wish),
+            // Obeyed already.
+            Event::Order(_) | Event::MasterGone => {}
+        }
+    }
+
+    fn take(&mut self, order: Order) {
+        match order {
+            Order::Child(condition) => self.learn_child(condition),
+            Order::Done { name, failure } => self.note_done(&name, failure),
+            Order::Reload { asked, sources } => self.begin_reload(asked, sources),
+            Order::Unreadable { asked, why } => self.note_unreadable(asked, &why),
+            Order::Listener { worker, socket, .. } => self.note_socket(worker, socket),
+            Order::Bound { left } => self.note_bound(left),
+            Order::Unbound { why } => self.note_unbound(&why),
+            Order::ReopenLogs => self.log.iter().for_each(Reopener::reopen),
             // Said again, or too late.
-            (Event::Order(_), phase) => phase,
+            Order::Configuration(_) | Order::Start | Order::Drain | Order::Stop => {}
+        }
+    }
+
+    fn learn_child(&mut self, condition: Condition) {
+        let upstream = condition.name.upstream.clone();
+        // One that a reload has let go of is nobody's.
+        if self.plan.children.iter().any(|child| child.settings.name == condition.name) {
+            self.children.learn(condition);
+        }
+        let is_it = |table: &Endpoints| self.plan.upstreams[table.upstream.0 as usize].name == upstream;
+        for table in self.names.endpoints().into_iter().filter(is_it) {
+            self.children.mark(&self.plan, &table);
+            // The same once more: it wakes those who wait for a change.
+            self.workers.tell(|| Message::Endpoints(table.clone()));
         }
     }
 
@@ -177,21 +229,28 @@ impl Control {
     pub(super) fn tell_endpoints(&mut self, table: Endpoints) {
         self.children.mark(&self.plan, &table);
         self.probes.follow(&table);
-        self.workers.tell(&Message::Endpoints(table));
+        self.workers.tell(|| Message::Endpoints(table.clone()));
     }
 
-    fn drain(&self) -> Phase {
+    /// It would be for nobody. Those who wait for it are told that the process ends.
+    fn forget_reload(&mut self) {
+        (self.reload, self.reloads_asked, self.rolls) = (None, VecDeque::new(), Rolls::default());
+    }
+
+    fn drain(&mut self) -> Phase {
+        self.forget_reload();
         self.board.set_phase(Stage::Draining);
-        self.workers.tell(&Message::Drain);
+        self.workers.tell(|| Message::Drain);
         Phase::Draining {
             // An end beyond the clock never comes.
             until: Instant::now().checked_add(self.plan.server.shutdown_timeout),
         }
     }
 
-    fn stop(&self) -> Phase {
+    fn stop(&mut self) -> Phase {
+        self.forget_reload();
         self.board.set_phase(Stage::Draining);
-        self.workers.tell(&Message::Stop);
+        self.workers.tell(|| Message::Stop);
         Phase::Stopping { until: Instant::now() + STOP_TIMEOUT }
     }
 }

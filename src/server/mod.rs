@@ -3,6 +3,7 @@
 //!
 //! Must not know: what a request is.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Read, Seek};
 use std::net::TcpListener;
@@ -23,14 +24,16 @@ use crate::plan::{self, Plan};
 use crate::process::events;
 use crate::process::orders::{Order, Report, Socket};
 use crate::telemetry::panics::log_panics;
+use admin::Doors;
 use admin::board::Board;
-use admin::{Desk, Door};
 use children::{Children, Interruption};
 use control::{Control, Event};
 use log_writer::LogWriter;
-use names::{Names, Schedule};
+use names::Names;
 use probes::Probes;
-use resolver::Resolver;
+use reload::Generation;
+use rolls::Rolls;
+use watchers::Watchers;
 use workers::Workers;
 
 mod admin;
@@ -42,7 +45,10 @@ mod names;
 mod operation;
 mod probe;
 mod probes;
+mod reload;
 mod resolver;
+mod rolls;
+mod watchers;
 mod workers;
 
 /// What the names of upstreams may delay the start.
@@ -128,8 +134,15 @@ fn receive_instructions(orders: &Socket) -> Result<Option<Instructions>, String>
             Some(Order::Drain | Order::Stop) | None => return Ok(None),
             // Everything is about to be opened.
             Some(Order::ReopenLogs) => {}
-            Some(Order::Child(_) | Order::Done { .. }) => {
-                return Err("told of a child that nobody asked for".to_owned());
+            Some(
+                Order::Child(_)
+                | Order::Done { .. }
+                | Order::Reload { .. }
+                | Order::Unreadable { .. }
+                | Order::Bound { .. }
+                | Order::Unbound { .. },
+            ) => {
+                return Err("told of what nobody asked for".to_owned());
             }
         }
     }
@@ -173,7 +186,7 @@ fn serve(orders: &Arc<Socket>, instructions: Instructions) -> Result<ExitCode, S
     };
     let runtime = runtime().map_err(|error| format!("cannot start the control thread: {error}"))?;
     let listeners = by_worker(instructions.listeners, plan.server.worker_threads)?;
-    let result = runtime.block_on(operate(orders, plan, children, listeners, log.as_ref()));
+    let result = runtime.block_on(operate(orders, (plan, loaded.events), children, listeners, log.as_ref()));
     runtime.shutdown_background();
     if log.is_some_and(|log| !log.finish(LOG_TIMEOUT)) {
         tracing::error!("the end of the access log could not be written");
@@ -184,15 +197,16 @@ fn serve(orders: &Arc<Socket>, instructions: Instructions) -> Result<ExitCode, S
 /// The life of the control thread.
 async fn operate(
     orders: &Arc<Socket>,
-    plan: Arc<Plan>,
+    (plan, told): (Arc<Plan>, events::Settings),
     children: Children,
     listeners: Vec<Vec<TcpListener>>,
     log: Option<&LogWriter>,
 ) -> Result<ExitCode, String> {
     let (sender, mut events) = channel(EVENTS_MAX);
     let board = Arc::new(Board::new());
-    serve_operators(&plan, &board, &sender);
-    let mut names = resolve(&plan, &sender, &mut events).await;
+    let mut doors = Doors::new(Arc::clone(&board), &sender);
+    doors.open(&plan.admin);
+    let (mut names, watchers) = resolve(&plan, &sender, &mut events).await;
     for (name, address) in children.moved() {
         names.relocate(&name.upstream, name.instance, Some(address));
     }
@@ -216,6 +230,7 @@ async fn operate(
         plan,
         workers,
         names,
+        watchers,
         probes,
         children,
         events,
@@ -224,25 +239,16 @@ async fn operate(
         operation,
         log: log.map(LogWriter::reopener),
         board,
+        generation: Generation::first(),
+        told,
+        reload: None,
+        doors,
+        rolls: Rolls::default(),
+        left_until: Instant::now(),
+        reloads_asked: VecDeque::new(),
         is_orphaned: false,
     };
     Ok(control.run().await)
-}
-
-/// From the beginning: who asks learns that it is not ready yet. Serving goes on without it.
-fn serve_operators(plan: &Plan, board: &Arc<Board>, events: &Sender<Event>) {
-    let desk = Arc::new(Desk { board: Arc::clone(board), events: events.clone() });
-    let admin = &plan.admin;
-    if let Some(path) = &admin.socket {
-        match admin::bind(path) {
-            Ok(listener) => drop(tokio::spawn(admin::serve_socket(listener, Arc::clone(&desk)))),
-            Err(error) => tracing::error!("cannot listen on the admin socket {}: {error}", path.display()),
-        }
-    }
-    if let Some(address) = admin.listen {
-        let door = Door::Port { token: admin.token.clone() };
-        tokio::spawn(admin::serve_port(address, door, desk));
-    }
 }
 
 fn runtime() -> io::Result<Runtime> {
@@ -250,15 +256,9 @@ fn runtime() -> io::Result<Runtime> {
 }
 
 /// Begins to watch all names, and waits a little for their first answers.
-async fn resolve(plan: &Plan, sender: &Sender<Event>, events: &mut Receiver<Event>) -> Names {
+async fn resolve(plan: &Plan, sender: &Sender<Event>, events: &mut Receiver<Event>) -> (Names, Watchers) {
     let mut names = Names::new(&plan.upstreams);
-    let resolver = Arc::new(Resolver::new(&plan.dns.servers));
-    let schedule = Schedule::new(plan.dns.min_ttl, plan.dns.max_ttl);
-    for (index, name) in names.all().map(str::to_owned).enumerate() {
-        let sender = sender.clone();
-        let tell = async move |answer| sender.send(Event::Answer(answer)).await.is_ok();
-        tokio::spawn(names::watch(index, name, Arc::clone(&resolver), schedule, tell));
-    }
+    let watchers = Watchers::start(&plan.dns, &names, sender);
     let until = Instant::now() + NAMES_TIMEOUT;
     while !names.are_all_asked() {
         let left = until.saturating_duration_since(Instant::now());
@@ -273,7 +273,7 @@ async fn resolve(plan: &Plan, sender: &Sender<Event>, events: &mut Receiver<Even
             }
         }
     }
-    names
+    (names, watchers)
 }
 
 /// Begins to check the endpoints, and waits a little for the first results.

@@ -1,28 +1,19 @@
 //! The addresses of the upstreams: which names there are, what they stand for now, and what
-//! the workers have to be told when an answer changes.
-//!
-//! [`Names`] and [`Schedule`] are pure; [`watch`] asks a [`Resolver`].
+//! the workers have to be told when an answer changes. Pure.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
 
-use tokio::time::sleep;
-
-use super::resolver::{Found, Resolver};
+use super::resolver::Found;
 use crate::plan::UpstreamId;
 use crate::process::readiness;
 use crate::upstream::{self, Address, Endpoint, Endpoints, Place, Vitals};
 
-/// How long after the first failure a name is asked for again; twice as long after each more.
-const RETRY_FIRST: Duration = Duration::from_secs(1);
-const RETRY_MAX: Duration = Duration::from_secs(30);
-
 /// What the resolver said of one name.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Answer {
-    /// Index in [`Names::all`].
-    pub name: usize,
+    pub name: String,
     pub found: Found,
 }
 
@@ -33,7 +24,7 @@ pub struct Names {
     upstreams: Vec<Upstream>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Known {
     host: String,
     /// The last good answers.
@@ -52,6 +43,7 @@ enum State {
 #[derive(Debug)]
 struct Upstream {
     name: String,
+    places: Vec<Place>,
     instances: Vec<Source>,
     /// Where an instance is for now, if it is not where it is configured.
     elsewhere: Vec<Option<Address>>,
@@ -73,15 +65,23 @@ enum Source {
 
 impl Names {
     pub fn new(upstreams: &[upstream::Settings]) -> Names {
+        Names { names: Vec::new(), upstreams: Vec::new() }.succeed(upstreams)
+    }
+
+    /// For other upstreams, with what is known of those that both have.
+    pub fn succeed(&self, upstreams: &[upstream::Settings]) -> Names {
+        let former: HashMap<&str, &Known> =
+            self.names.iter().map(|known| (known.host.as_str(), known)).collect();
         let mut names: Vec<Known> = Vec::new();
+        let mut by_host: HashMap<String, usize> = HashMap::new();
         let mut source = |place: &Place| match place {
             Place::Socket(path) => Source::Fixed(Address::Unix(path.clone())),
             Place::Host { host, port } => match host.parse() {
                 Ok(ip) => Source::Fixed(Address::Tcp(SocketAddr::new(ip, *port))),
                 Err(_) => {
-                    let known = names.iter().position(|known| known.host == *host);
-                    let name = known.unwrap_or_else(|| {
-                        names.push(Known::new(host));
+                    let name = *by_host.entry(host.clone()).or_insert_with(|| {
+                        let known = former.get(host.as_str());
+                        names.push(known.map_or_else(|| Known::new(host), |known| (*known).clone()));
                         names.len() - 1
                     });
                     Source::Named { name, port: *port }
@@ -91,19 +91,46 @@ impl Names {
         let upstreams = upstreams
             .iter()
             .map(|settings| {
-                let sources = settings.instances.iter().map(|instance| source(&instance.place));
+                let places: Vec<Place> = settings.instances.iter().map(|one| one.place.clone()).collect();
                 Upstream {
-                    elsewhere: vec![None; settings.instances.len()],
+                    elsewhere: vec![None; places.len()],
                     name: settings.name.clone(),
-                    instances: sources.collect(),
-                    generation: 1,
+                    instances: places.iter().map(&mut source).collect(),
+                    places,
+                    generation: 0,
                     endpoints: Arc::new([]),
                 }
             })
             .collect();
-        let mut names = Names { names, upstreams };
-        (0..names.upstreams.len()).for_each(|index| names.locate(index));
-        names
+        let mut next = Names { names, upstreams };
+        next.inherit(self);
+        next
+    }
+
+    /// Takes over the endpoints that the former ones have, too, as they are now.
+    pub fn inherit(&mut self, former: &Names) {
+        let by_name: HashMap<&str, &Upstream> =
+            former.upstreams.iter().map(|upstream| (upstream.name.as_str(), upstream)).collect();
+        for index in 0..self.upstreams.len() {
+            let upstream = &mut self.upstreams[index];
+            let Some(former) = by_name.get(upstream.name.as_str()) else {
+                self.locate(index);
+                continue;
+            };
+            upstream.inherit(former);
+            self.locate(index);
+            let upstream = &mut self.upstreams[index];
+            let is_same = |(ours, theirs): (&Endpoint, &Endpoint)| {
+                ours.instance == theirs.instance && Arc::ptr_eq(&ours.vitals, &theirs.vitals)
+            };
+            upstream.generation = former.generation + 1;
+            if upstream.endpoints.len() == former.endpoints.len()
+                && upstream.endpoints.iter().zip(former.endpoints.iter()).all(is_same)
+            {
+                upstream.generation = former.generation;
+                upstream.endpoints = Arc::clone(&former.endpoints);
+            }
+        }
     }
 
     /// The names to ask for.
@@ -124,8 +151,12 @@ impl Names {
     /// Takes an answer in; the tables that it changes. What could not be found out, or is there
     /// no more, changes nothing: the last good answer stays in force.
     pub fn learn(&mut self, answer: Answer) -> Vec<Endpoints> {
-        match self.names[answer.name].learn(answer.found) {
-            true => self.changed_by(answer.name),
+        // One that was asked for by a former plan may be nobody's any more.
+        let Some(name) = self.names.iter().position(|known| known.host == answer.name) else {
+            return Vec::new();
+        };
+        match self.names[name].learn(answer.found) {
+            true => self.changed_by(name),
             false => Vec::new(),
         }
     }
@@ -159,6 +190,30 @@ impl Names {
         self.upstreams[index].generation += 1;
         self.locate(index);
         Some(self.table(index))
+    }
+
+    /// Instances are where they are configured, but for those of upstreams and numbers that are
+    /// wanted.
+    pub fn retain_elsewhere(&mut self, is_wanted: impl Fn(&str, usize) -> bool) {
+        for index in 0..self.upstreams.len() {
+            let Upstream { name, elsewhere, generation, .. } = &mut self.upstreams[index];
+            let all = elsewhere.iter_mut().enumerate();
+            let lost = all.filter(|(number, at)| at.is_some() && !is_wanted(name, *number));
+            if lost.map(|(_, at)| *at = None).count() > 0 {
+                *generation += 1;
+                self.locate(index);
+            }
+        }
+    }
+
+    /// Where an instance is, the only one if there is no number, if not where it is configured.
+    pub fn elsewhere(&self, upstream: &str, instance: Option<u32>) -> Option<readiness::Address> {
+        let upstream = self.upstreams.iter().find(|one| one.name == upstream)?;
+        let address = upstream.elsewhere.get(instance.unwrap_or(0) as usize)?.as_ref()?;
+        Some(match address {
+            Address::Tcp(at) => readiness::Address::Tcp(*at),
+            Address::Unix(path) => readiness::Address::Unix(path.clone()),
+        })
     }
 
     /// Endpoints of an instance, the only one if there is no number, that nothing is in flight to:
@@ -211,6 +266,7 @@ impl Names {
                 endpoints.push(known.cloned().unwrap_or_else(|| Endpoint::new(address, instance)));
             }
         }
+        self.upstreams[index].generation = self.upstreams[index].generation.max(1);
         self.upstreams[index].endpoints = endpoints.into();
     }
 
@@ -221,6 +277,29 @@ impl Names {
             generation: upstream.generation,
             endpoints: Arc::clone(&upstream.endpoints),
         }
+    }
+}
+
+impl Upstream {
+    /// What is known of instances at the same places, whatever their numbers.
+    fn inherit(&mut self, former: &Upstream) {
+        let mut known = self.endpoints.to_vec();
+        for (instance, place) in self.places.iter().enumerate() {
+            let is_there = |at: usize| former.places.get(at) == Some(place);
+            let at = if is_there(instance) {
+                Some(instance)
+            } else {
+                (0..former.places.len()).find(|at| is_there(*at))
+            };
+            let Some(at) = at else { continue };
+            self.elsewhere[instance].clone_from(&former.elsewhere[at]);
+            let theirs = former.endpoints.iter().filter(|one| one.instance as usize == at);
+            let renumbered = theirs
+                .map(|one| Endpoint { instance: u32::try_from(instance).unwrap_or(u32::MAX), ..one.clone() });
+            // Before what was made for the same address meanwhile.
+            known.splice(0..0, renumbered);
+        }
+        self.endpoints = known.into();
     }
 }
 
@@ -265,56 +344,10 @@ fn replace(current: &mut Vec<IpAddr>, mut addresses: Vec<IpAddr>) -> bool {
     is_new
 }
 
-/// When a name is asked for again.
-#[derive(Clone, Copy, Debug)]
-pub struct Schedule {
-    ttl_min: Duration,
-    ttl_max: Duration,
-    failures: u32,
-}
-
-impl Schedule {
-    /// `ttl_min` is at most `ttl_max`.
-    pub fn new(ttl_min: Duration, ttl_max: Duration) -> Schedule {
-        Schedule { ttl_min, ttl_max, failures: 0 }
-    }
-
-    /// How long after an answer; `ttl` is how long it may be used, `None` for a failure.
-    pub fn pause(&mut self, ttl: Option<Duration>) -> Duration {
-        match ttl {
-            Some(ttl) => {
-                self.failures = 0;
-                ttl.clamp(self.ttl_min, self.ttl_max)
-            }
-            None => {
-                let pause = RETRY_FIRST.saturating_mul(2_u32.saturating_pow(self.failures));
-                self.failures = self.failures.saturating_add(1);
-                pause.min(RETRY_MAX)
-            }
-        }
-    }
-}
-
-/// Asks for one name again and again, until nobody wants the answers.
-pub async fn watch(
-    name: usize,
-    host: String,
-    resolver: Arc<Resolver>,
-    mut schedule: Schedule,
-    tell: impl AsyncFn(Answer) -> bool,
-) {
-    loop {
-        let found = resolver.look_up(&host).await;
-        let ttl = found.failure().is_none().then_some(found.ttl);
-        if !tell(Answer { name, found }).await {
-            return;
-        }
-        sleep(schedule.pause(ttl)).await;
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::upstream::{Instance, Settings, Strategy};
 
@@ -347,6 +380,10 @@ mod tests {
         Found { v4: family(v4), v6: family(v6), ttl: Duration::ZERO }
     }
 
+    fn answer(name: &str, found: Found) -> Answer {
+        Answer { name: name.to_owned(), found }
+    }
+
     #[test]
     fn addresses_need_no_resolver() {
         let socket = Place::Socket("/run/app.sock".into());
@@ -366,7 +403,7 @@ mod tests {
         ]);
         assert_eq!(names.all().collect::<Vec<_>>(), ["a", "b"]);
         assert_eq!(show(&names.endpoints()), "0#1: 1=10.0.0.9:80; 1#1:; 2#1:");
-        let (a, b) = (0, 1);
+        let (a, b) = ("a", "b");
         let cases = [
             (
                 a,
@@ -389,7 +426,7 @@ mod tests {
             (a, found("10.0.0.2", ""), ""),
         ];
         for (name, found, expected) in cases {
-            assert_eq!(show(&names.learn(Answer { name, found })), expected);
+            assert_eq!(show(&names.learn(answer(name, found))), expected);
         }
         assert!(names.are_all_asked());
     }
@@ -399,32 +436,8 @@ mod tests {
         let other = Place::Host { host: "a".to_owned(), port: 81 };
         let mut names = Names::new(&[settings(vec![host("a"), other])]);
         assert_eq!(names.all().count(), 1);
-        let tables = names.learn(Answer { name: 0, found: found("10.0.0.1", "") });
+        let tables = names.learn(answer("a", found("10.0.0.1", "")));
         assert_eq!(show(&tables), "0#2: 0=10.0.0.1:80 1=10.0.0.1:81");
-    }
-
-    #[test]
-    fn an_answer_is_used_as_long_as_it_says_and_a_failure_is_tried_again_later_and_later() {
-        let mut schedule = Schedule::new(Duration::from_secs(2), Duration::from_secs(60));
-        let cases = [
-            (Some(20), 20),
-            (Some(0), 2),
-            (Some(86_400), 60),
-            (None, 1),
-            (None, 2),
-            (None, 4),
-            (None, 8),
-            (None, 16),
-            (None, 30),
-            (None, 30),
-            (Some(5), 5),
-            (None, 1),
-        ];
-        for (ttl, expected) in cases {
-            let pause = schedule.pause(ttl.map(Duration::from_secs));
-            assert_eq!(pause, Duration::from_secs(expected), "{ttl:?}");
-        }
-        (0..100).for_each(|_| assert!(schedule.pause(None) <= RETRY_MAX));
     }
 
     #[test]
@@ -432,7 +445,7 @@ mod tests {
         let mut names = Names::new(&[settings(vec![host("a"), host("a"), host("10.0.0.9")])]);
         let mut learn = |addresses| {
             let found = found(addresses, "");
-            names.learn(Answer { name: 0, found })[0].endpoints.to_vec()
+            names.learn(answer("a", found))[0].endpoints.to_vec()
         };
         let before = learn("10.0.0.1 10.0.0.2");
         let after = learn("10.0.0.2 10.0.0.3");
@@ -446,5 +459,43 @@ mod tests {
                 assert_eq!(Arc::ptr_eq(&one.vitals, &other.vitals), is_same, "{one:?} {other:?}");
             }
         }
+    }
+
+    #[test]
+    fn the_next_plan_knows_what_the_former_one_did() {
+        let other =
+            |upstream: &str, places: Vec<Place>| Settings { name: upstream.to_owned(), ..settings(places) };
+        let mut names =
+            Names::new(&[other("app", vec![host("a"), host("10.0.0.9")]), other("left", vec![host("b")])]);
+        names.learn(answer("a", found("10.0.0.1", "")));
+        let elsewhere = readiness::Address::Tcp("127.0.0.1:7".parse().unwrap());
+        names.relocate("app", Some(1), Some(&elsewhere));
+        let next = |names: &Names| {
+            names.succeed(&[
+                other("new", vec![host("c"), host("a")]),
+                other("app", vec![host("10.0.0.9"), host("10.0.0.8"), host("a")]),
+            ])
+        };
+        let mut first = next(&names);
+        assert_eq!(first.all().collect::<Vec<_>>(), ["c", "a"]);
+        assert!(!first.are_all_asked());
+        assert_eq!(
+            show(&first.endpoints()),
+            "0#1: 1=10.0.0.1:80; 1#4: 0=127.0.0.1:7 1=10.0.0.8:80 2=10.0.0.1:80"
+        );
+        let vitals = |names: &Names, instance| names.vitals("app", Some(instance))[0].clone();
+        assert!(Arc::ptr_eq(&vitals(&names, 0), &vitals(&first, 2)));
+        assert!(Arc::ptr_eq(&vitals(&names, 1), &vitals(&first, 0)));
+        // Both learn until the one takes the other's place.
+        for names in [&mut names, &mut first] {
+            names.learn(answer("a", found("10.0.0.2", "")));
+        }
+        let own = vitals(&first, 1);
+        first.inherit(&names);
+        assert!(Arc::ptr_eq(&vitals(&names, 0), &vitals(&first, 2)));
+        assert!(Arc::ptr_eq(&own, &vitals(&first, 1)));
+        // What stays as it is has no new table.
+        let same = first.succeed(&[other("app", vec![host("10.0.0.9"), host("10.0.0.8"), host("a")])]);
+        assert_eq!(same.endpoints()[0].generation, first.endpoints()[1].generation);
     }
 }

@@ -39,7 +39,7 @@ pub struct Operation {
     answer: Answer,
 }
 
-type Answer = oneshot::Sender<Result<(), Failure>>;
+pub(super) type Answer = oneshot::Sender<Result<(), Failure>>;
 
 enum Step {
     /// `master` was asked; a new one is to listen there, if that is elsewhere.
@@ -56,8 +56,12 @@ impl Control {
         // Who has gone away needs no answer.
         let (verb, name, answer) = match wish {
             Wish::Look(answer) => return drop(answer.send(self.look())),
+            Wish::Reload(answer) => return self.ask_reload(answer),
             Wish::Child { verb, name, answer } => (verb, name, answer),
         };
+        if self.reload.is_some() {
+            return drop(answer.send(Err(Failure::Busy("busy with a reload".to_owned()))));
+        }
         let mut left = self.named(&name);
         if let Some(running) = &self.operation {
             let busy = Failure::Busy(format!("busy with `{}`", running.name));
@@ -91,7 +95,7 @@ impl Control {
     }
 
     /// Begins with the next child that is left.
-    fn proceed(&mut self, verb: Verb, name: String, mut left: VecDeque<usize>, answer: Answer) {
+    pub(super) fn proceed(&mut self, verb: Verb, name: String, mut left: VecDeque<usize>, answer: Answer) {
         let Some(index) = left.pop_front() else {
             let _gone = answer.send(Ok(()));
             return;
@@ -121,7 +125,7 @@ impl Control {
     /// How a child is to be started anew, and where, if it can be beside the one that runs.
     fn next(&self, child: &Child) -> (Settings, Option<Address>) {
         let base = &child.settings;
-        let is_away = self.children.condition(&base.name).is_some_and(|one| one.elsewhere.is_some());
+        let is_away = self.names.elsewhere(&base.name.upstream, base.name.instance).is_some();
         let other = match is_away {
             true => address(base).map(|at| (base.clone(), at)),
             false => address(base)
@@ -148,7 +152,12 @@ impl Control {
                 self.children.stay(name);
                 operation.fail(name, &failure);
             }
-            (None, None) => self.proceed(operation.verb, operation.name, operation.left, operation.answer),
+            (None, None) => {
+                if operation.verb == Verb::Restart {
+                    self.children.set_stale(name, false);
+                }
+                self.proceed(operation.verb, operation.name, operation.left, operation.answer);
+            }
             (None, Some(beside)) => match self.check(child, &beside) {
                 true => {
                     operation.step = Step::Checking { child, beside };
@@ -249,7 +258,10 @@ impl Control {
                 operation.step = Step::Asked { child, beside: None };
                 self.operation = Some(operation);
             }
-            Ok(()) => self.proceed(operation.verb, operation.name, operation.left, operation.answer),
+            Ok(()) => {
+                self.children.set_stale(&self.plan.children[child].settings.name, false);
+                self.proceed(operation.verb, operation.name, operation.left, operation.answer);
+            }
             Err(error) => {
                 let name = &self.plan.children[child].settings.name;
                 operation.fail(name, &format!("cannot tell master: {error}"));

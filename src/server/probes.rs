@@ -3,6 +3,7 @@
 //! What it finds is in the endpoint's vitals, where the workers read it, and, if it is new, in
 //! the log.
 
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
@@ -13,7 +14,9 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use super::names::Names;
 use super::probe::{Failure, probe};
+use crate::plan::Plan;
 use crate::upstream::health::{Initial, Progress};
 use crate::upstream::{self, Check, Endpoint, Endpoints, Health, Place, Supervision};
 
@@ -39,6 +42,13 @@ struct Watched {
     running: Vec<Probe>,
 }
 
+/// Whether an endpoint that nobody checks yet may have served before.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Age {
+    New,
+    Known,
+}
+
 /// The task for one endpoint; it ends with this value.
 struct Probe {
     endpoint: Endpoint,
@@ -53,16 +63,54 @@ impl Drop for Probe {
 
 impl Probes {
     pub fn new(upstreams: &[upstream::Settings]) -> Probes {
+        Probes::with(upstreams, Arc::new(Semaphore::new(RUNNING_MAX)))
+    }
+
+    fn with(upstreams: &[upstream::Settings], permits: Arc<Semaphore>) -> Probes {
         let watched = |settings: &upstream::Settings| Watched {
             name: settings.name.as_str().into(),
             check: settings.check.clone().map(Arc::new),
             places: settings.instances.iter().map(|instance| instance.place.clone()).collect(),
             running: Vec::new(),
         };
-        Probes {
-            upstreams: upstreams.iter().map(watched).collect(),
-            permits: Arc::new(Semaphore::new(RUNNING_MAX)),
-            first: Some(channel(1)),
+        let upstreams = upstreams.iter().map(watched).collect();
+        Probes { upstreams, permits, first: Some(channel(1)) }
+    }
+
+    /// For the upstreams of another plan: begins to check the endpoints in its tables that no
+    /// plan has had before, but not those of processes that are still to be started.
+    pub fn succeed(&self, plan: &Plan, tables: &[Endpoints], before: &Names) -> Probes {
+        let mut next = Probes::with(&plan.upstreams, Arc::clone(&self.permits));
+        for table in tables {
+            let name = &plan.upstreams[table.upstream.0 as usize].name;
+            if plan.children.iter().any(|child| child.settings.name.upstream == *name) {
+                continue;
+            }
+            let known = before.vitals(name, None);
+            let is_new = |one: &&Endpoint| !known.iter().any(|known| Arc::ptr_eq(known, &one.vitals));
+            let endpoints: Vec<Endpoint> = table.endpoints.iter().filter(is_new).cloned().collect();
+            next.follow(&Endpoints { endpoints: endpoints.into(), ..*table });
+        }
+        next
+    }
+
+    /// Takes over from the former ones those that check the same in the same way, and ends the
+    /// others. These tables are what is followed from now on.
+    pub fn inherit(&mut self, former: Probes, tables: &[Endpoints]) {
+        self.first = None;
+        let mut former: HashMap<Arc<str>, Watched> =
+            former.upstreams.into_iter().map(|watched| (Arc::clone(&watched.name), watched)).collect();
+        for table in tables {
+            let watched = &mut self.upstreams[table.upstream.0 as usize];
+            match former.remove(&watched.name) {
+                Some(former) if former.check == watched.check => watched.running.extend(former.running),
+                _ => {}
+            }
+            if watched.check.is_none() {
+                // Nobody would bring them back.
+                table.endpoints.iter().for_each(|one| one.vitals.set_health(Health::Unknown, now_ms()));
+            }
+            self.begin(table, Age::Known);
         }
     }
 
@@ -70,6 +118,10 @@ impl Probes {
     /// To be called before the workers get the table: what is to count as down until its first
     /// result is marked here.
     pub fn follow(&mut self, table: &Endpoints) {
+        self.begin(table, Age::New);
+    }
+
+    fn begin(&mut self, table: &Endpoints, unchecked: Age) {
         let watched = &mut self.upstreams[table.upstream.0 as usize];
         let Some(check) = &watched.check else { return };
         let mut before = std::mem::take(&mut watched.running);
@@ -79,7 +131,7 @@ impl Probes {
                 watched.running.push(before.swap_remove(index));
                 continue;
             }
-            if check.initial == Initial::Down {
+            if check.initial == Initial::Down && unchecked == Age::New {
                 endpoint.vitals.set_health(Health::Down, now_ms());
             }
             let prober = Prober {
@@ -96,10 +148,13 @@ impl Probes {
     }
 
     /// Until each endpoint that was followed so far has its first result.
-    pub async fn first_round(&mut self) {
-        if let Some((ours, mut done)) = self.first.take() {
-            drop(ours);
-            let _: Option<Infallible> = done.recv().await;
+    pub fn first_round(&mut self) -> impl Future<Output = ()> + 'static {
+        let first = self.first.take();
+        async move {
+            if let Some((ours, mut done)) = first {
+                drop(ours);
+                let _: Option<Infallible> = done.recv().await;
+            }
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The workers as the control thread holds them: started on their cores, told, watched, joined.
 
+use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::thread;
@@ -44,7 +45,7 @@ impl Workers {
         match result {
             Ok(driver) => Ok((workers, driver)),
             Err(error) => {
-                workers.tell(&Message::Stop);
+                workers.tell(|| Message::Stop);
                 Err(error)
             }
         }
@@ -79,10 +80,24 @@ impl Workers {
         self.handles.iter().map(|handle| Arc::clone(&handle.counters))
     }
 
-    pub fn tell(&self, message: &Message) {
-        for handle in &self.handles {
-            handle.send(message.clone());
+    pub fn tell(&self, message: impl Fn() -> Message) {
+        self.handles.iter().for_each(|handle| handle.send(message()));
+    }
+
+    /// Has one of them accept on this socket, too.
+    pub fn open(&self, worker: usize, socket: TcpListener) {
+        if let Some(handle) = self.handles.get(worker) {
+            handle.send(Message::Listen(socket));
         }
+    }
+
+    /// How many connections still run by each earlier plan, the oldest first.
+    pub fn former(&self) -> BTreeMap<u64, usize> {
+        let mut sum = BTreeMap::new();
+        for (generation, count) in self.handles.iter().flat_map(|handle| handle.former.counts()) {
+            *sum.entry(generation).or_default() += count;
+        }
+        sum
     }
 
     /// How many run.

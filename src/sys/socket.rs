@@ -3,6 +3,7 @@
 #![allow(unsafe_code)]
 
 use std::cell::UnsafeCell;
+use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -59,6 +60,39 @@ pub fn is_readable_now(socket: &impl AsRawFd) -> bool {
     matches!(rustix::event::poll(&mut polled, Some(&now)), Ok(1..))
 }
 
+/// Has a listening TCP socket hear of no new connection. Handshakes that have begun end as they
+/// would, and what is queued stays so.
+///
+/// # Errors
+/// The kernel takes no filter.
+pub fn refuse_new(socket: &impl AsRawFd) -> io::Result<()> {
+    const FLAGS_AT: u32 = 13;
+    const SYN_AND_ACK: u32 = 0x12;
+    const SYN: u32 = 0x02;
+    let step = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
+    // Of a segment, from its TCP header on: dropped, if it begins a handshake; else taken whole.
+    let mut steps = [
+        step(libc::BPF_LD | libc::BPF_B | libc::BPF_ABS, 0, 0, FLAGS_AT),
+        step(libc::BPF_ALU | libc::BPF_AND | libc::BPF_K, 0, 0, SYN_AND_ACK),
+        step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, SYN),
+        step(libc::BPF_RET | libc::BPF_K, 0, 0, 0),
+        step(libc::BPF_RET | libc::BPF_K, 0, 0, u32::MAX),
+    ];
+    let program = libc::sock_fprog { len: steps.len() as u16, filter: steps.as_mut_ptr() };
+    // SAFETY: the option takes a `sock_fprog` of this size, which points to so many steps; the
+    // kernel copies both during the call.
+    let failed = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_FILTER,
+            (&raw const program).cast(),
+            size_of::<libc::sock_fprog>() as libc::socklen_t,
+        )
+    };
+    if failed == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// Whether an error is pending on a socket, such as a reset by the peer.
 pub fn has_error(socket: &impl AsRawFd) -> bool {
     !matches!(rustix::net::sockopt::socket_error(borrow(socket)), Ok(Ok(())))
@@ -75,4 +109,28 @@ pub fn stream_of<T>(half: &UnsafeCell<T>) -> &T {
 fn borrow<T: AsRawFd>(socket: &T) -> BorrowedFd<'_> {
     // SAFETY: `socket` owns the descriptor and outlives the borrow.
     unsafe { BorrowedFd::borrow_raw(socket.as_raw_fd()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::ErrorKind;
+    use std::net::{TcpListener, TcpStream};
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn who_is_queued_is_still_accepted_and_nobody_new_comes() {
+        for any in ["127.0.0.1:0", "[::1]:0"] {
+            // Without IPv6 on this machine there is nothing to see.
+            let Ok(listener) = TcpListener::bind(any) else { continue };
+            let address = listener.local_addr().unwrap();
+            let _queued = TcpStream::connect(address).unwrap();
+            refuse_new(&listener).unwrap();
+            let late = TcpStream::connect_timeout(&address, Duration::from_millis(100));
+            assert_eq!(late.unwrap_err().kind(), ErrorKind::TimedOut);
+            assert!(listener.accept().is_ok());
+            assert!(!is_readable_now(&listener));
+        }
+    }
 }

@@ -30,11 +30,11 @@ pub struct State {
 }
 
 impl State {
-    pub fn new(pool: Rc<Pool>, instance: u32, vitals: Arc<Vitals>) -> State {
+    pub fn new(pool: Rc<Pool>, vitals: Arc<Vitals>, instance: u32, connections_max: u32) -> State {
         State {
             pool,
             instance: Cell::new(instance),
-            connections_max: Cell::new(0),
+            connections_max: Cell::new(connections_max),
             vitals,
             in_flight: Cell::new(0),
             latency: Latency::default(),
@@ -45,7 +45,7 @@ impl State {
         &self.vitals
     }
 
-    /// Takes over what the settings in force say.
+    /// Takes over what other settings say.
     pub fn adopt(&self, instance: u32, connections_max: u32) {
         self.instance.set(instance);
         self.connections_max.set(connections_max);

@@ -23,8 +23,6 @@ pub struct Upstream {
     pub settings: Settings,
     balancer: Rc<Balancer>,
     endpoints: RefCell<Table>,
-    /// What an earlier plan knew of the endpoints, until the first table is here.
-    former: RefCell<Vec<Rc<State>>>,
     pub budget: Rc<Budget>,
     /// Those who wait for a connection.
     pub queue: Rc<Queue>,
@@ -84,12 +82,14 @@ pub struct EndpointLoad {
     /// Connections that wait for one.
     pub idle: usize,
 }
+/// The upstreams of one plan, by id.
+pub type List = Rc<[Rc<Upstream>]>;
 
 /// All upstreams of the plan in force, by id.
 pub struct Upstreams {
     core: usize,
     seed: u64,
-    list: RefCell<Rc<[Rc<Upstream>]>>,
+    list: RefCell<List>,
     /// Kept across plans, so that a reload does not begin with the first endpoint again.
     balancers: RefCell<HashMap<String, Rc<Balancer>>>,
     pub pools: Pools,
@@ -107,74 +107,92 @@ impl Upstreams {
         }
     }
 
-    /// Takes over the upstreams of a new plan.
-    pub fn adopt(&self, settings: &[Settings]) {
-        let mut balancers = self.balancers.borrow_mut();
-        let before = self.list.take();
-        let list: Rc<[Rc<Upstream>]> = settings
+    /// Takes over the upstreams of a new plan, with what their instances are now: there is no
+    /// moment at which one has no endpoints. One that both plans describe alike stays itself, so
+    /// that exchanges of the former plan see its new tables, too.
+    pub fn adopt(&self, settings: &[Settings], tables: &[Endpoints]) {
+        let before = self.list();
+        let before: HashMap<&str, &Rc<Upstream>> =
+            before.iter().map(|one| (one.settings.name.as_str(), one)).collect();
+        let list: List = settings
             .iter()
-            .map(|settings| {
-                let kept = before.iter().find(|upstream| upstream.settings.name == settings.name);
-                let former =
-                    kept.map_or(Vec::new(), |kept| kept.endpoints.borrow().states().cloned().collect());
-                let balancer = balancers.entry(settings.name.clone()).or_insert_with(|| {
-                    Rc::new(Balancer::new(self.core, self.seed ^ hash(settings.name.as_bytes())))
-                });
-                Rc::new(Upstream {
-                    balancer: Rc::clone(balancer),
-                    endpoints: RefCell::new(Table::new(0, settings, &[])),
-                    former: RefCell::new(former),
-                    budget: kept.map_or_else(Rc::default, |kept| Rc::clone(&kept.budget)),
-                    queue: kept.map_or_else(Rc::default, |kept| Rc::clone(&kept.queue)),
-                    held: kept.map_or_else(Rc::default, |kept| Rc::clone(&kept.held)),
-                    is_limited: settings.instances.iter().any(|instance| instance.connections_max > 0),
-                    response_size: Cell::new(Size::Small),
-                    settings: settings.clone(),
-                })
+            .map(|settings| match before.get(settings.name.as_str()) {
+                Some(kept) if kept.settings == *settings => Rc::clone(kept),
+                former => Rc::new(self.succeed(settings, former.map(|former| &***former))),
             })
             .collect();
-        balancers.retain(|name, _| settings.iter().any(|settings| settings.name == *name));
+        for table in tables {
+            let upstream = &list[table.upstream.0 as usize];
+            // One that has it already has nothing to do: its table is not built again.
+            if upstream.endpoints.borrow().generation != table.generation {
+                let former = before.get(upstream.settings.name.as_str());
+                self.set(upstream, table, former.map(|former| &***former));
+            }
+        }
+        let names: HashSet<&str> = list.iter().map(|one| one.settings.name.as_str()).collect();
+        self.balancers.borrow_mut().retain(|name, _| names.contains(name.as_str()));
         *self.list.borrow_mut() = list;
+        self.retire_pools();
+    }
+
+    /// An upstream without endpoints, which goes on with what it has in common with the former one.
+    fn succeed(&self, settings: &Settings, former: Option<&Upstream>) -> Upstream {
+        let mut balancers = self.balancers.borrow_mut();
+        let balancer = balancers
+            .entry(settings.name.clone())
+            .or_insert_with(|| Rc::new(Balancer::new(self.core, self.seed ^ hash(settings.name.as_bytes()))));
+        Upstream {
+            balancer: Rc::clone(balancer),
+            endpoints: RefCell::new(Table::new(0, settings, &[])),
+            budget: former.map_or_else(Rc::default, |former| Rc::clone(&former.budget)),
+            queue: former.map_or_else(Rc::default, |former| Rc::clone(&former.queue)),
+            held: former.map_or_else(Rc::default, |former| Rc::clone(&former.held)),
+            is_limited: settings.instances.iter().any(|instance| instance.connections_max > 0),
+            response_size: Cell::new(former.map_or(Size::Small, |former| former.response_size.get())),
+            settings: settings.clone(),
+        }
     }
 
     /// Takes a table of endpoints, unless a later one is in force.
     pub fn set_endpoints(&self, table: &Endpoints) {
-        let upstream = self.of(table.upstream);
-        let mut current = upstream.endpoints.borrow_mut();
-        if table.generation < current.generation {
+        self.set(&self.of(table.upstream), table, None);
+        self.retire_pools();
+    }
+
+    /// Endpoints that the former upstream knew, too, keep their connections and their balance.
+    fn set(&self, upstream: &Upstream, table: &Endpoints, former: Option<&Upstream>) {
+        if table.generation < upstream.endpoints.borrow().generation {
             return;
         }
-        let former = upstream.former.take();
-        let known = former.iter().chain(current.states());
-        let known: Known = known.map(|state| (Arc::as_ptr(state.vitals()), Rc::clone(state))).collect();
+        let of = |one: &Upstream| one.endpoints.borrow().states().cloned().collect::<Vec<_>>();
+        let known = former.map(of).unwrap_or_default().into_iter().chain(of(upstream));
+        let known: Known = known.map(|state| (Arc::as_ptr(state.vitals()), state)).collect();
         let states: Vec<Rc<State>> =
-            table.endpoints.iter().map(|endpoint| self.state(endpoint, &known)).collect();
-        for (state, endpoint) in states.iter().zip(table.endpoints.iter()) {
-            let instance = &upstream.settings.instances[endpoint.instance as usize];
-            state.adopt(endpoint.instance, instance.connections_max);
-        }
-        *current = Table::new(table.generation, &upstream.settings, &states);
-        drop(current);
-        self.retire_pools();
+            table.endpoints.iter().map(|endpoint| self.state(endpoint, &upstream.settings, &known)).collect();
+        *upstream.endpoints.borrow_mut() = Table::new(table.generation, &upstream.settings, &states);
         // Perhaps it is because a process is ready that there is a new table.
         upstream.held.call_all();
     }
 
-    fn state(&self, endpoint: &Endpoint, known: &Known) -> Rc<State> {
-        if let Some(state) = known.get(&Arc::as_ptr(&endpoint.vitals)) {
-            return Rc::clone(state);
+    fn state(&self, endpoint: &Endpoint, settings: &Settings, known: &Known) -> Rc<State> {
+        let most = settings.instances[endpoint.instance as usize].connections_max;
+        match known.get(&Arc::as_ptr(&endpoint.vitals)) {
+            Some(state) => {
+                state.adopt(endpoint.instance, most);
+                Rc::clone(state)
+            }
+            None => {
+                let pool = self.pools.of(&endpoint.address);
+                Rc::new(State::new(pool, Arc::clone(&endpoint.vitals), endpoint.instance, most))
+            }
         }
-        let pool = self.pools.of(&endpoint.address);
-        Rc::new(State::new(pool, endpoint.instance, Arc::clone(&endpoint.vitals)))
     }
 
     /// Connections to what is nobody's endpoint any more are not kept.
     fn retire_pools(&self) {
         let mut used = HashSet::new();
         for upstream in self.list.borrow().iter() {
-            let former = upstream.former.borrow();
-            let table = upstream.endpoints.borrow();
-            used.extend(former.iter().chain(table.states()).map(|state| Rc::as_ptr(&state.pool)));
+            used.extend(upstream.endpoints.borrow().states().map(|state| Rc::as_ptr(&state.pool)));
         }
         self.pools.retain(&used);
     }
@@ -209,6 +227,11 @@ impl Upstreams {
             }
         };
         self.list.borrow().iter().map(load).collect()
+    }
+
+    /// Those of the plan in force.
+    pub fn list(&self) -> List {
+        Rc::clone(&self.list.borrow())
     }
 
     pub fn of(&self, id: UpstreamId) -> Rc<Upstream> {

@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::fs::File;
 use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -27,24 +28,50 @@ const SHORTAGE_PATIENCE: u32 = 20;
 
 pub struct Listener {
     socket: RefCell<Option<Rc<TcpListener>>>,
-    port: u16,
+    pub address: SocketAddr,
     is_closing: Cell<bool>,
+    /// Since the last look.
+    accepted: Cell<usize>,
     canceller: RefCell<Canceller>,
 }
 
 impl Listener {
     pub fn new(socket: std::net::TcpListener) -> io::Result<Listener> {
-        let port = socket.local_addr()?.port();
+        let address = socket.local_addr()?;
         socket.set_nonblocking(needs_nonblocking())?;
         // Accepted sockets inherit it: a system call less for each.
         rustix::net::sockopt::set_tcp_nodelay(&socket, true)?;
         let socket = RefCell::new(Some(Rc::new(TcpListener::from_std(socket)?)));
-        Ok(Listener { socket, port, is_closing: Cell::new(false), canceller: RefCell::default() })
+        let (is_closing, accepted) = (Cell::new(false), Cell::new(0));
+        Ok(Listener { socket, address, is_closing, accepted, canceller: RefCell::default() })
+    }
+
+    /// Lets nobody begin to connect any more; who has begun still may finish. A socket that is
+    /// closed resets those whom nobody has accepted: first there are to be none.
+    pub fn refuse_new(&self) {
+        if let Some(socket) = &*self.socket.borrow()
+            && let Err(error) = socket::refuse_new(&**socket)
+        {
+            tracing::warn!("{}: cannot stop new connections before it closes: {error}", self.address);
+        }
     }
 
     /// Takes what is queued, then closes the socket.
     pub fn close(&self) {
         self.is_closing.set(true);
+        self.interrupt();
+    }
+
+    /// Accepts anew if somebody waits who was not announced: when a process dies, the kernel may
+    /// announce a connection to its ring, which is as good as gone.
+    pub fn look(&self) {
+        let is_idle = self.accepted.take() == 0;
+        if is_idle && self.socket.borrow().as_ref().is_some_and(|socket| socket::is_readable_now(&**socket)) {
+            self.interrupt();
+        }
+    }
+
+    fn interrupt(&self) {
         let canceller = self.canceller.take();
         *self.canceller.borrow_mut() = canceller.cancel();
     }
@@ -65,7 +92,8 @@ pub async fn run(core: &Rc<Core>, listener: &Listener) {
         match socket.cancelable_accept(handle).await {
             Ok((stream, peer)) => {
                 shortage.end();
-                start(core, stream, peer, listener.port);
+                listener.accepted.set(listener.accepted.get() + 1);
+                start(core, stream, peer, listener.address.port());
             }
             Err(error) => match Errno::from_io_error(&error) {
                 Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
@@ -73,7 +101,7 @@ pub async fn run(core: &Rc<Core>, listener: &Listener) {
                 }
                 Some(Errno::CANCELED | Errno::CONNABORTED | Errno::INTR) => {}
                 _ => {
-                    tracing::warn!("accepting on port {}: {error}", listener.port);
+                    tracing::warn!("accepting on port {}: {error}", listener.address.port());
                     core.wheel.sleep(SHORTAGE_PAUSE).await;
                 }
             },
@@ -84,7 +112,7 @@ pub async fn run(core: &Rc<Core>, listener: &Listener) {
             break;
         }
         match socket.accept().await {
-            Ok((stream, peer)) => start(core, stream, peer, listener.port),
+            Ok((stream, peer)) => start(core, stream, peer, listener.address.port()),
             Err(_) => break,
         }
     }

@@ -7,11 +7,14 @@ mod accept;
 #[cfg(test)]
 mod cancel_tests;
 mod ebb;
+mod former;
 mod inbox;
+mod listeners;
 mod runtime;
 
+use std::any::Any;
 use std::io;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -30,6 +33,8 @@ use crate::telemetry::{AccessLog, Counters};
 use crate::upstream::Endpoints;
 
 use ebb::Ebb;
+use former::Former;
+use listeners::Listeners;
 
 pub use crate::proxy::Load;
 
@@ -40,10 +45,10 @@ const RETIRED_PER_TICK: usize = 4096;
 const CUT_TICKS_MAX: usize = 5;
 
 /// What `control` tells a worker.
-#[derive(Clone)]
 pub enum Message {
-    /// Run by this plan from the next request on.
-    Plan(Arc<Plan>),
+    Plan(Adoption),
+    /// Accept on this socket, too.
+    Listen(TcpListener),
     Endpoints(Endpoints),
     /// Say what you have to do now; whoever asks gets your number with it.
     Tell(Arc<dyn Fn(usize, Load) + Send + Sync>),
@@ -51,6 +56,20 @@ pub enum Message {
     Drain,
     /// Cut what still runs and end.
     Stop,
+}
+
+/// A plan to run by from the next request on, with everything that belongs to it: it is taken over
+/// between two requests, or not at all.
+#[derive(Clone)]
+pub struct Adoption {
+    pub plan: Arc<Plan>,
+    pub generation: u64,
+    /// Of all of its upstreams.
+    pub endpoints: Arc<[Endpoints]>,
+    /// Addresses that are not listened on any more.
+    pub left: Arc<[SocketAddr]>,
+    /// Let go of when the worker runs by it.
+    pub pending: Arc<dyn Any + Send + Sync>,
 }
 
 /// What a worker needs to start.
@@ -79,6 +98,7 @@ pub struct Handle {
     /// One message: which driver the event loop runs on, or why there is none.
     pub started: Receiver<Result<&'static str, String>>,
     pub counters: Arc<Counters>,
+    pub former: Arc<Former>,
     inbox: inbox::Sender,
 }
 
@@ -95,6 +115,8 @@ pub fn spawn(settings: Settings) -> io::Result<Handle> {
     let (report, started) = crossbeam_channel::bounded(1);
     let counters = Arc::new(Counters::default());
     let own_counters = Arc::clone(&counters);
+    let former = Arc::new(Former::default());
+    let own_former = Arc::clone(&former);
     let own = inbox.clone();
     let thread = std::thread::Builder::new().name(format!("worker-{}", settings.index)).spawn(move || {
         if let Some(core) = settings.core
@@ -106,7 +128,7 @@ pub fn spawn(settings: Settings) -> io::Result<Handle> {
             Ok(runtime) => {
                 let driver = runtime.name();
                 runtime.block_on(async move {
-                    let started = run(settings, (own, messages), own_counters, |result| {
+                    let started = run(settings, (own, messages), (own_counters, own_former), |result| {
                         // Control has given up on this worker if nobody listens.
                         let _unheard = report.try_send(result.map(|()| driver));
                     });
@@ -120,29 +142,37 @@ pub fn spawn(settings: Settings) -> io::Result<Handle> {
             }
         }
     })?;
-    Ok(Handle { thread, started, counters, inbox })
+    Ok(Handle { thread, started, counters, former, inbox })
 }
 
 /// The life of a worker, inside its event loop.
 async fn run(
     settings: Settings,
     (own, messages): (inbox::Sender, inbox::Receiver),
-    counters: Arc<Counters>,
+    (counters, former): (Arc<Counters>, Arc<Former>),
     report: impl FnOnce(Result<(), String>),
 ) -> io::Result<()> {
     let log = settings.log.map(AccessLog::new);
     let admission = Arc::clone(&settings.shared.admission);
-    let core = Core::new(settings.index, settings.plan, counters, admission, log);
+    let core = Core::new(settings.index, settings.plan, &settings.endpoints, counters, admission, log);
     // Not kept: who wants to know when an endpoint is let go of counts those who know it.
-    for table in settings.endpoints {
-        core.upstreams.set_endpoints(&table);
-    }
-    let begun = begin(&core, settings.listeners, messages);
+    drop(settings.endpoints);
+    let listeners = Listeners::default();
+    let begun = begin(&core, &former, &listeners, settings.listeners, messages);
     report(begun.as_ref().map(|_| ()).map_err(io::Error::to_string));
-    let (listeners, mut messages) = begun?;
+    let mut messages = begun?;
     while let Some(message) = messages.next().await {
         match message {
-            Message::Plan(plan) => core.adopt(plan),
+            Message::Plan(adoption) => {
+                core.adopt(adoption.plan, adoption.generation, &adoption.endpoints);
+                former.update(&core);
+                listeners.leave(&core, &adoption.left);
+            }
+            Message::Listen(socket) => {
+                if let Err(error) = listeners.open(&core, socket) {
+                    tracing::error!("cannot accept on a new socket: {error}");
+                }
+            }
             Message::Endpoints(table) => core.upstreams.set_endpoints(&table),
             Message::Tell(tell) => tell(core.index, core.load()),
             Message::Drain => drain(&core, &listeners, own.clone()),
@@ -166,36 +196,28 @@ async fn run(
 /// Starts to tick and to accept.
 fn begin(
     core: &Rc<Core>,
+    former: &Arc<Former>,
+    listeners: &Listeners,
     sockets: Vec<TcpListener>,
     messages: inbox::Receiver,
-) -> io::Result<(Vec<Rc<accept::Listener>>, inbox::Messages)> {
+) -> io::Result<inbox::Messages> {
     let messages = messages.open()?;
     let ticker = Ticker::start()?;
-    let ticks = Rc::clone(core);
-    task::spawn(async move { tick(&ticks, &ticker).await }, || {
+    let (ticks, former, looks) = (Rc::clone(core), Arc::clone(former), listeners.clone());
+    task::spawn(async move { tick(&ticks, &former, &looks, &ticker).await }, || {
         tracing::error!("the ticker ended with a panic");
     });
-    let mut listeners = Vec::new();
-    for socket in sockets {
-        let listener = Rc::new(accept::Listener::new(socket)?);
-        listeners.push(Rc::clone(&listener));
-        let core = Rc::clone(core);
-        task::spawn(async move { accept::run(&core, &listener).await }, || {
-            tracing::error!("accepting ended with a panic");
-        });
-    }
-    Ok((listeners, messages))
+    sockets.into_iter().try_for_each(|socket| listeners.open(core, socket))?;
+    Ok(messages)
 }
 
 /// Closes the listeners and, once nothing is open any more, says so to the worker itself.
-fn drain(core: &Rc<Core>, listeners: &[Rc<accept::Listener>], own: inbox::Sender) {
+fn drain(core: &Rc<Core>, listeners: &Listeners, own: inbox::Sender) {
     core.drain();
-    for listener in listeners {
-        listener.close();
-    }
-    let (core, listeners) = (Rc::clone(core), listeners.to_vec());
+    listeners.close();
+    let (core, listeners) = (Rc::clone(core), listeners.clone());
     let until_empty = async move {
-        while core.open() > 0 || listeners.iter().any(|listener| !listener.is_closed()) {
+        while core.open() > 0 || !listeners.are_closed() {
             core.wheel.sleep(Duration::ZERO).await;
         }
         own.send(Message::Stop);
@@ -204,7 +226,7 @@ fn drain(core: &Rc<Core>, listeners: &[Rc<accept::Listener>], own: inbox::Sender
 }
 
 /// Turns the wheel, and does once a second what needs no more.
-async fn tick(core: &Core, ticker: &Ticker) {
+async fn tick(core: &Core, former: &Former, listeners: &Listeners, ticker: &Ticker) {
     let mut last_second = Instant::now();
     let mut last_tick = last_second;
     let mut ebb = Ebb::default();
@@ -218,12 +240,16 @@ async fn tick(core: &Core, ticker: &Ticker) {
         last_tick = now;
         core.wheel.advance(now);
         core.upstreams.relieve();
+        if !former.is_empty() {
+            former.update(core);
+        }
         if core.is_draining() {
             core.wheel.retire_idle(RETIRED_PER_TICK);
         }
         if now.duration_since(last_second) >= Duration::from_secs(1) {
             last_second = now;
             core.read_wall();
+            listeners.look();
             core.upstreams.pools.expire(now);
             if let Some(log) = &core.log {
                 log.flush(&core.counters);

@@ -12,31 +12,31 @@ use crate::harness::proxy::{BINARY, Run, run};
 use crate::harness::{Builder, Proxy, ended, eventually, free_port, holds, make_pipe, reach_reader};
 use crate::supervision::{app, builder, pid, told};
 
-fn with_socket(builder: Builder) -> Builder {
+pub fn with_socket(builder: Builder) -> Builder {
     builder.toml("[admin]\nsocket = \"admin.sock\"\n")
 }
 
 /// `warpdrive WORDS` with the configuration of the proxy.
-fn ask(proxy: &Proxy, words: &[&str]) -> Run {
+pub fn ask(proxy: &Proxy, words: &[&str]) -> Run {
     let file = proxy.directory().join("warpdrive.toml");
     let mut command = Command::new(BINARY);
     run(command.args(words).arg("-c").arg(file).current_dir(proxy.directory()))
 }
 
-fn done(proxy: &Proxy, words: &[&str]) -> String {
+pub fn done(proxy: &Proxy, words: &[&str]) -> String {
     let answer = ask(proxy, words);
     assert_eq!(answer.code, Some(0), "{words:?}: {answer:?} {:#?}", proxy.stderr());
     answer.stdout + "\n"
 }
 
-fn refused(proxy: &Proxy, words: &[&str]) -> String {
+pub fn refused(proxy: &Proxy, words: &[&str]) -> String {
     let answer = ask(proxy, words);
     assert_eq!(answer.code, Some(1), "{words:?}: {answer:?} {:#?}", proxy.stderr());
     answer.stderr
 }
 
 /// What `status` says of one of the commands.
-fn child(proxy: &Proxy, name: &str) -> Value {
+pub fn child(proxy: &Proxy, name: &str) -> Value {
     let status: Value = serde_json::from_str(&done(proxy, &["status", "--json"])).unwrap();
     let children = status["children"].as_array().unwrap();
     children.iter().find(|child| child["child"] == name).unwrap_or_else(|| panic!("{status}")).clone()

@@ -208,7 +208,7 @@ fn a_signal_reaches_the_command_once_and_after_the_last_response() {
         let pid: u32 = idle.get("/").text().parse().unwrap();
         busy.send(request("/wait"));
         proxy.signal(Signal::HUP);
-        proxy.stderr_contains("SIGHUP");
+        proxy.stderr_contains("reloaded: generation 2");
         proxy.signal(signal);
         idle.expect_end();
         busy.is_quiet_for(QUIET);

@@ -6,13 +6,14 @@ use std::time::{Duration, Instant};
 use rustix::event::PollFlags;
 use rustix::process::{Pid, Signal};
 
-use crate::process::child::{Child, StartError};
+use super::stage::{Process, Refusal, Stage, Then, last_words};
+use crate::process::child::Child;
 use crate::process::end::End;
 use crate::process::orders;
 use crate::process::output::Output;
 use crate::process::readiness::{self, Probe};
 use crate::process::restart::Backoff;
-use crate::process::settings::{Restart, Settings};
+use crate::process::settings::{Name, Restart, Settings};
 
 /// What an address that answers neither yes nor no is given before a child is started for it.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_millis(250);
@@ -42,6 +43,8 @@ pub struct Member {
     pub settings: Settings,
     /// As the data process orders it; since it was started anew, it may run elsewhere.
     pub ordered: Settings,
+    /// It runs by what was ordered before.
+    pub is_stale: bool,
     pub role: Role,
     /// It is to be ready beside another one before that one goes; it has one try.
     pub is_successor: bool,
@@ -60,64 +63,13 @@ pub struct Member {
     pub was_killed: bool,
 }
 
-#[derive(Debug)]
-enum Stage {
-    /// It is started at this time, or as soon as what it depends on is ready.
-    Waiting {
-        until: Instant,
-    },
-    /// The job of this number runs.
-    Preparing {
-        process: Process,
-        job: usize,
-    },
-    Starting {
-        process: Process,
-        probes: Vec<Vec<Probe>>,
-        remind: Option<Instant>,
-        until: Option<Instant>,
-    },
-    Ready {
-        process: Process,
-    },
-    /// What is left of it is killed then.
-    Ending {
-        process: Process,
-        until: Instant,
-        then: Then,
-    },
-    Over,
-}
-
-/// What follows the end of all processes of a child.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Then {
-    StartAt(Instant),
-    Rest,
-}
-
-/// A process that was started, and not buried with all of its group.
-#[derive(Debug)]
-struct Process {
-    child: Child,
-    output: Option<Output>,
-    since: Instant,
-    is_stopped: bool,
-}
-
-/// Why a child does not run.
-#[derive(Debug)]
-pub enum Refusal {
-    Taken(String),
-    Start(StartError),
-}
-
 impl Member {
     pub fn new(settings: Settings, role: Role) -> Member {
         let stage = Stage::Waiting { until: Instant::now() };
         Member {
             ordered: settings.clone(),
             settings,
+            is_stale: false,
             is_successor: false,
             is_awaited: false,
             outcome: None,
@@ -239,6 +191,35 @@ impl Member {
         }
     }
 
+    /// It is to run like this from now on. What a process cannot take over while it runs waits until
+    /// it is started anew.
+    pub fn order(&mut self, settings: Settings) {
+        let is_same = !self.is_stale && settings.runs_as(&self.ordered);
+        if is_same {
+            let running = self.settings.clone();
+            let at_once = settings.clone();
+            self.settings = Settings {
+                program: running.program,
+                environment: running.environment,
+                addresses: running.addresses,
+                ..at_once
+            };
+        } else if self.is_over() {
+            self.settings = settings.clone();
+        }
+        self.is_stale = !is_same && !self.is_over();
+        self.ordered = settings;
+    }
+
+    /// It is called so from now on, and so is what it writes.
+    pub fn rename(&mut self, name: &Name) {
+        self.settings.name = name.clone();
+        self.ordered.name = name.clone();
+        if let Some(output) = self.stage.process_mut().and_then(|process| process.output.as_mut()) {
+            output.rename(name.to_string());
+        }
+    }
+
     /// The jobs of the next one are done: stops this one and starts it anew like that.
     pub fn renew(&mut self, settings: Settings) {
         self.replace(settings);
@@ -342,7 +323,7 @@ impl Member {
             return self.bury_job(job, end);
         }
         let was_told = matches!(self.stage, Stage::Ending { .. });
-        let Some(process) = self.process_mut() else { return };
+        let Some(process) = self.stage.process_mut() else { return };
         process.child.bury(end);
         if let Some(output) = &mut process.output {
             output.read();
@@ -387,6 +368,7 @@ impl Member {
     pub fn replace(&mut self, settings: Settings) {
         self.end(Signal::TERM, Then::StartAt(Instant::now()));
         self.settings = settings;
+        self.is_stale = false;
         self.is_wanted = true;
         self.jobs_done = 0;
         self.backoff = Backoff::default();
@@ -428,6 +410,12 @@ impl Member {
         Stage::Waiting { until: Instant::now() + delay }
     }
 
+    /// Both listen at one address, or would.
+    pub fn shares_address(&self, other: &Settings) -> bool {
+        let mut ours = self.settings.addresses.iter().flatten();
+        ours.any(|one| other.addresses.iter().flatten().any(|other| other == one))
+    }
+
     /// It is to be started as soon as what it depends on is ready.
     pub fn is_due(&self, now: Instant) -> bool {
         matches!(self.stage, Stage::Waiting { until } if until <= now)
@@ -440,6 +428,11 @@ impl Member {
     /// Nothing is left of it, and nothing will come.
     pub fn is_over(&self) -> bool {
         matches!(self.stage, Stage::Over)
+    }
+
+    /// There is a process of it, perhaps at its end.
+    pub fn has_process(&self) -> bool {
+        self.stage.process().is_some()
     }
 
     /// It was told to stop.
@@ -457,7 +450,7 @@ impl Member {
             Stage::Ending { then: Then::StartAt(_), .. } => orders::State::Starting,
             Stage::Ending { then: Then::Rest, .. } | Stage::Over => orders::State::Stopped,
         };
-        let running = self.process().filter(|process| process.child.end().is_none());
+        let running = self.stage.process().filter(|process| process.child.end().is_none());
         let pid = running.map(|process| process.child.pid().as_raw_nonzero().get());
         let first = |settings: &Settings| settings.addresses.iter().flatten().next().cloned();
         orders::Condition {
@@ -472,36 +465,38 @@ impl Member {
 
     /// Whether it is this process, and was not reaped yet.
     pub fn is(&self, pid: Pid) -> bool {
-        self.process().is_some_and(|process| process.child.end().is_none() && process.child.pid() == pid)
+        self.stage
+            .process()
+            .is_some_and(|process| process.child.end().is_none() && process.child.pid() == pid)
     }
 
     /// Signals every process of its group.
     pub fn signal(&self, signal: Signal) {
-        self.process().into_iter().for_each(|process| process.child.signal(signal));
+        self.stage.process().into_iter().for_each(|process| process.child.signal(signal));
     }
 
     /// It was stopped by a signal.
     pub fn mark_stopped(&mut self) {
-        if let Some(process) = self.process_mut() {
+        if let Some(process) = self.stage.process_mut() {
             process.is_stopped = true;
         }
     }
 
     /// Lets it go on if it was stopped.
     pub fn resume(&mut self) {
-        self.process_mut().into_iter().for_each(Process::resume);
+        self.stage.process_mut().into_iter().for_each(Process::resume);
     }
 
     /// Tells what it has written.
     pub fn read_output(&mut self) {
-        let output = self.process_mut().and_then(|process| process.output.as_mut());
+        let output = self.stage.process_mut().and_then(|process| process.output.as_mut());
         output.into_iter().for_each(Output::read);
     }
 
     /// What becomes ready when there is an answer to a probe, or output.
     pub fn sources(&self) -> impl Iterator<Item = (BorrowedFd<'_>, PollFlags)> {
         let probes = self.probes().filter_map(Probe::source).map(|source| (source, PollFlags::OUT));
-        let output = self.process().and_then(|process| process.output.as_ref());
+        let output = self.stage.process().and_then(|process| process.output.as_ref());
         let output = output.into_iter().flat_map(Output::sources).map(|source| (source, PollFlags::IN));
         probes.chain(output)
     }
@@ -523,61 +518,5 @@ impl Member {
             _ => &[],
         };
         probes.iter().flatten()
-    }
-
-    fn process(&self) -> Option<&Process> {
-        match &self.stage {
-            Stage::Preparing { process, .. }
-            | Stage::Starting { process, .. }
-            | Stage::Ready { process }
-            | Stage::Ending { process, .. } => Some(process),
-            Stage::Waiting { .. } | Stage::Over => None,
-        }
-    }
-
-    fn process_mut(&mut self) -> Option<&mut Process> {
-        match &mut self.stage {
-            Stage::Preparing { process, .. }
-            | Stage::Starting { process, .. }
-            | Stage::Ready { process }
-            | Stage::Ending { process, .. } => Some(process),
-            Stage::Waiting { .. } | Stage::Over => None,
-        }
-    }
-}
-
-impl Process {
-    fn resume(&mut self) {
-        if std::mem::take(&mut self.is_stopped) {
-            self.child.signal(Signal::CONT);
-        }
-    }
-}
-
-/// `; last it wrote: "one" "two"`, or nothing if it wrote nothing.
-fn last_words(output: &Output) -> String {
-    let mut words = String::new();
-    for line in output.last() {
-        let before = if words.is_empty() { "; last it wrote:" } else { "" };
-        words += &format!("{before} \"{line}\"");
-    }
-    words
-}
-
-impl Refusal {
-    pub fn code(&self) -> u8 {
-        match self {
-            Refusal::Taken(_) => 1,
-            Refusal::Start(error) => error.code(),
-        }
-    }
-}
-
-impl std::fmt::Display for Refusal {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Refusal::Taken(message) => f.write_str(message),
-            Refusal::Start(error) => error.fmt(f),
-        }
     }
 }

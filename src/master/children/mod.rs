@@ -7,13 +7,15 @@ use std::time::Instant;
 use rustix::event::PollFlags;
 use rustix::process::{Pid, Signal};
 
-use self::member::{Member, Refusal, Role};
+use self::member::{Member, Role};
+use self::stage::Refusal;
 use super::terminal;
 use crate::process::end::End;
 use crate::process::orders::Condition;
 use crate::process::settings::{Name, Settings};
 
 mod member;
+mod stage;
 
 /// All of them. A child stands after those that it depends on.
 #[derive(Default)]
@@ -63,7 +65,7 @@ impl Children {
                 one.role == Role::Supervised && !one.is_successor && one.settings.name == settings.name
             };
             let member = match former.iter().position(is_it).map(|at| former.remove(at)) {
-                Some(member) if member.is_wanted && member.ordered == settings => member,
+                Some(member) if member.is_wanted && member.ordered == settings && !member.is_stale => member,
                 Some(mut member) => {
                     tracing::info!("`{}` is to run otherwise: starting it anew", settings.name);
                     member.ordered = settings.clone();
@@ -87,6 +89,45 @@ impl Children {
         self.outcomes.clear();
     }
 
+    /// There is to be one more.
+    pub fn add(&mut self, settings: Settings) {
+        become_reaper();
+        self.list.push(Member::new(settings, Role::Supervised));
+    }
+
+    /// One is to run like this from its next start on, and to be left so long as it is.
+    pub fn reorder(&mut self, settings: Settings) {
+        if let Some(at) = self.find(&settings.name) {
+            self.list[at].order(settings);
+        }
+    }
+
+    /// One has another name from now on.
+    pub fn rename(&mut self, from: &Name, to: &Name) {
+        if let Some(at) = self.find(from) {
+            self.list[at].rename(to);
+        }
+    }
+
+    /// One is to run like this now.
+    pub fn replace(&mut self, settings: Settings) {
+        match self.find(&settings.name) {
+            Some(at) => {
+                self.list[at].ordered = settings.clone();
+                self.list[at].replace(settings);
+            }
+            None => self.add(settings),
+        }
+    }
+
+    /// One is not to run any more.
+    pub fn remove(&mut self, name: &Name) {
+        if let Some(at) = self.find(name) {
+            self.list[at].is_wanted = false;
+            self.list[at].stop(Signal::TERM);
+        }
+    }
+
     /// Does what its time has come for.
     pub fn advance(&mut self) {
         let now = Instant::now();
@@ -106,13 +147,26 @@ impl Children {
             // The jobs of one instance are for all of them.
             let mut before =
                 self.list[..index].iter().filter(|one| one.settings.name.upstream == name.upstream);
-            if member.is_due(now) && others.all(Member::is_ready) && !before.any(Member::has_jobs_left) {
+            let is_free = member.is_successor || !self.is_occupied(index);
+            if member.is_due(now)
+                && is_free
+                && others.all(Member::is_ready)
+                && !before.any(Member::has_jobs_left)
+            {
                 match self.predecessor_in_the_way(index) {
                     Some(predecessor) => return self.renew(predecessor, index),
                     None => self.list[index].try_start(),
                 }
             }
         }
+    }
+
+    /// Where it is to listen, another one listens, which is about to go: no two of one configuration
+    /// share an address.
+    fn is_occupied(&self, index: usize) -> bool {
+        let member = &self.list[index];
+        let mut others = self.list.iter().enumerate().filter(|(other, _)| *other != index);
+        others.any(|(_, other)| other.has_process() && other.shares_address(&member.settings))
     }
 
     /// The one that a successor is to follow, if it listens where that is to listen, and nothing
@@ -122,11 +176,7 @@ impl Children {
         if !member.is_successor || member.has_jobs_left() {
             return None;
         }
-        let Settings { name, addresses, .. } = &member.settings;
-        self.find(name).filter(|other| {
-            let theirs = &self.list[*other].settings.addresses;
-            theirs.iter().flatten().any(|one| addresses.iter().flatten().any(|other| other == one))
-        })
+        self.find(&member.settings.name).filter(|other| self.list[*other].shares_address(&member.settings))
     }
 
     fn renew(&mut self, predecessor: usize, successor: usize) {

@@ -42,6 +42,7 @@ enum Place {
     Readyz,
     Metrics,
     Status,
+    Reload,
     Child(String, Verb),
 }
 
@@ -54,6 +55,7 @@ impl Place {
             ("readyz", None, None) => Place::Readyz,
             ("metrics", None, None) => Place::Metrics,
             ("status", None, None) => Place::Status,
+            ("reload", None, None) => Place::Reload,
             ("children", Some(name), Some(verb)) => {
                 let verb = match verb {
                     "restart" => Verb::Restart,
@@ -73,7 +75,7 @@ impl Place {
 
     fn methods(&self) -> &'static str {
         match self {
-            Place::Child(..) => "POST",
+            Place::Reload | Place::Child(..) => "POST",
             _ => "GET, HEAD",
         }
     }
@@ -132,12 +134,11 @@ async fn decide(door: &Door, desk: &Desk, request: &Request<Incoming>) -> Answer
             }
             None => not_serving(),
         },
-        Place::Child(name, verb) => match door {
-            Door::Socket => change(desk, verb, name).await,
-            Door::Port { .. } => {
-                text(StatusCode::FORBIDDEN, "only over the Unix socket of [admin] can anything be changed\n")
-            }
-        },
+        Place::Reload | Place::Child(..) if !matches!(door, Door::Socket) => {
+            text(StatusCode::FORBIDDEN, "only over the Unix socket of [admin] can anything be changed\n")
+        }
+        Place::Reload => reload(desk).await,
+        Place::Child(name, verb) => change(desk, verb, name).await,
     }
 }
 
@@ -165,6 +166,20 @@ async fn look(desk: &Desk) -> Option<Observation> {
     let (answer, seen) = oneshot::channel();
     wish(desk, Wish::Look(answer)).await?;
     Some(seen.await.ok()?.complete().await)
+}
+
+/// When every worker runs by the configuration as it is now, or cannot.
+async fn reload(desk: &Desk) -> Answer {
+    let (answer, outcome) = oneshot::channel();
+    let outcome = match wish(desk, Wish::Reload(answer)).await {
+        Some(()) => outcome.await.ok(),
+        None => None,
+    };
+    match outcome {
+        None => not_serving(),
+        Some(Ok(said)) => text(StatusCode::OK, said),
+        Some(Err(why)) => text(StatusCode::UNPROCESSABLE_ENTITY, why),
+    }
 }
 
 async fn change(desk: &Desk, verb: Verb, name: String) -> Answer {
@@ -232,6 +247,7 @@ mod tests {
             ("/", Some(Place::Page)),
             ("/status", Some(Place::Status)),
             ("/status/", None),
+            ("/reload", Some(Place::Reload)),
             ("/children/web/restart", child("web", Verb::Restart)),
             ("/children/my%20app.0/stop", child("my app.0", Verb::Stop)),
             ("/children/a+b%2Fc/start", child("a+b/c", Verb::Start)),

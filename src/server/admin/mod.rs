@@ -26,10 +26,12 @@ use super::control::Event;
 use board::Board;
 use observation::Seen;
 
+pub use doors::Doors;
 pub use guard::Door;
 
 mod answer;
 pub mod board;
+mod doors;
 mod guard;
 mod metrics;
 mod observation;
@@ -57,6 +59,8 @@ const LISTEN_PAUSE: Duration = Duration::from_secs(1);
 pub enum Wish {
     /// What there is to see.
     Look(oneshot::Sender<Seen>),
+    /// To run by the configuration as it is now: what came of it, or why nothing did.
+    Reload(oneshot::Sender<Result<String, String>>),
     /// To do something with an upstream's children, or one of them.
     Child { verb: Verb, name: String, answer: oneshot::Sender<Result<(), Failure>> },
 }
@@ -76,6 +80,14 @@ pub enum Failure {
     /// Something else is being done.
     Busy(String),
     Failed(String),
+}
+
+impl Failure {
+    pub fn message(&self) -> &str {
+        match self {
+            Failure::Unknown(message) | Failure::Busy(message) | Failure::Failed(message) => message,
+        }
+    }
 }
 
 /// What every answer is made with.

@@ -1,7 +1,7 @@
 //! What there is to see of the running process at one moment: what `control` knows, and what each
 //! worker says of itself.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +12,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::plan::Plan;
 use crate::process::orders::Condition;
 use crate::server::control::Control;
+use crate::server::reload::Generation;
 use crate::telemetry::counters::{Counter, Histogram, RouteCounters, UpstreamCounters};
 use crate::telemetry::{Counters, Ledger};
 use crate::upstream::{Address, Endpoints};
@@ -23,6 +24,9 @@ const LOADS_TIMEOUT: Duration = Duration::from_millis(500);
 /// What `control` knows, and where the workers will say what they have to do.
 pub struct Seen {
     pub plan: Arc<Plan>,
+    pub generation: Generation,
+    /// How many connections still run by which earlier one.
+    pub former: BTreeMap<u64, usize>,
     pub endpoints: Vec<Endpoints>,
     /// In the order of the plan.
     pub children: Vec<Condition>,
@@ -33,6 +37,8 @@ pub struct Seen {
 /// The whole of it.
 pub struct Observation {
     pub plan: Arc<Plan>,
+    pub generation: Generation,
+    pub former: BTreeMap<u64, usize>,
     pub endpoints: Vec<Endpoints>,
     pub children: Vec<Condition>,
     /// By worker.
@@ -46,11 +52,15 @@ impl Control {
     pub(in crate::server) fn look(&self) -> Seen {
         let (sender, loads) = unbounded_channel();
         // Nobody reads it any more if that takes too long.
-        let tell = move |worker, load| drop(sender.send((worker, load)));
-        self.workers.tell(&Message::Tell(Arc::new(tell)));
+        let tell: Arc<dyn Fn(usize, Load) + Send + Sync> =
+            Arc::new(move |worker, load| drop(sender.send((worker, load))));
+        self.workers.tell(|| Message::Tell(Arc::clone(&tell)));
+        drop(tell);
         let names = self.plan.children.iter().map(|child| &child.settings.name);
         Seen {
             plan: Arc::clone(&self.plan),
+            generation: self.generation,
+            former: self.workers.former(),
             endpoints: self.names.endpoints(),
             children: names.filter_map(|name| self.children.condition(name).cloned()).collect(),
             counters: self.workers.counters().collect(),
@@ -155,7 +165,7 @@ impl Seen {
                 *place = Some(load);
             }
         }
-        let Seen { plan, endpoints, children, counters, .. } = self;
-        Observation { plan, endpoints, children, counters, loads }
+        let Seen { plan, generation, former, endpoints, children, counters, .. } = self;
+        Observation { plan, generation, former, endpoints, children, counters, loads }
     }
 }

@@ -1,6 +1,7 @@
 //! `/status`: what runs, as one JSON object. Keys may be added; none changes its meaning or goes.
 
 use std::collections::HashMap;
+use std::time::UNIX_EPOCH;
 
 use serde_json::{Map, Value, json};
 
@@ -24,6 +25,7 @@ pub fn status(board: &Board, seen: &Observation) -> Value {
         "pid": std::process::id(),
         "state": phase,
         "uptime_seconds": board.uptime().as_secs(),
+        "generation": generation(seen),
         "workers": workers(board, seen),
         "connections": {
             "open": open,
@@ -37,6 +39,20 @@ pub fn status(board: &Board, seen: &Observation) -> Value {
         "routes": routes(seen),
         "upstreams": upstreams(seen),
         "children": children(seen),
+    })
+}
+
+/// Which plan is in force, and what still runs by earlier ones.
+fn generation(seen: &Observation) -> Value {
+    let since = seen.generation.since.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let former = seen.former.iter();
+    let former: Vec<Value> =
+        former.map(|(number, connections)| json!({ "number": number, "connections": connections })).collect();
+    json!({
+        "number": seen.generation.number,
+        "since": since.as_secs(),
+        "age_seconds": seen.generation.since.elapsed().unwrap_or_default().as_secs(),
+        "former": former,
     })
 }
 

@@ -34,6 +34,7 @@ struct Cores {
     settings: Settings,
     endpoints: Vec<Endpoint>,
     upstreams: Vec<Upstreams>,
+    generation: u64,
     peers: Vec<Peer>,
     request: RequestHead,
     start: Instant,
@@ -70,6 +71,7 @@ impl Cores {
             settings,
             endpoints: (0..count).map(|number| Endpoint::new(address(number), number)).collect(),
             upstreams: (0..cores).map(|core| Upstreams::new(core, core as u64)).collect(),
+            generation: 0,
             peers: (0..2048).map(client).collect(),
             request: RequestHead::default(),
             start: Instant::now(),
@@ -81,11 +83,11 @@ impl Cores {
 
     /// A reload.
     fn adopt(&mut self) {
-        let endpoints = self.endpoints.as_slice();
+        self.generation += 1;
+        let (generation, endpoints) = (self.generation, self.endpoints.as_slice().into());
+        let table = Endpoints { upstream: UpstreamId(0), generation, endpoints };
         for core in &self.upstreams {
-            core.adopt(std::slice::from_ref(&self.settings));
-            let table = Endpoints { upstream: UpstreamId(0), generation: 1, endpoints: endpoints.into() };
-            core.set_endpoints(&table);
+            core.adopt(std::slice::from_ref(&self.settings), std::slice::from_ref(&table));
         }
     }
 

@@ -76,10 +76,9 @@ impl Stage {
         let (full, lines) = crossbeam_channel::unbounded();
         let log = AccessLog::new(full);
         let counters = Arc::new(Counters::default());
-        let core = Core::new(0, plan, counters, Arc::new(Admission::default()), Some(log));
-        let endpoint = Endpoint::new(Address::Unix(origin.socket.clone()), 0);
-        let endpoints = [endpoint].into();
-        core.upstreams.set_endpoints(&Endpoints { upstream: UpstreamId(0), generation: 1, endpoints });
+        let endpoints = [Endpoint::new(Address::Unix(origin.socket.clone()), 0)].into();
+        let table = Endpoints { upstream: UpstreamId(0), generation: 1, endpoints };
+        let core = Core::new(0, plan, &[table], counters, Arc::new(Admission::default()), Some(log));
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let clock = Rc::new(std::cell::Cell::new(Instant::now()));
         let descriptors = descriptors();

@@ -185,8 +185,14 @@ impl Builder {
 
     /// Starts it and waits until it listens.
     pub fn start(self) -> Proxy {
+        self.start_with(&[])
+    }
+
+    /// The same, with more arguments.
+    pub fn start_with(self, arguments: &[&str]) -> Proxy {
         let file = self.written();
-        let command = self.command(&file);
+        let mut command = self.command(&file);
+        command.args(arguments);
         let log = self.log_file();
         Proxy::spawn(command, log, self.directory)
     }

@@ -141,9 +141,10 @@ fn core(socket: PathBuf) -> (Rc<Core>, Receiver<Vec<u8>>) {
     let plan = Arc::new(loaded.expect("the stage's configuration is right").plan);
     let (full, lines) = crossbeam_channel::unbounded();
     let log = AccessLog::new(full);
-    let core = Core::new(0, plan, Arc::new(Counters::default()), Arc::new(Admission::default()), Some(log));
     let endpoints = [Endpoint::new(Address::Unix(socket), 0)].into();
-    core.upstreams.set_endpoints(&Endpoints { upstream: UpstreamId(0), generation: 1, endpoints });
+    let table = Endpoints { upstream: UpstreamId(0), generation: 1, endpoints };
+    let (counters, admission) = (Arc::new(Counters::default()), Arc::new(Admission::default()));
+    let core = Core::new(0, plan, &[table], counters, admission, Some(log));
     (core, lines)
 }
 
