@@ -7,9 +7,11 @@
 #![allow(unsafe_code)]
 
 use std::hint::black_box;
+use std::sync::Arc;
 use std::time::Duration;
 
 use warpdrive::config::{File, Sources};
+use warpdrive::http::fields::push_field;
 use warpdrive::http::forwarding::{Peer, Settings, Stamp};
 use warpdrive::http::h1::chunked::Decoder;
 use warpdrive::http::h1::encode::{self, Framing, Persistence};
@@ -17,6 +19,7 @@ use warpdrive::http::h1::{Bounds, parse};
 use warpdrive::http::head::{Method, RequestHead, ResponseHead, Version};
 use warpdrive::http::status::Status;
 use warpdrive::plan::{Plan, load};
+use warpdrive::proxy::Core;
 use warpdrive::telemetry::Counters;
 use warpdrive::telemetry::access_log::{AccessLog, Record};
 
@@ -45,6 +48,7 @@ fn cases() -> Vec<(&'static str, Case)> {
         ("parse a response of 7 fields", parse_response()),
         ("encode it for a client", encode_response()),
         ("decode 48 bytes in 2 chunks", decode_chunks()),
+        ("make a request id and write it", request_id()),
         ("write a line of the access log", write_line()),
     ]
 }
@@ -71,7 +75,7 @@ fn parse_request() -> Case {
 fn encode_request() -> Case {
     let head = parsed_request();
     let peer = Peer::new(&Settings::default(), [127, 0, 0, 1].into(), 8080);
-    let stamp = Stamp { request_id: [b'0'; 32], start_ms: 1_795_219_200_000 };
+    let stamp = Stamp { request_id: [b'0'; 32], start_ms: 1_795_219_200_000, span: None };
     let mut out = Vec::new();
     Box::new(move || {
         out.clear();
@@ -107,6 +111,16 @@ fn decode_chunks() -> Case {
     })
 }
 
+fn request_id() -> Case {
+    let core = Core::new(0, Arc::new(plan()), Arc::default(), Arc::default(), None);
+    let mut out = Vec::new();
+    Box::new(move || {
+        out.clear();
+        push_field(&mut out, b"X-Request-Id", black_box(&core.request_id()));
+        black_box(&out);
+    })
+}
+
 /// What runs by default.
 fn plan() -> Plan {
     let file = File { path: "w.toml".into(), text: "[[routes]]\nrespond = {}\n".to_owned() };
@@ -136,6 +150,8 @@ fn write_line() -> Case {
             endpoint: "unix:/run/app.sock",
             attempts: 1,
             request_id: &[b'0'; 32],
+            trace_id: b"",
+            span_id: b"",
             referer: b"https://www.example.com/products",
             user_agent: b"Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
             bytes_in: 0,

@@ -7,7 +7,7 @@ use super::parse::Parsed;
 use super::report::{Found, Report, Setting};
 use super::table::Table;
 use super::{Config, Middleware, Sources, Written};
-use super::{admin, auth, dns, log, route, server, upstream};
+use super::{admin, auth, dns, log, route, server, traces, upstream};
 
 /// Tables and keys of the top level that do not work yet.
 const LATER: [&str; 4] = ["cache", "postgres", "wasm", "workloads"];
@@ -108,6 +108,9 @@ fn read_root(mut root: Table<'_>, origin: Place) -> Config {
     }
     if let Some(table) = root.table("log") {
         config.log = log::read(table);
+    }
+    if let Some(table) = root.table("tracing") {
+        config.tracing = traces::read(table);
     }
     if let Some(table) = root.table("tls") {
         read_tls(table);

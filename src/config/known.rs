@@ -2,7 +2,7 @@
 //! what other programs call them. A test keeps the list true.
 
 /// The keys that work, by table.
-pub const KEYS: [(&str, &[&str]); 15] = [
+pub const KEYS: [(&str, &[&str]); 16] = [
     (
         "[server]",
         &[
@@ -135,6 +135,7 @@ pub const KEYS: [(&str, &[&str]); 15] = [
             "events",
         ],
     ),
+    ("[tracing]", &["traceparent", "sample"]),
     ("[admin]", &["socket", "listen", "token", "token_file"]),
     ("[auth]", &["admin_token", "admin_token_file"]),
     ("[tls]", &["enabled"]),

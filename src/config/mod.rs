@@ -52,6 +52,7 @@ mod substitute;
 mod suggest;
 mod syntax;
 mod table;
+mod traces;
 mod upstream;
 mod value;
 
@@ -91,6 +92,7 @@ pub struct Config {
     pub routes: Vec<Route>,
     pub middleware: Middleware,
     pub log: Log,
+    pub tracing: Tracing,
     pub auth: Auth,
     pub admin: Admin,
 }
@@ -109,6 +111,7 @@ impl Config {
             routes: Vec::new(),
             middleware: Middleware::default(),
             log: Log::default(),
+            tracing: Tracing::default(),
             auth: Auth::default(),
             admin: Admin::default(),
         }
@@ -484,6 +487,24 @@ pub enum LogOutput {
     File(PathBuf),
     /// The path of its socket.
     Journald(PathBuf),
+}
+
+/// `[tracing]`.
+#[derive(Clone, Debug, Default)]
+pub struct Tracing {
+    pub traceparent: Option<Traceparent>,
+    /// From 0 to 1.
+    pub sample: Option<f64>,
+}
+
+/// What becomes of the field of this name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Traceparent {
+    Pass,
+    /// That of a trusted proxy is continued.
+    Trusted,
+    /// Anyone's is.
+    Any,
 }
 
 /// The form of what the process says of itself.

@@ -1,5 +1,5 @@
 //! The fields by which an upstream learns of the client: X-Forwarded-*, X-Real-IP,
-//! X-Request-Id, X-Request-Start, Via. Pure: identifiers and times are arguments.
+//! X-Request-Id, X-Request-Start, traceparent, Via. Pure: identifiers and times are arguments.
 //!
 //! What a client sent in these fields is believed, and extended, only if it is a trusted proxy
 //! and the operator said so; from anyone else it is replaced.
@@ -10,6 +10,7 @@ use std::net::IpAddr;
 use super::fields::{Known, KnownSet, list, push_field};
 use super::head::{RequestHead, Version};
 use super::push_decimal;
+use super::trace_context::Span;
 
 /// Our name in `Via` (RFC 9110 7.6.3).
 const NAME: &[u8] = b" warpdrive\r\n";
@@ -73,6 +74,8 @@ pub struct Peer {
     pub address: IpAddr,
     address_text: Vec<u8>,
     port_text: Vec<u8>,
+    /// It is one of the trusted proxies.
+    pub is_trusted: bool,
     /// If what it sends in our fields is believed: whose word about clients is, too.
     trusted: Option<Vec<Network>>,
     /// The fields of a peer that is not believed, ready to be copied.
@@ -86,19 +89,22 @@ pub struct Stamp {
     pub request_id: [u8; 32],
     /// Milliseconds since 1970.
     pub start_ms: u64,
+    /// Its place in a trace, if we have a part in traces.
+    pub span: Option<Span>,
 }
 
 impl Peer {
     /// `port` is that of our listener.
     pub fn new(settings: &Settings, address: IpAddr, port: u16) -> Peer {
         let address = address.to_canonical();
+        let is_trusted = trusts(&settings.trusted, address);
         let text = |value: &dyn std::fmt::Display| value.to_string().into_bytes();
         let mut peer = Peer {
             address,
             address_text: text(&address),
             port_text: text(&port),
-            trusted: (settings.keep_received && trusts(&settings.trusted, address))
-                .then(|| settings.trusted.clone()),
+            is_trusted,
+            trusted: (settings.keep_received && is_trusted).then(|| settings.trusted.clone()),
             ready: Vec::with_capacity(160),
         };
         write!(
@@ -148,6 +154,9 @@ pub fn write(out: &mut Vec<u8>, head: &RequestHead, peer: &Peer, stamp: &Stamp) 
         push_field(out, b"X-Forwarded-Host", head.text(head.target.authority));
         push_field(out, b"X-Request-Id", &stamp.request_id);
         write_start(out, stamp);
+    }
+    if let Some(span) = &stamp.span {
+        span.write(out);
     }
     out.extend_from_slice(b"Via: ");
     write_received(out, head, Known::Via);

@@ -2,7 +2,7 @@
 //!
 //! `head` and `fields` are what a message says, whatever version carried it; `target` is the
 //! one normal form of host and path; `framing` is where a body ends; `forwarding` is what a
-//! proxy changes on the way, `server_timing` what it tells of it; `h1` is HTTP/1.1's syntax.
+//! proxy changes on the way, `trace_context` its place in a trace, `server_timing` what it tells of it; `h1` is HTTP/1.1's syntax.
 
 pub mod date;
 pub mod fields;
@@ -14,6 +14,7 @@ pub mod query;
 pub mod server_timing;
 pub mod status;
 pub mod target;
+pub mod trace_context;
 
 use std::time::Duration;
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::admin::admin;
 use super::children::children;
-use super::log::log;
+use super::log::{log, tracing};
 use super::routes::routes;
 use super::rules::{rules, tree};
 use super::{Dns, Limits, Plan, RouteId, Server};
@@ -131,6 +131,7 @@ pub fn compile(config: &Config) -> Result<(Plan, Vec<Diagnostic>), Vec<Diagnosti
         forwarding: forwarding(config),
         server_timing: config.middleware.server_timing.unwrap_or(false),
         log,
+        tracing: tracing(&config.tracing),
         upstreams: config.upstreams.iter().map(settings).collect(),
         admin,
         children: children.into(),

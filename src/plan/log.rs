@@ -1,6 +1,8 @@
-//! `[log]` to the settings of the access log.
+//! `[log]` to the settings of the access log, and `[tracing]` to our part in traces.
 
+use super::Tracing;
 use crate::config::{self, Config, Diagnostic};
+use crate::http::trace_context::Continued;
 use crate::telemetry::access_log::{Destination, Fault, Format, Redaction, Settings, Template, names};
 use crate::telemetry::share::Share;
 
@@ -65,5 +67,16 @@ fn faulty(template: &config::Written<String>, fault: &Fault) -> Diagnostic {
             None => wrong,
         },
         Fault::Dollar | Fault::Control => wrong,
+    }
+}
+
+pub fn tracing(written: &config::Tracing) -> Tracing {
+    Tracing {
+        continued: match written.traceparent {
+            None | Some(config::Traceparent::Pass) => Continued::Untouched,
+            Some(config::Traceparent::Trusted) => Continued::OfTrusted,
+            Some(config::Traceparent::Any) => Continued::OfAnyone,
+        },
+        sample: Share::of(written.sample.unwrap_or(1.0)),
     }
 }

@@ -42,6 +42,7 @@ pub struct Plan {
     /// Every response tells the client who answered.
     pub server_timing: bool,
     pub log: telemetry::access_log::Settings,
+    pub tracing: Tracing,
     /// Indexed by [`UpstreamId`].
     pub upstreams: Box<[upstream::Settings]>,
     pub admin: Admin,
@@ -161,6 +162,14 @@ pub struct Dns {
     /// not longer than the second.
     pub min_ttl: Duration,
     pub max_ttl: Duration,
+}
+
+/// Our part in traces.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tracing {
+    pub continued: http::trace_context::Continued,
+    /// Of the traces that begin here, and of those of strangers.
+    pub sample: telemetry::Share,
 }
 
 /// Where operators and their programs reach the process.

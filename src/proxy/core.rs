@@ -216,6 +216,15 @@ impl Core {
         id
     }
 
+    /// 16 hexadecimal digits, not all of them 0.
+    pub fn span_id(&self) -> [u8; 16] {
+        let bits = self.next_random().max(1);
+        let mut id = [0; 16];
+        id[..8].copy_from_slice(&hex_digits(bits as u32));
+        id[8..].copy_from_slice(&hex_digits((bits >> 32) as u32));
+        id
+    }
+
     /// Random bits, to draw a sample by.
     pub fn draw(&self) -> u64 {
         self.next_random()

@@ -64,6 +64,9 @@ async fn serve(
     trace: &mut Trace,
 ) -> Result<Next, Error> {
     trace.is_request_done = work.request.body == BodyLength::Empty;
+    if let Some(peer) = &work.peer {
+        trace.begin_span(core, &active.plan.tracing, &work.request, peer);
+    }
     let route = choose(active, &work.request, &mut work.changes, &mut trace.route)?;
     match &route.action {
         Action::Forward(forward) => {

@@ -18,6 +18,7 @@ use crate::http::h1::{Parsed, Refusal, parse};
 use crate::http::head::{Method, RequestHead};
 use crate::http::server_timing::Timing;
 use crate::http::status::Status;
+use crate::http::trace_context::Span;
 use crate::plan::{Action, Plan, Route, RouteId};
 use crate::route::Question;
 use crate::telemetry::Counters;
@@ -25,7 +26,7 @@ use crate::telemetry::Counters;
 /// The client: an address that is nobody's (RFC 5737).
 pub const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 /// The moment and the name of the request.
-pub const STAMP: Stamp = Stamp { request_id: [b'0'; 32], start_ms: 0 };
+pub const STAMP: Stamp = Stamp { request_id: [b'0'; 32], start_ms: 0, span: None };
 const WORKER: usize = 0;
 
 /// What becomes of one request.
@@ -123,7 +124,8 @@ impl Writer<'_> {
                 let peer = Peer::new(&self.plan.forwarding, CLIENT, port);
                 let mut head = Vec::new();
                 let removed = &forward.fields.removed;
-                flight::write_head(&mut head, request, self.changes, removed, &peer, &STAMP);
+                let stamp = Stamp { span: self.span(request, &peer), ..STAMP };
+                flight::write_head(&mut head, request, self.changes, removed, &peer, &stamp);
                 Done::Forwarded { head, response: self.changes.response.clone() }
             }
             Action::Redirect(redirect) => {
@@ -133,6 +135,12 @@ impl Writer<'_> {
                 Done::Answered(self.answer(respond::answer_head(answer), &[&answer.body]))
             }
         }
+    }
+
+    /// With identifiers that stand for others, and sampled by whoever decides that by chance.
+    fn span(&self, request: &RequestHead, peer: &Peer) -> Option<Span> {
+        let ids = (STAMP.request_id, [b'0'; 16]);
+        Span::begin(self.plan.tracing.continued, request, peer.is_trusted, ids, || true)
     }
 
     fn answer(&self, answer: OwnHead<'_>, body: &[&[u8]]) -> Answer {

@@ -7,11 +7,12 @@ use super::connection::Work;
 use super::core::{Active, Core};
 use super::error::Error;
 use crate::http::fields::Known;
-use crate::http::forwarding::Stamp;
-use crate::http::head::Version;
+use crate::http::forwarding::{Peer, Stamp};
+use crate::http::head::{RequestHead, Version};
 use crate::http::server_timing::Timing;
 use crate::http::status::Status;
-use crate::plan::{Plan, RouteId, UpstreamId};
+use crate::http::trace_context::{Continued, Span, received_trace_id};
+use crate::plan::{Plan, RouteId, Tracing, UpstreamId};
 use crate::telemetry::{Ledger, Record, Share};
 use crate::upstream::pool::Pool;
 
@@ -47,7 +48,7 @@ impl Trace {
         Trace {
             start,
             end: None,
-            stamp: Stamp { request_id: core.request_id(), start_ms: core.unix_ms(start) },
+            stamp: Stamp { request_id: core.request_id(), start_ms: core.unix_ms(start), span: None },
             has_head,
             status: Status(0),
             reason: "",
@@ -63,6 +64,16 @@ impl Trace {
             connect: None,
             upstream_duration: None,
         }
+    }
+
+    /// Takes its place in a trace, if the plan has it so.
+    pub fn begin_span(&mut self, core: &Core, tracing: &Tracing, head: &RequestHead, peer: &Peer) {
+        if tracing.continued == Continued::Untouched {
+            return;
+        }
+        let ids = (self.stamp.request_id, core.span_id());
+        let draw = || tracing.sample.takes(core.draw());
+        self.stamp.span = Span::begin(tracing.continued, head, peer.is_trusted, ids, draw);
     }
 
     /// Now.
@@ -153,6 +164,8 @@ impl Trace {
             endpoint: self.endpoint_label(),
             attempts: self.attempts,
             request_id: &self.stamp.request_id,
+            trace_id: b"",
+            span_id: b"",
             referer: b"",
             user_agent: b"",
             bytes_in: self.bytes_in,
@@ -179,6 +192,11 @@ impl Trace {
             record.protocol = if head.version == Version::Http11 { "HTTP/1.1" } else { "HTTP/1.0" };
             record.referer = head.fields.value(Known::Referer).unwrap_or_default();
             record.user_agent = head.fields.value(Known::UserAgent).unwrap_or_default();
+        }
+        match &self.stamp.span {
+            Some(span) => (record.trace_id, record.span_id) = (&span.trace_id, &span.span_id),
+            None if self.has_head => record.trace_id = received_trace_id(head).unwrap_or_default(),
+            None => {}
         }
         record
     }

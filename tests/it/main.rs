@@ -40,6 +40,7 @@ mod servers;
 mod source;
 mod supervision;
 mod terminal;
+mod traces;
 mod tunnels;
 mod values;
 mod wrapping;

@@ -10,6 +10,7 @@ use crate::http::head::{RequestHead, ResponseHead, Version};
 use crate::http::push_decimal;
 use crate::http::server_timing::Timing;
 use crate::http::status::Status;
+use crate::http::trace_context::Span;
 
 /// Fields of one connection (RFC 9110 7.6.1), and those that framing rewrites.
 const HOP_BY_HOP: KnownSet = KnownSet::of(&[
@@ -40,8 +41,10 @@ pub fn request(out: &mut Vec<u8>, head: &RequestHead, path: &[u8], peer: &forwar
     out.extend_from_slice(b" HTTP/1.1\r\nHost: ");
     out.extend_from_slice(head.text(head.target.authority));
     out.extend_from_slice(b"\r\n");
+    let replaced = stamp.span.as_ref().map(Span::replaces).unwrap_or_default();
+    let not_forwarded = NOT_FORWARDED.and(replaced);
     for field in head.fields.iter() {
-        if !NOT_FORWARDED.contains(field.known) {
+        if !not_forwarded.contains(field.known) {
             field.write(out);
         }
     }

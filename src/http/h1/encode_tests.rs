@@ -12,7 +12,7 @@ fn forwarded(input: &str, settings: &forwarding::Settings) -> String {
     let parsed = parse::request(input.as_bytes(), BOUNDS, &mut head);
     assert_eq!(parsed, Ok(Parsed::Head(input.len())), "{input}");
     let peer = forwarding::Peer::new(settings, "127.0.0.1".parse().unwrap(), 8080);
-    let stamp = Stamp { request_id: [b'a'; 32], start_ms: 12 };
+    let stamp = Stamp { request_id: [b'a'; 32], start_ms: 12, span: None };
     let mut out = Vec::new();
     let path = head.text(head.target.path).to_vec();
     request(&mut out, &head, &path, &peer, &stamp);

@@ -37,6 +37,8 @@ pub fn write_json(out: &mut Vec<u8>, record: &Record<'_>, clock: &Clock, redacti
     known(out, "\",\"endpoint\":\"", record.endpoint.as_bytes());
     known(out, "\",\"user_agent\":\"", record.user_agent);
     text(out, "\",\"request_id\":\"", record.request_id);
+    known(out, "\",\"trace_id\":\"", record.trace_id);
+    known(out, "\",\"span_id\":\"", record.span_id);
     if !record.reason.is_empty() {
         out.extend_from_slice(b"\",\"reason\":\"");
         out.extend_from_slice(record.reason.as_bytes());
@@ -133,6 +135,8 @@ fn write_part(out: &mut Vec<u8>, part: Part, record: &Record<'_>, clock: &Clock,
         Part::Endpoint => text(out, record.endpoint.as_bytes()),
         Part::Attempts => push_decimal(out, u64::from(record.attempts)),
         Part::RequestId => text(out, record.request_id),
+        Part::TraceId => text(out, record.trace_id),
+        Part::SpanId => text(out, record.span_id),
         Part::Referer => redaction.write_reference(out, or_dash(record.referer), push_json),
         Part::UserAgent => text(out, record.user_agent),
         Part::BytesIn => push_decimal(out, record.bytes_in),
@@ -172,7 +176,7 @@ mod tests {
         let expected = concat!(
             r#"{"time":"1994-11-06T08:49:37.042Z","client":"127.0.0.1","method":"GET","host":"a","path":"/x","#,
             r#""query":"y&token=REDACTED","route":"w.toml:3","upstream":"app","endpoint":"127.0.0.1:3000","#,
-            r#""user_agent":"curl \"x\"\u000a\ufffd","request_id":"00","protocol":"HTTP/1.1","status":200,"#,
+            r#""user_agent":"curl \"x\"\u000a\ufffd","request_id":"00","trace_id":"11","span_id":"22","protocol":"HTTP/1.1","status":200,"#,
             r#""bytes_in":0,"bytes_out":12,"attempts":2,"connect_ms":0.020,"upstream_ms":0.050,"duration_ms":1.234}"#,
             "\n"
         );
@@ -190,7 +194,7 @@ mod tests {
         let template = Template::parse(&parts.join(" ")).unwrap();
         let expected = concat!(
             "1994-11-06T08:49:37.042Z 06/Nov/1994:08:49:37 +0000 127.0.0.1 GET a /x y&token=REDACTED ",
-            "/x?y&token=REDACTED HTTP/1.1 200 - w.toml:3 app 127.0.0.1:3000 2 00 - ",
+            "/x?y&token=REDACTED HTTP/1.1 200 - w.toml:3 app 127.0.0.1:3000 2 00 11 22 - ",
             r#"curl \"x\"\u000a\ufffd 0 12 0.020 0.050 1.234"#,
             "\n"
         );

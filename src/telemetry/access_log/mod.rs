@@ -79,6 +79,9 @@ pub struct Record<'a> {
     /// How often an endpoint was tried.
     pub attempts: u32,
     pub request_id: &'a [u8],
+    /// That of the trace, if it is known; the span's only if it is ours.
+    pub trace_id: &'a [u8],
+    pub span_id: &'a [u8],
     pub referer: &'a [u8],
     pub user_agent: &'a [u8],
     /// Bytes of the request's body.
@@ -233,6 +236,8 @@ mod tests {
             endpoint: "127.0.0.1:3000",
             attempts: 2,
             request_id: b"00",
+            trace_id: b"11",
+            span_id: b"22",
             referer: b"",
             user_agent: b"curl \"x\"\n\xff",
             bytes_in: 0,

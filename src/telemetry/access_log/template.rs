@@ -33,6 +33,8 @@ pub enum Part {
     Endpoint,
     Attempts,
     RequestId,
+    TraceId,
+    SpanId,
     Referer,
     UserAgent,
     BytesIn,
@@ -42,7 +44,7 @@ pub enum Part {
     DurationMs,
 }
 
-const NAMES: [(&str, Part); 23] = [
+const NAMES: [(&str, Part); 25] = [
     ("time", Part::Time),
     ("time_combined", Part::TimeCombined),
     ("client", Part::Client),
@@ -59,6 +61,8 @@ const NAMES: [(&str, Part); 23] = [
     ("endpoint", Part::Endpoint),
     ("attempts", Part::Attempts),
     ("request_id", Part::RequestId),
+    ("trace_id", Part::TraceId),
+    ("span_id", Part::SpanId),
     ("referer", Part::Referer),
     ("user_agent", Part::UserAgent),
     ("bytes_in", Part::BytesIn),

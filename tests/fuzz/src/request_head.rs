@@ -129,7 +129,7 @@ fn check_forwarded(input: &[u8], request: &Request) {
     for keep_received in [false, true] {
         let settings = Settings { trusted: vec![network], keep_received };
         let peer = Peer::new(&settings, [192, 0, 2, 1].into(), 80);
-        let stamp = Stamp { request_id: [b'5'; 32], start_ms: 7 };
+        let stamp = Stamp { request_id: [b'5'; 32], start_ms: 7, span: None };
         let mut out = Vec::new();
         encode::request(&mut out, &head, head.text(head.target.path), &peer, &stamp);
         let Reading::Whole((sent, len)) = head::request(&out, WIDE, Sender::Proxy) else {
