@@ -28,7 +28,7 @@ const RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\nServer: origin\r\nContent-Length: 5
 const END: &[u8] = b"hello";
 
 /// Each a name and lines of its configuration; the first is what the others are compared with.
-const CASES: [(&str, &str); 5] = [
+const CASES: [(&str, &str); 7] = [
     ("no access log", "[middleware]\nlog_requests = false\n"),
     ("access log in JSON, the default", ""),
     ("the same in the combined format", "[log]\nformat = \"combined\"\n"),
@@ -38,6 +38,8 @@ const CASES: [(&str, &str); 5] = [
          template = '${client} [${time}] \"${method} ${uri}\" ${status} ${bytes_out} ${duration_ms}'\n",
     ),
     ("a sample of a hundredth, in JSON", "[log]\nsample = 0.01\n"),
+    ("in JSON, with traces", "[tracing]\ntraceparent = \"trusted\"\n"),
+    ("in JSON, with every span exported", "[tracing]\nexport = \"http://127.0.0.1:4318\"\n"),
 ];
 
 const ROUNDS: u64 = 2_000;
@@ -77,7 +79,8 @@ fn worker(more: &str, directory: &Path) -> (worker::Handle, TcpStream) {
     let endpoint = Endpoint::new(Address::Unix(socket), 0);
     // Nobody writes: what does not fit is dropped.
     let (log, lines) = crossbeam_channel::bounded(1);
-    std::mem::forget(lines);
+    let (spans, exported) = crossbeam_channel::bounded(1);
+    std::mem::forget((lines, exported));
     let handle = worker::spawn(worker::Settings {
         index: 0,
         core: None,
@@ -86,6 +89,7 @@ fn worker(more: &str, directory: &Path) -> (worker::Handle, TcpStream) {
         plan: Arc::new(loaded.plan),
         endpoints: vec![Endpoints { upstream: UpstreamId(0), generation: 1, endpoints: [endpoint].into() }],
         log: Some(log),
+        spans: Some(spans),
         shared: Arc::default(),
     })
     .unwrap();

@@ -112,7 +112,7 @@ fn decode_chunks() -> Case {
 }
 
 fn request_id() -> Case {
-    let core = Core::new(0, Arc::new(plan()), Arc::default(), Arc::default(), None);
+    let core = Core::new(0, Arc::new(plan()), &[], Arc::default(), Arc::default(), None, None);
     let mut out = Vec::new();
     Box::new(move || {
         out.clear();

@@ -78,6 +78,7 @@ fn measure(io: Io, more: &str, response: &'static [u8], end: &[u8]) -> f64 {
     let address: SocketAddr = listener.local_addr().unwrap();
     let endpoint = Endpoint::new(Address::Unix(socket), 0);
     let (log, lines) = crossbeam_channel::bounded(1024);
+    let (spans, exported) = crossbeam_channel::bounded(1024);
     let handle = worker::spawn(worker::Settings {
         index: 0,
         core: None,
@@ -86,6 +87,7 @@ fn measure(io: Io, more: &str, response: &'static [u8], end: &[u8]) -> f64 {
         plan: Arc::new(loaded.plan),
         endpoints: vec![Endpoints { upstream: UpstreamId(0), generation: 1, endpoints: [endpoint].into() }],
         log: Some(log),
+        spans: Some(spans),
         shared: Arc::default(),
     })
     .unwrap();
@@ -106,6 +108,7 @@ fn measure(io: Io, more: &str, response: &'static [u8], end: &[u8]) -> f64 {
     handle.send(Message::Drain);
     handle.thread.join().unwrap();
     assert!(lines.try_iter().map(|lines| lines.len()).sum::<usize>() > 500_000, "the log was on");
+    assert_eq!(exported.is_empty(), !more.contains("[tracing]"), "spans are handed on if they are wanted");
     std::fs::remove_dir_all(&directory).unwrap();
     allocations as f64 / f64::from(MEASURED)
 }
@@ -122,6 +125,8 @@ fn the_steady_path_allocates_only_for_full_log_buffers() {
         assert!(timed < 0.02, "{io:?}: {timed} allocations per response with Server-Timing");
         let custom = measure(io, LOG, RESPONSE, b"hello");
         assert!(custom < 0.02, "{io:?}: {custom} allocations per request with a line of its own");
+        let traced = measure(io, "[tracing]\nexport = \"http://127.0.0.1:4318\"\n", RESPONSE, b"hello");
+        assert!(traced < 0.03, "{io:?}: {traced} allocations per request with a span");
         let changed = measure(io, CHANGES, RESPONSE, b"hello");
         assert!(changed < 0.02, "{io:?}: {changed} allocations per request with changes");
     }

@@ -135,7 +135,7 @@ pub const KEYS: [(&str, &[&str]); 16] = [
             "events",
         ],
     ),
-    ("[tracing]", &["traceparent", "sample"]),
+    ("[tracing]", &["traceparent", "sample", "export", "service_name"]),
     ("[admin]", &["socket", "listen", "token", "token_file"]),
     ("[auth]", &["admin_token", "admin_token_file"]),
     ("[tls]", &["enabled"]),

@@ -495,6 +495,19 @@ pub struct Tracing {
     pub traceparent: Option<Traceparent>,
     /// From 0 to 1.
     pub sample: Option<f64>,
+    /// There only if spans are made.
+    pub export: Option<Collector>,
+    pub service_name: Option<String>,
+}
+
+/// Who takes spans by HTTP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Collector {
+    /// A name or an address, in lower case and without brackets.
+    pub host: String,
+    pub port: u16,
+    /// Begins with a slash.
+    pub path: String,
 }
 
 /// What becomes of the field of this name.

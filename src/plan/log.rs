@@ -1,6 +1,6 @@
 //! `[log]` to the settings of the access log, and `[tracing]` to our part in traces.
 
-use super::Tracing;
+use super::{Export, Tracing};
 use crate::config::{self, Config, Diagnostic};
 use crate::http::trace_context::Continued;
 use crate::telemetry::access_log::{Destination, Fault, Format, Redaction, Settings, Template, names};
@@ -25,6 +25,9 @@ const REDACT_QUERY: [&str; 16] = [
     "x-amz-security-token",
     "x-amz-signature",
 ];
+
+/// As whom we tell of spans.
+const SERVICE_NAME: &str = "warpdrive";
 
 /// `None`: the template is wrong, which is reported.
 pub fn log(config: &Config, diagnostics: &mut Vec<Diagnostic>) -> Option<Settings> {
@@ -73,10 +76,18 @@ fn faulty(template: &config::Written<String>, fault: &Fault) -> Diagnostic {
 pub fn tracing(written: &config::Tracing) -> Tracing {
     Tracing {
         continued: match written.traceparent {
+            // Spans that are told of are those of traces that we have a part in.
+            None if written.export.is_some() => Continued::OfTrusted,
             None | Some(config::Traceparent::Pass) => Continued::Untouched,
             Some(config::Traceparent::Trusted) => Continued::OfTrusted,
             Some(config::Traceparent::Any) => Continued::OfAnyone,
         },
         sample: Share::of(written.sample.unwrap_or(1.0)),
+        export: written.export.as_ref().map(|export| Export {
+            host: export.host.clone(),
+            port: export.port,
+            path: export.path.clone(),
+            service_name: written.service_name.clone().unwrap_or_else(|| SERVICE_NAME.to_owned()),
+        }),
     }
 }

@@ -170,6 +170,19 @@ pub struct Tracing {
     pub continued: http::trace_context::Continued,
     /// Of the traces that begin here, and of those of strangers.
     pub sample: telemetry::Share,
+    /// Where sampled spans go.
+    pub export: Option<Export>,
+}
+
+/// A collector of OpenTelemetry that takes spans by HTTP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Export {
+    /// A name or an address.
+    pub host: String,
+    pub port: u16,
+    /// Begins with a slash.
+    pub path: String,
+    pub service_name: String,
 }
 
 /// Where operators and their programs reach the process.

@@ -38,12 +38,17 @@ fn keep_threads(server: &mut Server, running: &Server) {
 }
 
 /// What cannot change, and whether it would.
-fn fixed(loaded: &Loaded, running: &Plan, events: events::Settings) -> [(&'static str, bool); 7] {
+fn fixed(loaded: &Loaded, running: &Plan, events: events::Settings) -> [(&'static str, bool); 8] {
     let next = &loaded.plan;
     let (server, before) = (&next.server, &running.server);
     let destination = match &next.log.destination {
         Destination::File(_) => "log.file",
         Destination::Stdout | Destination::Stderr | Destination::Journald(_) => "log.output",
+    };
+    let (export, exported) = (&next.tracing.export, &running.tracing.export);
+    let export_key = match (export, exported) {
+        (Some(one), Some(other)) if one.service_name != other.service_name => "tracing.service_name",
+        _ => "tracing.export",
     };
     [
         ("server.worker_threads", server.worker_threads != before.worker_threads),
@@ -53,6 +58,7 @@ fn fixed(loaded: &Loaded, running: &Plan, events: events::Settings) -> [(&'stati
         (destination, next.log.destination != running.log.destination),
         ("log.level", loaded.events.level != events.level),
         ("log.events", loaded.events.form != events.form),
+        (export_key, export != exported),
     ]
 }
 

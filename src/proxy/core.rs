@@ -14,7 +14,7 @@ use crate::net::admission::{self, Admission};
 use crate::net::{Buffers, Wheel};
 use crate::plan::{Plan, RouteId};
 use crate::route::{Captures, Scratch, Tree};
-use crate::telemetry::{AccessLog, Counters, Ledger};
+use crate::telemetry::{AccessLog, Counters, Ledger, Spans};
 use crate::upstream::upstreams::List;
 use crate::upstream::{self, Endpoints, Upstreams};
 
@@ -62,6 +62,7 @@ pub struct Core {
     pub counters: Arc<Counters>,
     pub admission: Arc<Admission>,
     pub log: Option<AccessLog>,
+    pub spans: Option<Spans>,
     active: RefCell<Rc<Active>>,
     /// Earlier ones by which exchanges still run, the oldest first.
     former: RefCell<Vec<Rc<Active>>>,
@@ -87,6 +88,7 @@ impl Core {
         counters: Arc<Counters>,
         admission: Arc<Admission>,
         log: Option<AccessLog>,
+        spans: Option<Spans>,
     ) -> Rc<Core> {
         let seed = RandomState::new().hash_one(index);
         let upstreams = Upstreams::new(index, seed);
@@ -100,6 +102,7 @@ impl Core {
             counters,
             admission,
             log,
+            spans,
             active: RefCell::new(Rc::new(active)),
             former: RefCell::default(),
             is_draining: Cell::new(false),
@@ -183,8 +186,18 @@ impl Core {
 
     /// Milliseconds since 1970 at `now`: one clock is read for each request, not two.
     pub fn unix_ms(&self, now: Instant) -> u64 {
+        self.unix(now).as_millis() as u64
+    }
+
+    /// Nanoseconds since 1970 at `then`, which is not long ago.
+    pub fn unix_ns(&self, then: Instant) -> u64 {
+        let now = Instant::now();
+        self.unix(now).saturating_sub(now.saturating_duration_since(then)).as_nanos() as u64
+    }
+
+    fn unix(&self, now: Instant) -> Duration {
         let (read_at, unix) = self.wall.get();
-        (unix + now.saturating_duration_since(read_at)).as_millis() as u64
+        unix + now.saturating_duration_since(read_at)
     }
 
     /// Reads the wall clock, which may be set while we run.

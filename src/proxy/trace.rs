@@ -136,15 +136,26 @@ impl Trace {
         let duration = self.end.unwrap_or_else(Instant::now).duration_since(self.start);
         core.counters.exchanges.add(1);
         self.count(&active.ledger, duration);
-        let Some(log) = &core.log else { return };
         let settings = &active.plan.log;
         let is_off = self.route.is_some_and(|id| !active.plan.routes[id.0 as usize].is_logged);
-        if !settings.enabled || is_off {
+        let log = core.log.as_ref().filter(|_| settings.enabled && !is_off);
+        let is_exported = active.plan.tracing.export.is_some();
+        let spans = core.spans.as_ref().zip(self.stamp.span.as_ref());
+        let spans = spans.filter(|(_, span)| is_exported && span.is_sampled);
+        if log.is_none() && spans.is_none() {
             return;
         }
         let record = self.record(active, work, duration);
-        if settings.sample == Share::ALL || record.is_failure() || settings.sample.takes(core.draw()) {
+        if let Some(log) = log
+            && (settings.sample == Share::ALL || record.is_failure() || settings.sample.takes(core.draw()))
+        {
             log.write(settings, &record, &core.counters);
+        }
+        if let Some((spans, span)) = spans {
+            let state = work.request.fields.iter().filter(|field| field.known == Known::Tracestate);
+            let state = state.map(|field| field.value);
+            let start_ns = core.unix_ns(self.start);
+            spans.write(span, &record, start_ns, state, &settings.redaction, &core.counters);
         }
     }
 

@@ -28,10 +28,12 @@ use admin::Doors;
 use admin::board::Board;
 use children::{Children, Interruption};
 use control::{Control, Event};
+use exporter::Exporter;
 use log_writer::LogWriter;
 use names::Names;
 use probes::Probes;
 use reload::Generation;
+use resolver::Resolver;
 use rolls::Rolls;
 use watchers::Watchers;
 use workers::Workers;
@@ -39,6 +41,7 @@ use workers::Workers;
 mod admin;
 mod children;
 mod control;
+mod exporter;
 mod journal;
 mod log_writer;
 mod names;
@@ -59,6 +62,9 @@ const CHECKS_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What the last lines of the access log may take to be written.
 const LOG_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What the last spans may take to be exported.
+const EXPORT_TIMEOUT: Duration = Duration::from_secs(1);
 
 const EVENTS_MAX: usize = 64;
 
@@ -214,7 +220,10 @@ async fn operate(
     endpoints.iter().for_each(|table| children.mark(&plan, table));
     let probes = check(&plan, &names).await;
     let lines = log.map(LogWriter::sender);
-    let settings = workers::Settings { endpoints, plan: Arc::clone(&plan), log: lines, listeners };
+    let export = plan.tracing.export.as_ref();
+    let (exporter, spans) =
+        export.map(|export| Exporter::start(export, Resolver::new(&plan.dns.servers))).unzip();
+    let settings = workers::Settings { endpoints, plan: Arc::clone(&plan), log: lines, spans, listeners };
     let (workers, driver) = Workers::start(settings)?;
     let count = workers.count();
     let plural = if count == 1 { "" } else { "s" };
@@ -248,7 +257,11 @@ async fn operate(
         reloads_asked: VecDeque::new(),
         is_orphaned: false,
     };
-    Ok(control.run().await)
+    let code = control.run().await;
+    if let Some(exporter) = exporter {
+        exporter.finish(EXPORT_TIMEOUT).await;
+    }
+    Ok(code)
 }
 
 fn runtime() -> io::Result<Runtime> {

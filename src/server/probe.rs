@@ -68,7 +68,10 @@ async fn ask(address: &Address, request: &[u8]) -> Result<u16, Failure> {
 }
 
 /// The status of the response. Its body is left where it is: the connection closes.
-async fn exchange(mut stream: impl AsyncRead + AsyncWrite + Unpin, request: &[u8]) -> Result<u16, Failure> {
+pub async fn exchange(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    request: &[u8],
+) -> Result<u16, Failure> {
     // Who answers before it has read all may close: its answer is still there.
     let written = stream.write_all(request).await;
     let bounds = Bounds { head: HEAD_BYTES_MAX, fields: h1::FIELDS_MAX, uri: 0 };

@@ -27,6 +27,7 @@ pub struct Settings {
     pub plan: Arc<Plan>,
     pub endpoints: Vec<Endpoints>,
     pub log: Option<Sender<Vec<u8>>>,
+    pub spans: Option<Sender<Vec<u8>>>,
     /// One list a worker.
     pub listeners: Vec<Vec<TcpListener>>,
 }
@@ -63,6 +64,7 @@ impl Workers {
                 plan: Arc::clone(&settings.plan),
                 endpoints: settings.endpoints.clone(),
                 log: settings.log.clone(),
+                spans: settings.spans.clone(),
                 shared: Arc::clone(&shared),
             });
             let handle = handle.map_err(|error| format!("cannot start worker {index}: {error}"))?;

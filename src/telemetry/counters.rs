@@ -177,6 +177,8 @@ pub struct Counters {
     pub tunnels_ended: Counter,
     /// Access-log lines that were dropped because the writer was behind.
     pub log_dropped: Counter,
+    /// Spans that were dropped because the exporter was behind.
+    pub spans_dropped: Counter,
     /// How late the ticks of the event loop were: it was busy with something else.
     pub ticks: Histogram,
     /// 1 when the worker has come to its end.

@@ -29,7 +29,7 @@ use crate::net::{self, task};
 use crate::plan::Plan;
 use crate::proxy::Core;
 use crate::sys;
-use crate::telemetry::{AccessLog, Counters};
+use crate::telemetry::{AccessLog, Counters, Spans};
 use crate::upstream::Endpoints;
 
 use ebb::Ebb;
@@ -83,6 +83,8 @@ pub struct Settings {
     pub endpoints: Vec<Endpoints>,
     /// Full buffers of access-log lines; `None` when the log is off.
     pub log: Option<Sender<Vec<u8>>>,
+    /// Full buffers of spans; `None` when they go nowhere.
+    pub spans: Option<Sender<Vec<u8>>>,
     pub shared: Arc<Shared>,
 }
 
@@ -153,8 +155,9 @@ async fn run(
     report: impl FnOnce(Result<(), String>),
 ) -> io::Result<()> {
     let log = settings.log.map(AccessLog::new);
+    let spans = settings.spans.map(Spans::new);
     let admission = Arc::clone(&settings.shared.admission);
-    let core = Core::new(settings.index, settings.plan, &settings.endpoints, counters, admission, log);
+    let core = Core::new(settings.index, settings.plan, &settings.endpoints, counters, admission, log, spans);
     // Not kept: who wants to know when an endpoint is let go of counts those who know it.
     drop(settings.endpoints);
     let listeners = Listeners::default();
@@ -188,6 +191,9 @@ async fn run(
     }
     if let Some(log) = &core.log {
         log.close(&core.counters);
+    }
+    if let Some(spans) = &core.spans {
+        spans.close(&core.counters);
     }
     core.counters.ended.add(1);
     Ok(())
@@ -253,6 +259,9 @@ async fn tick(core: &Core, former: &Former, listeners: &Listeners, ticker: &Tick
             core.upstreams.pools.expire(now);
             if let Some(log) = &core.log {
                 log.flush(&core.counters);
+            }
+            if let Some(spans) = &core.spans {
+                spans.flush(&core.counters);
             }
             if ebb.is_over(core.open(), core.most_open()) {
                 core.shed();

@@ -100,6 +100,7 @@ fn what_happened_is_in_the_numbers() {
         ("warpdrive_endpoint_up", vec![("upstream", "app")], 1.0),
         ("warpdrive_endpoint_idle_connections", vec![("upstream", "app")], 1.0),
         ("warpdrive_log_dropped_lines_total", vec![], 0.0),
+        ("warpdrive_dropped_spans_total", vec![], 0.0),
         ("warpdrive_panics_total", vec![], 0.0),
     ];
     for (name, labels, expected) in cases {

@@ -38,6 +38,7 @@ mod routing;
 mod schema;
 mod servers;
 mod source;
+mod spans;
 mod supervision;
 mod terminal;
 mod traces;

@@ -256,6 +256,7 @@ fn what_cannot_change_is_refused_by_name() {
         ("file = \"", "file = \"/elsewhere", "log.file cannot be changed"),
         ("format = \"json\"", "format = \"json\"\nevents = \"json\"", "log.events cannot be changed"),
         ("format = \"json\"", "format = \"json\"\nlevel = \"debug\"", "log.level cannot be changed"),
+        ("[log]", "[tracing]\nexport = \"http://127.0.0.1:1\"\n[log]", "tracing.export cannot be changed"),
     ];
     for (from, to, why) in cases {
         write(&proxy, &good.replace(from, to));

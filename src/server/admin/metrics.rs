@@ -51,6 +51,9 @@ fn process(page: &mut Exposition, board: &Board, seen: &Observation) {
     let dropped = seen.sum(|counters| &counters.log_dropped);
     let help = "Lines of the access log that were dropped because they could not be written fast enough.";
     one(page, "warpdrive_log_dropped_lines", Kind::Counter, help, dropped);
+    let dropped = seen.sum(|counters| &counters.spans_dropped);
+    let help = "Spans that were dropped because they could not be exported fast enough.";
+    one(page, "warpdrive_dropped_spans", Kind::Counter, help, dropped);
 }
 
 fn connections(page: &mut Exposition, seen: &Observation) {

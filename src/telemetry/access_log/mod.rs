@@ -9,9 +9,9 @@ mod line;
 mod redact;
 mod template;
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crossbeam_channel::Sender;
 
@@ -19,6 +19,7 @@ pub use redact::{NAME_MAX, Redaction};
 pub use template::{Fault, Template, names};
 
 use super::counters::Counters;
+use super::outbox::Outbox;
 use super::share::Share;
 use crate::http::date::Civil;
 use crate::http::status::Status;
@@ -52,9 +53,6 @@ pub enum Destination {
 /// Handed on when it holds so many bytes: some 300 lines. To wake the writer takes several system
 /// calls and as many switches between threads, which at a quarter of this are 0.4 µs for each line.
 const FULL: usize = 128 * 1024;
-
-/// Lines that go on being lost are told this often.
-const COMPLAINT_INTERVAL: Duration = Duration::from_secs(60);
 
 /// What is to be said of one exchange. Byte strings are as received; an empty one is unknown.
 #[derive(Clone, Copy, Debug)]
@@ -105,17 +103,11 @@ impl Record<'_> {
 
 /// The access log of one core.
 pub struct AccessLog {
-    full: RefCell<Option<Sender<Vec<u8>>>>,
     lines: RefCell<Lines>,
-    /// Lines lost since that was told last, and when it was.
-    lost: Cell<u64>,
-    complained: Cell<Option<Instant>>,
 }
 
-#[derive(Default)]
 struct Lines {
-    bytes: Vec<u8>,
-    count: u64,
+    outbox: Outbox,
     clock: Option<Clock>,
 }
 
@@ -136,83 +128,45 @@ impl Clock {
 
 impl AccessLog {
     pub fn new(full: Sender<Vec<u8>>) -> AccessLog {
-        AccessLog {
-            full: RefCell::new(Some(full)),
-            lines: RefCell::default(),
-            lost: Cell::default(),
-            complained: Cell::default(),
-        }
+        AccessLog { lines: RefCell::new(Lines { outbox: Outbox::new(FULL, full), clock: None }) }
     }
 
     pub fn write(&self, settings: &Settings, record: &Record<'_>, counters: &Counters) {
-        let mut lines = self.lines.borrow_mut();
-        let lines = &mut *lines;
+        let lines = &mut *self.lines.borrow_mut();
         let second = record.time_ms / 1000;
         let clock = match &mut lines.clock {
             Some(clock) if clock.second == second => clock,
             stale => stale.insert(Clock::at(second)),
         };
-        if lines.bytes.capacity() == 0 {
-            lines.bytes.reserve(FULL + 4096);
-        }
-        let (out, redaction) = (&mut lines.bytes, &settings.redaction);
-        match &settings.format {
+        let redaction = &settings.redaction;
+        let lost = lines.outbox.write(|out| match &settings.format {
             Format::Json => line::write_json(out, record, clock, redaction),
             Format::Combined => line::write_combined(out, record, clock, redaction),
             Format::Custom(template) => line::write_custom(out, template, record, clock, redaction),
-        }
-        lines.count += 1;
-        if lines.bytes.len() >= FULL {
-            self.hand_on(lines, counters);
+        });
+        if lost > 0 {
+            counters.log_dropped.add(lost);
         }
     }
 
     /// Hands on what has been written since the last time.
     pub fn flush(&self, counters: &Counters) {
-        let mut lines = self.lines.borrow_mut();
-        if !lines.bytes.is_empty() {
-            self.hand_on(&mut lines, counters);
-        }
-        if self.lost.get() > 0 {
-            self.complain();
+        let outbox = &mut self.lines.borrow_mut().outbox;
+        counters.log_dropped.add(outbox.flush());
+        if let Some(lines_lost) = outbox.complaint() {
+            tracing::warn!(lines_lost, "the access log is taken too slowly");
         }
     }
 
-    /// Hands on the last lines and lets the writer go: it ends when no core can send any more.
+    /// Hands on the last lines and lets the writer go.
     pub fn close(&self, counters: &Counters) {
         self.flush(counters);
-        self.full.take();
+        self.lines.borrow_mut().outbox.close();
     }
 
     #[cfg(test)]
     pub fn is_empty(&self) -> bool {
-        self.lines.borrow().bytes.is_empty()
-    }
-
-    fn hand_on(&self, lines: &mut Lines, counters: &Counters) {
-        let bytes = std::mem::take(&mut lines.bytes);
-        let count = std::mem::take(&mut lines.count);
-        let unsent = match &*self.full.borrow() {
-            Some(full) => full.try_send(bytes).err().map(crossbeam_channel::TrySendError::into_inner),
-            None => Some(bytes),
-        };
-        if let Some(unsent) = unsent {
-            counters.log_dropped.add(count);
-            self.lost.set(self.lost.get() + count);
-            lines.bytes = unsent;
-            lines.bytes.clear();
-        }
-    }
-
-    #[cold]
-    fn complain(&self) {
-        let now = Instant::now();
-        let last = self.complained.get();
-        if last.is_none_or(|last| now.duration_since(last) >= COMPLAINT_INTERVAL) {
-            self.complained.set(Some(now));
-            let lines_lost = self.lost.take();
-            tracing::warn!(lines_lost, "the access log is taken too slowly");
-        }
+        self.lines.borrow().outbox.is_empty()
     }
 }
 

@@ -5,13 +5,12 @@
 /// What the value is in the log.
 const REDACTED: &[u8] = b"REDACTED";
 
-/// Longest name that is compared; a longer one is taken for one that is to be hidden.
+/// Longest name whose escapes are undone; a longer one is taken for one that is to be hidden.
 pub const NAME_MAX: usize = 128;
 
 /// The names of such parameters, in any case.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Redaction {
-    /// In lower case.
     names: Box<[Box<[u8]>]>,
     /// A bit for each length that one of them has.
     lengths: u128,
@@ -19,8 +18,7 @@ pub struct Redaction {
 
 impl Redaction {
     pub fn of<'a>(names: impl Iterator<Item = &'a str>) -> Redaction {
-        let names: Box<[Box<[u8]>]> =
-            names.map(|name| name.to_ascii_lowercase().into_bytes().into()).collect();
+        let names: Box<[Box<[u8]>]> = names.map(|name| name.as_bytes().into()).collect();
         let lengths = names.iter().fold(0, |bits, name| bits | length_bit(name.len()));
         Redaction { names, lengths }
     }
@@ -56,6 +54,14 @@ impl Redaction {
     /// Whether it is one of the names, once its escapes are undone: by itself, or as the last part
     /// of `user[password]`.
     fn hides(&self, name: &[u8]) -> bool {
+        match name.iter().any(|byte| matches!(byte, b'%' | b']')) {
+            true => self.hides_spelt(name),
+            false => self.has(name),
+        }
+    }
+
+    #[cold]
+    fn hides_spelt(&self, name: &[u8]) -> bool {
         let mut plain = [0; NAME_MAX];
         let Some(len) = undo(name, &mut plain) else {
             return true;
@@ -65,7 +71,13 @@ impl Redaction {
             Some(inner) => &inner[memchr::memrchr(b'[', inner).map_or(0, |at| at + 1)..],
             None => plain,
         };
-        self.lengths & length_bit(last.len()) != 0 && self.names.iter().any(|known| **known == *last)
+        self.has(last)
+    }
+
+    /// In any case.
+    fn has(&self, name: &[u8]) -> bool {
+        let is_possible = self.lengths & length_bit(name.len()) != 0;
+        is_possible && self.names.iter().any(|known| known.eq_ignore_ascii_case(name))
     }
 }
 
@@ -74,7 +86,7 @@ fn length_bit(len: usize) -> u128 {
     1_u128.checked_shl(len as u32).unwrap_or(0)
 }
 
-/// Writes the name in lower case and without escapes; `None` if it has no room.
+/// Writes the name without escapes; `None` if it has no room.
 fn undo(name: &[u8], plain: &mut [u8; NAME_MAX]) -> Option<usize> {
     let digit = |at: usize| (*name.get(at)? as char).to_digit(16).map(|digit| digit as u8);
     let (mut at, mut len) = (0, 0);
@@ -83,7 +95,7 @@ fn undo(name: &[u8], plain: &mut [u8; NAME_MAX]) -> Option<usize> {
             (b'%', Some(high), Some(low)) => (high << 4 | low, 3),
             (byte, _, _) => (byte, 1),
         };
-        *plain.get_mut(len)? = byte.to_ascii_lowercase();
+        *plain.get_mut(len)? = byte;
         len += 1;
         at += taken;
     }
@@ -103,7 +115,7 @@ mod tests {
 
     #[test]
     fn values_of_the_names_are_hidden_and_nothing_else() {
-        let long = format!("?{}=1", "a".repeat(NAME_MAX + 1));
+        let long = format!("?{}%61=1", "a".repeat(NAME_MAX));
         let long_hidden = long.replace("=1", "=REDACTED");
         let cases = [
             ("", ""),

@@ -78,7 +78,8 @@ impl Stage {
         let counters = Arc::new(Counters::default());
         let endpoints = [Endpoint::new(Address::Unix(origin.socket.clone()), 0)].into();
         let table = Endpoints { upstream: UpstreamId(0), generation: 1, endpoints };
-        let core = Core::new(0, plan, &[table], counters, Arc::new(Admission::default()), Some(log));
+        let admission = Arc::new(Admission::default());
+        let core = Core::new(0, plan, &[table], counters, admission, Some(log), None);
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let clock = Rc::new(std::cell::Cell::new(Instant::now()));
         let descriptors = descriptors();

@@ -144,7 +144,7 @@ fn core(socket: PathBuf) -> (Rc<Core>, Receiver<Vec<u8>>) {
     let endpoints = [Endpoint::new(Address::Unix(socket), 0)].into();
     let table = Endpoints { upstream: UpstreamId(0), generation: 1, endpoints };
     let (counters, admission) = (Arc::new(Counters::default()), Arc::new(Admission::default()));
-    let core = Core::new(0, plan, &[table], counters, admission, Some(log));
+    let core = Core::new(0, plan, &[table], counters, admission, Some(log), None);
     (core, lines)
 }
 
