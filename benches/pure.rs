@@ -22,6 +22,7 @@ use warpdrive::plan::{Plan, load};
 use warpdrive::proxy::Core;
 use warpdrive::telemetry::Counters;
 use warpdrive::telemetry::access_log::{AccessLog, Record};
+use warpdrive::telemetry::counters::Outcome;
 
 use instruments::Case;
 
@@ -50,6 +51,7 @@ fn cases() -> Vec<(&'static str, Case)> {
         ("decode 48 bytes in 2 chunks", decode_chunks()),
         ("make a request id and write it", request_id()),
         ("write a line of the access log", write_line()),
+        ("count an exchange", count_exchange()),
     ]
 }
 
@@ -161,6 +163,25 @@ fn write_line() -> Case {
             duration: Duration::from_micros(345),
         };
         log.write(&settings, black_box(&record), &counters);
+    })
+}
+
+fn count_exchange() -> Case {
+    let counters = Counters::default();
+    let ledger = counters.adopt(["/api/*", "*"].into_iter(), ["app"].into_iter());
+    let outcome = Outcome {
+        route: Some(1),
+        upstream: Some(0),
+        status: Status(200),
+        bytes_in: 0,
+        bytes_out: 1234,
+        duration: Duration::from_micros(345),
+        upstream_duration: Some(Duration::from_micros(300)),
+        rejection: None,
+    };
+    Box::new(move || {
+        counters.exchanges.add(1);
+        black_box(&ledger).note(black_box(&outcome));
     })
 }
 

@@ -13,7 +13,8 @@ use crate::http::server_timing::Timing;
 use crate::http::status::Status;
 use crate::http::trace_context::{Continued, Span, received_trace_id};
 use crate::plan::{Plan, RouteId, Tracing, UpstreamId};
-use crate::telemetry::{Ledger, Record, Share};
+use crate::telemetry::counters::Outcome;
+use crate::telemetry::{Record, Share};
 use crate::upstream::pool::Pool;
 
 pub struct Trace {
@@ -115,27 +116,11 @@ impl Trace {
         }
     }
 
-    /// A tunnel counts with the time until it began: how long it then lives says nothing of anyone.
-    fn count(&self, ledger: &Ledger, duration: Duration) {
-        let is_tunnel = self.status == Status::SWITCHING_PROTOCOLS;
-        let duration = self.upstream_duration.filter(|_| is_tunnel).unwrap_or(duration);
-        if let Some(route) = ledger.route(self.route.map(|id| id.0)) {
-            route.note(self.status, self.bytes_in, self.bytes_out, duration);
-        }
-        let Some(upstream) = self.upstream.and_then(|id| ledger.upstream(id.0)) else { return };
-        if let Some(taken) = self.upstream_duration {
-            upstream.response.observe(taken);
-        }
-        if let Some(rejection) = self.error.and_then(Error::rejection) {
-            upstream.rejections(rejection).add(1);
-        }
-    }
-
     /// The one record of an exchange: counters and the access-log line.
     pub fn tell(&self, core: &Core, active: &Active, work: &Work) {
         let duration = self.end.unwrap_or_else(Instant::now).duration_since(self.start);
         core.counters.exchanges.add(1);
-        self.count(&active.ledger, duration);
+        active.ledger.note(&self.outcome(duration));
         let settings = &active.plan.log;
         let is_off = self.route.is_some_and(|id| !active.plan.routes[id.0 as usize].is_logged);
         let log = core.log.as_ref().filter(|_| settings.enabled && !is_off);
@@ -156,6 +141,19 @@ impl Trace {
             let state = state.map(|field| field.value);
             let start_ns = core.unix_ns(self.start);
             spans.write(span, &record, start_ns, state, &settings.redaction, &core.counters);
+        }
+    }
+
+    fn outcome(&self, duration: Duration) -> Outcome {
+        Outcome {
+            route: self.route.map(|id| id.0),
+            upstream: self.upstream.map(|id| id.0),
+            status: self.status,
+            bytes_in: self.bytes_in,
+            bytes_out: self.bytes_out,
+            duration,
+            upstream_duration: self.upstream_duration,
+            rejection: self.error.and_then(Error::rejection),
         }
     }
 

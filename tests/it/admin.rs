@@ -12,7 +12,9 @@ use crate::harness::client::get;
 use crate::harness::origin::ok;
 use crate::harness::proxy::{BINARY, run};
 use crate::harness::wire::{Body, Framing, Reader, Stream, framing};
-use crate::harness::{Builder, Client, Latch, Origin, Proxy, eventually, free_port, holds};
+use crate::harness::{
+    BOUND, Builder, Client, Latch, Origin, Proxy, eventually, eventually_within, free_port, holds,
+};
 use crate::numbers::Numbers;
 
 pub const LISTEN: &str = "[admin]\nlisten = \"127.0.0.1:0\"\nsocket = \"admin.sock\"\n";
@@ -224,6 +226,70 @@ fn ready_is_who_serves() {
         slow.send("12345");
         assert_eq!(slow.response_to("POST").status, 200);
         assert_eq!(proxy.wait_end(), 0);
+    });
+}
+
+/// A thread of another process that does not run; it does again when this is dropped.
+struct Stopped(libc::pid_t);
+
+impl Stopped {
+    /// `None` where that is not allowed, as in some containers.
+    #[allow(unsafe_code)]
+    fn stop(thread: libc::pid_t) -> Option<Stopped> {
+        let nothing = std::ptr::null_mut::<libc::c_void>();
+        // SAFETY: neither call reads or writes memory of ours.
+        let is_seized = unsafe { libc::ptrace(libc::PTRACE_SEIZE, thread, nothing, nothing) } == 0;
+        // SAFETY: as above.
+        let is_stopped =
+            is_seized && unsafe { libc::ptrace(libc::PTRACE_INTERRUPT, thread, nothing, nothing) } == 0;
+        is_stopped.then_some(Stopped(thread))
+    }
+}
+
+impl Drop for Stopped {
+    #[allow(unsafe_code)]
+    fn drop(&mut self) {
+        let nothing = std::ptr::null_mut::<libc::c_void>();
+        // SAFETY: it has been stopped, and is waited for before it is let go.
+        unsafe {
+            libc::waitpid(self.0, std::ptr::null_mut(), libc::__WALL);
+            libc::ptrace(libc::PTRACE_DETACH, self.0, nothing, nothing);
+        }
+    }
+}
+
+/// The thread of a process that has this name.
+fn thread(pid: u32, name: &str) -> libc::pid_t {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
+    let named = |path: &std::path::Path| {
+        std::fs::read_to_string(path.join("comm")).is_ok_and(|comm| comm.trim_end() == name)
+    };
+    let mut found = threads.filter(|entry| named(&entry.path()));
+    found.next().unwrap().file_name().to_str().unwrap().parse().unwrap()
+}
+
+#[test]
+fn a_worker_that_is_stuck_is_told_of() {
+    let origin = Origin::ok("hello");
+    let proxy = Proxy::with(&origin).toml(LISTEN).start();
+    let at = admin(&proxy);
+    assert_eq!(ask(at, "GET /healthz", "Host: localhost"), (200, "ok\n".to_owned()));
+    let Some(stopped) = Stopped::stop(thread(proxy.data_pid(), "worker-1")) else {
+        return eprintln!("threads cannot be stopped here");
+    };
+    eventually_within(BOUND * 3, "the word that a worker is stuck", || {
+        let answer = ask(at, "GET /healthz", "Host: localhost");
+        holds(answer.0 == 503 && answer.1.starts_with("worker 1 has not responded for "), answer)
+    });
+    // The others are told of as ever.
+    let numbers = Numbers::read(at);
+    assert_eq!(numbers.sum("warpdrive_worker_up", &[("worker", "0")]), 1.0);
+    assert_eq!(numbers.sum("warpdrive_worker_up", &[("worker", "1")]), 0.0);
+    assert_eq!(json(at)["workers"][1]["responds"], false);
+    drop(stopped);
+    eventually("the worker to respond again", || {
+        let answer = ask(at, "GET /healthz", "Host: localhost");
+        holds(answer.0 == 200, answer)
     });
 }
 

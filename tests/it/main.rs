@@ -26,6 +26,7 @@ mod listeners;
 mod names;
 mod numbers;
 mod operators;
+mod page;
 mod rails;
 mod readme;
 mod rehearsal;

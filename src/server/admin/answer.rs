@@ -22,7 +22,12 @@ const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
 const HTML: &str = "text/html; charset=utf-8";
 
-const PAGE: &str = include_str!("page.html");
+/// The page in its three files, so that its policy can forbid all that stands within a text.
+const PAGE: [(&str, &str, &str); 3] = [
+    ("", HTML, include_str!("page/index.html")),
+    ("page.css", "text/css; charset=utf-8", include_str!("page/page.css")),
+    ("page.js", "text/javascript; charset=utf-8", include_str!("page/page.js")),
+];
 
 /// Of every answer: none is to be kept, framed, or taken for something else than it is, and the
 /// page has all that it needs in itself.
@@ -31,13 +36,14 @@ const FIELDS: [(HeaderName, &str); 5] = [
     (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     (header::X_FRAME_OPTIONS, "DENY"),
     (header::REFERRER_POLICY, "no-referrer"),
-    (header::CONTENT_SECURITY_POLICY, include_str!("page.csp")),
+    (header::CONTENT_SECURITY_POLICY, include_str!("page/policy.txt")),
 ];
 
 /// What a path leads to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Place {
-    Page,
+    /// Content type and body of a part of the page.
+    Page(&'static str, &'static str),
     Healthz,
     Readyz,
     Metrics,
@@ -50,12 +56,15 @@ impl Place {
     fn of(path: &str) -> Option<Place> {
         let mut parts = path.strip_prefix('/')?.split('/');
         let place = match (parts.next()?, parts.next(), parts.next()) {
-            ("", None, None) => Place::Page,
             ("healthz", None, None) => Place::Healthz,
             ("readyz", None, None) => Place::Readyz,
             ("metrics", None, None) => Place::Metrics,
             ("status", None, None) => Place::Status,
             ("reload", None, None) => Place::Reload,
+            (part, None, None) => {
+                let (_, content_type, body) = PAGE.iter().find(|(name, _, _)| *name == part)?;
+                Place::Page(content_type, body)
+            }
             ("children", Some(name), Some(verb)) => {
                 let verb = match verb {
                     "restart" => Verb::Restart,
@@ -113,7 +122,7 @@ async fn decide(door: &Door, desk: &Desk, request: &Request<Incoming>) -> Answer
         return answer;
     }
     match place {
-        Place::Page => with_type(StatusCode::OK, HTML, PAGE),
+        Place::Page(content_type, body) => with_type(StatusCode::OK, content_type, body),
         Place::Healthz => healthz(desk),
         Place::Readyz => readyz(desk),
         Place::Metrics => {
@@ -244,7 +253,8 @@ mod tests {
     fn paths_lead_to_places() {
         let child = |name: &str, verb| Some(Place::Child(name.to_owned(), verb));
         let cases = [
-            ("/", Some(Place::Page)),
+            ("/", Some(Place::Page(HTML, PAGE[0].2))),
+            ("/page.js", Some(Place::Page(PAGE[2].1, PAGE[2].2))),
             ("/status", Some(Place::Status)),
             ("/status/", None),
             ("/reload", Some(Place::Reload)),

@@ -7,6 +7,7 @@ use super::board::{Board, Phase};
 use super::observation::{Business, Observation};
 use crate::plan::Action;
 use crate::process::orders::State;
+use crate::telemetry::Counters;
 use crate::telemetry::counters::{Counter, Failure, Rejection};
 use crate::telemetry::exposition::{Exposition, Format, Kind, Seconds};
 use crate::upstream::Address;
@@ -228,9 +229,8 @@ fn workers(page: &mut Exposition, board: &Board, seen: &Observation) {
     board.stuck().for_each(|(worker, _)| stuck[worker] = true);
     page.family("warpdrive_worker_up", Kind::Gauge, "0 if a worker has not responded for several seconds.");
     of_each(page, &|worker| Some(u64::from(!stuck[worker])));
-    let counted = |of: fn(&crate::telemetry::Counters) -> &Counter| {
-        move |worker: usize| Some(of(&seen.counters[worker]).value())
-    };
+    let counted =
+        |of: fn(&Counters) -> &Counter| move |worker: usize| Some(of(&seen.counters[worker]).value());
     page.family("warpdrive_worker_requests", Kind::Counter, "Requests that ended, and connections refused.");
     of_each(page, &counted(|counters| &counters.exchanges));
     page.family("warpdrive_worker_connections", Kind::Gauge, "Connections of clients that are open.");

@@ -1,16 +1,21 @@
 //! `/status`: what runs, as one JSON object. Keys may be added; none changes its meaning or goes.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
 use serde_json::{Map, Value, json};
 
 use super::board::{Board, Phase};
-use super::observation::{Business, Observation};
+use super::observation::{Business, Group, Observation};
 use crate::process::readiness;
+use crate::process::settings::Settings;
 use crate::server::operation;
-use crate::telemetry::counters::{Counter, Failure, Rejection};
-use crate::upstream::{Address, Endpoint, Endpoints, Health, Supervision};
+use crate::telemetry::Counters;
+use crate::telemetry::counters::{
+    BOUNDS_US, Counter, Failure, Histogram, Rejection, RouteCounters, UpstreamCounters,
+};
+use crate::upstream::{Endpoint, Endpoints, Health, Supervision};
 
 pub fn status(board: &Board, seen: &Observation) -> Value {
     let phase = match board.phase() {
@@ -36,6 +41,8 @@ pub fn status(board: &Board, seen: &Observation) -> Value {
         "requests": seen.sum(|counters| &counters.exchanges),
         "log_lines_dropped": seen.sum(|counters| &counters.log_dropped),
         "panics": seen.sum(|counters| &counters.panics),
+        // Upper ends of what the counts of durations are of; the last count is of what took longer.
+        "bounds_seconds": BOUNDS_US.map(|us| f64::from(us) / 1e6),
         "routes": routes(seen),
         "upstreams": upstreams(seen),
         "children": children(seen),
@@ -60,7 +67,7 @@ fn workers(board: &Board, seen: &Observation) -> Vec<Value> {
     let mut silences = board.silences();
     let stuck: Vec<usize> = board.stuck().map(|(worker, _)| worker).collect();
     let counters = seen.counters.iter().enumerate();
-    let worker = |(worker, counters): (usize, &std::sync::Arc<crate::telemetry::Counters>)| {
+    let worker = |(worker, counters): (usize, &Arc<Counters>)| {
         json!({
             "worker": worker,
             "responds": !stuck.contains(&worker),
@@ -73,6 +80,14 @@ fn workers(board: &Board, seen: &Observation) -> Vec<Value> {
     counters.map(worker).collect()
 }
 
+fn counts<'a>(histograms: impl Iterator<Item = &'a Histogram>) -> Vec<u64> {
+    let mut sums = vec![0; BOUNDS_US.len() + 1];
+    for histogram in histograms {
+        sums.iter_mut().zip(histogram.counts()).for_each(|(sum, count)| *sum += count);
+    }
+    sums
+}
+
 /// Those that have had a request.
 fn routes(seen: &Observation) -> Vec<Value> {
     let mut places: HashMap<&str, Vec<&str>> = HashMap::new();
@@ -80,7 +95,7 @@ fn routes(seen: &Observation) -> Vec<Value> {
         places.entry(&route.label).or_default().push(&route.place);
     }
     let groups = seen.routes().into_iter();
-    let route = |group: super::observation::Group<crate::telemetry::counters::RouteCounters>| {
+    let route = |group: Group<RouteCounters>| {
         let statuses: Vec<u64> = (0..6).map(|class| group.sum(|one| &one.statuses[class])).collect();
         let requests: u64 = statuses.iter().sum();
         let seconds: u64 = group.histograms(|one| &one.duration).map(|one| one.sum_ns()).sum();
@@ -96,6 +111,7 @@ fn routes(seen: &Observation) -> Vec<Value> {
                 "bytes_in": group.sum(|one| &one.bytes_in),
                 "bytes_out": group.sum(|one| &one.bytes_out),
                 "duration_seconds": seconds as f64 / 1e9,
+                "duration_counts": counts(group.histograms(|one| &one.duration)),
             })
         })
     };
@@ -111,9 +127,7 @@ fn upstreams(seen: &Observation) -> Vec<Value> {
     for (settings, id) in seen.plan.upstreams.iter().zip(0..) {
         let (queued, held) = seen.waiting(&settings.name);
         let group = groups.iter().find(|group| *group.name == settings.name);
-        let count = |of: &dyn Fn(&crate::telemetry::counters::UpstreamCounters) -> &Counter| {
-            group.map_or(0, |group| group.sum(of))
-        };
+        let count = |of: &dyn Fn(&UpstreamCounters) -> &Counter| group.map_or(0, |group| group.sum(of));
         let responses = group.into_iter().flat_map(|group| group.histograms(|one| &one.response));
         let (answered, nanos) =
             responses.fold((0, 0), |(count, sum), one| (count + one.count(), sum + one.sum_ns()));
@@ -164,7 +178,7 @@ fn endpoint(endpoint: &Endpoint, is_backup: bool, business: Option<Business>) ->
     };
     let business = business.unwrap_or_default();
     json!({
-        "endpoint": show(&endpoint.address),
+        "endpoint": endpoint.address.to_string(),
         "instance": endpoint.instance,
         "backup": is_backup,
         "usable": vitals.is_up() && !vitals.ejection().is_ejected(),
@@ -176,13 +190,9 @@ fn endpoint(endpoint: &Endpoint, is_backup: bool, business: Option<Business>) ->
     })
 }
 
-fn show(address: &Address) -> String {
-    address.to_string()
-}
-
 fn children(seen: &Observation) -> Vec<Value> {
     let settings = seen.plan.children.iter().map(|child| &child.settings);
-    let child = |settings: &crate::process::settings::Settings| {
+    let child = |settings: &Settings| {
         let condition = seen.children.iter().find(|condition| condition.name == settings.name)?;
         let address: Option<readiness::Address> =
             condition.elsewhere.clone().or_else(|| operation::address(settings));
