@@ -18,11 +18,12 @@ use warpdrive::http::h1::encode::{self, Framing, Persistence};
 use warpdrive::http::h1::{Bounds, parse};
 use warpdrive::http::head::{Method, RequestHead, ResponseHead, Version};
 use warpdrive::http::status::Status;
-use warpdrive::plan::{Plan, load};
+use warpdrive::plan::{Plan, RouteId, UpstreamId, load};
 use warpdrive::proxy::Core;
-use warpdrive::telemetry::Counters;
-use warpdrive::telemetry::access_log::{AccessLog, Record};
+use warpdrive::proxy::connection::Work;
+use warpdrive::proxy::trace::Trace;
 use warpdrive::telemetry::counters::Outcome;
+use warpdrive::telemetry::{AccessLog, Counters, Spans};
 
 use instruments::Case;
 
@@ -42,6 +43,9 @@ const RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\nServer: origin\r\nDate: Sat, 21 Nov
 
 const CHUNKED: &[u8] = b"10\r\n0123456789abcdef\r\n20;x=y\r\n0123456789abcdef0123456789abcdef\r\n0\r\n\r\n";
 
+const TEMPLATE: &str = "[log]\nformat = \"custom\"\n\
+    template = '${client} [${time}] \"${method} ${uri}\" ${status} ${bytes_out} ${duration_ms}'\n";
+
 fn cases() -> Vec<(&'static str, Case)> {
     vec![
         ("parse a request of 8 fields", parse_request()),
@@ -50,8 +54,14 @@ fn cases() -> Vec<(&'static str, Case)> {
         ("encode it for a client", encode_response()),
         ("decode 48 bytes in 2 chunks", decode_chunks()),
         ("make a request id and write it", request_id()),
-        ("write a line of the access log", write_line()),
         ("count an exchange", count_exchange()),
+        ("record an exchange, without a log", record("[middleware]\nlog_requests = false\n")),
+        ("with a line in JSON, the default", record("")),
+        ("with one in the combined format", record("[log]\nformat = \"combined\"\n")),
+        ("with one of a template", record(TEMPLATE)),
+        ("with one for each hundredth", record("[log]\nsample = 0.01\n")),
+        ("in JSON, with a trace", record("[tracing]\ntraceparent = \"trusted\"\n")),
+        ("in JSON, with an exported span", record("[tracing]\nexport = \"http://127.0.0.1:4318\"\n")),
     ]
 }
 
@@ -113,8 +123,15 @@ fn decode_chunks() -> Case {
     })
 }
 
+fn plan(more: &str) -> Arc<Plan> {
+    let upstream = "[upstreams.app]\nsocket = \"/run/app.sock\"\n[[routes]]\nupstream = \"app\"\n";
+    let file = File { path: "warpdrive.toml".into(), text: format!("{upstream}{more}") };
+    let sources = Sources { file: Some(file), ..Sources::default() };
+    Arc::new(load(&sources).unwrap_or_else(|wrong| panic!("{}", wrong[0])).plan)
+}
+
 fn request_id() -> Case {
-    let core = Core::new(0, Arc::new(plan()), &[], Arc::default(), Arc::default(), None, None);
+    let core = Core::new(0, plan(""), &[], Arc::default(), Arc::default(), None, None);
     let mut out = Vec::new();
     Box::new(move || {
         out.clear();
@@ -123,46 +140,29 @@ fn request_id() -> Case {
     })
 }
 
-/// What runs by default.
-fn plan() -> Plan {
-    let file = File { path: "w.toml".into(), text: "[[routes]]\nrespond = {}\n".to_owned() };
-    let sources = Sources { file: Some(file), ..Sources::default() };
-    load(&sources).unwrap_or_else(|wrong| panic!("{}", wrong[0])).plan
-}
-
-fn write_line() -> Case {
-    let (full, _lines) = crossbeam_channel::bounded(1);
-    let log = AccessLog::new(full);
-    let counters = Counters::default();
-    let settings = plan().log.clone();
-    let head = parsed_request();
+/// What is kept and told of one exchange, from its beginning to its end: request id, clock, counters,
+/// and whatever else the configuration says. Nobody takes what is handed on.
+fn record(more: &str) -> Case {
+    let (full, lines) = crossbeam_channel::bounded(1);
+    std::mem::forget(lines);
+    let (log, spans) = (AccessLog::new(full.clone()), Spans::new(full));
+    let core = Core::new(0, plan(more), &[], Arc::default(), Arc::default(), Some(log), Some(spans));
+    let active = core.active();
+    let peer = Peer::new(&active.plan.forwarding, [127, 0, 0, 1].into(), 8080);
+    let mut work = Work::default();
+    work.request = parsed_request();
+    work.peer = Some(peer.clone());
     Box::new(move || {
-        let record = Record {
-            time_ms: 1_795_219_200_123,
-            client: b"127.0.0.1",
-            method: head.text(head.method_text),
-            host: head.text(head.target.host),
-            path: head.text(head.target.path),
-            query: head.text(head.target.query),
-            protocol: "HTTP/1.1",
-            status: Status(200),
-            reason: "",
-            route: "warpdrive.toml:12",
-            upstream: "app",
-            endpoint: "unix:/run/app.sock",
-            attempts: 1,
-            request_id: &[b'0'; 32],
-            trace_id: b"",
-            span_id: b"",
-            referer: b"https://www.example.com/products",
-            user_agent: b"Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
-            bytes_in: 0,
-            bytes_out: 1234,
-            connect: None,
-            upstream_duration: Some(Duration::from_micros(300)),
-            duration: Duration::from_micros(345),
-        };
-        log.write(&settings, black_box(&record), &counters);
+        let mut trace = Trace::start(&core, true);
+        trace.begin_span(&core, &active.plan.tracing, black_box(&work.request), &peer);
+        trace.route = Some(RouteId(0));
+        trace.upstream = Some(UpstreamId(0));
+        trace.attempts = 1;
+        trace.status = Status(200);
+        trace.bytes_out = 1234;
+        trace.response_head_is_here();
+        trace.end();
+        trace.tell(&core, &active, &work);
     })
 }
 

@@ -4,7 +4,6 @@ use std::process::Command;
 use std::time::Instant;
 
 #[path = "../../tests/counting/mod.rs"]
-#[allow(dead_code, reason = "not every benchmark counts allocations")]
 mod counting;
 
 /// A case, ready to be called any number of times.
@@ -48,7 +47,6 @@ pub fn is_bench() -> bool {
 }
 
 /// Allocations of one call in the steady state: what a case asks for in turn was asked for before.
-#[allow(dead_code, reason = "not every benchmark counts allocations")]
 pub fn allocations(case: &mut Case) -> f64 {
     const ROUNDS: u32 = 2_000;
     for _ in 0..ROUNDS {

@@ -4,6 +4,8 @@
 //! `{"time":"2026-11-21T02:16:00.123Z","level":"WARN","message":"message","key":"value"}`
 
 use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 use tracing::field::{Field, Visit};
@@ -14,6 +16,12 @@ use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::prelude::*;
 use tracing_subscriber::registry::LookupSpan;
+
+use super::stderr::Impatient;
+
+/// What one line may wait for a reader that others did not have to wait for: he may have to be
+/// woken first. All that a core ever waits for him.
+const PATIENCE: Duration = Duration::from_millis(50);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -27,10 +35,13 @@ pub enum Form {
     Json,
 }
 
-/// Tells events of this level and worse from now on. The first call of a process counts.
+/// Tells events of this level and worse from now on, also if nobody takes them. The first call of
+/// a process counts.
 pub fn init(settings: Settings) {
     let line = Line(settings.form);
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).event_format(line);
+    let missing = move |count| missing(settings.form, count);
+    let output = Arc::new(Impatient::new(std::io::stderr(), PATIENCE, missing));
+    let lines = tracing_subscriber::fmt::layer().with_writer(output).event_format(line);
     let subscriber = tracing_subscriber::registry().with(lines.with_filter(ours(settings.level)));
     let _ = tracing::subscriber::set_global_default(subscriber);
 }
@@ -38,6 +49,19 @@ pub fn init(settings: Settings) {
 /// What a library has to say is said in our words, if it matters.
 fn ours(level: Level) -> Targets {
     Targets::new().with_target(env!("CARGO_CRATE_NAME"), level)
+}
+
+/// A line that stands for so many others.
+fn missing(form: Form, count: u64) -> String {
+    let message = "lines are missing here, which nobody took";
+    // Without a time it still says what it has to.
+    let time = now().unwrap_or_default();
+    match form {
+        Form::Text => format!("{time} WARN {message} lines_lost={count}\n"),
+        Form::Json => {
+            format!("{}\n", json!({ "time": time, "level": "WARN", "message": message, "lines_lost": count }))
+        }
+    }
 }
 
 struct Line(Form);
@@ -109,7 +133,7 @@ fn now() -> Result<String, fmt::Error> {
 #[cfg(test)]
 mod tests {
     use std::io::Read;
-    use std::sync::{Arc, Mutex};
+    use std::sync::Mutex;
 
     use super::*;
 

@@ -13,3 +13,4 @@ mod packets;
 pub mod readiness;
 pub mod restart;
 pub mod settings;
+mod stderr;

@@ -4,9 +4,11 @@
 use std::fs::File;
 use std::io::{IoSliceMut, Read, Seek};
 use std::mem::MaybeUninit;
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{Mode, OFlags, SealFlags};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
@@ -15,7 +17,9 @@ use serde_json::Value;
 
 use crate::harness::client::get;
 use crate::harness::origin::ok;
-use crate::harness::{BOUND, Builder, Client, Directory, Origin, Proxy, eventually, holds, make_pipe};
+use crate::harness::{
+    BOUND, Builder, Client, Directory, Origin, Proxy, eventually, free_port, holds, make_pipe,
+};
 
 /// Everything goes to this origin; these are the lines of `[log]`.
 fn with_log(origin: &Origin, lines: &[&str]) -> Builder {
@@ -288,10 +292,10 @@ fn events_below_the_level_are_not_told() {
     for (level, has_info, has_debug) in
         [("debug", true, true), ("info", true, false), ("error", false, false)]
     {
-        let port = crate::harness::free_port();
+        let port = free_port();
         let builder = with_log(&origin, &[&format!("level = \"{level}\""), "file = \"access.log\""]);
         let builder = builder.port(port);
-        let address = std::net::SocketAddr::from(([127, 0, 0, 1], port));
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
         let mut proxy = builder.launch(address);
         drop(eventually("the proxy to listen", || Client::try_connect(address)));
         assert_eq!(get(address, "/").status, 200);
@@ -355,6 +359,29 @@ fn a_stalled_pipe_loses_lines_and_no_request_waits() {
 
 fn memchr_of(text: &[u8], wanted: &[u8]) -> bool {
     text.windows(wanted.len()).any(|window| window == wanted)
+}
+
+/// As in a container whose output nobody takes: both streams are one pipe.
+#[test]
+fn a_stalled_pipe_for_log_and_events_alike_stops_nobody() {
+    let origin = Origin::ok("fine");
+    let port = free_port();
+    let builder = with_log(&origin, &["format = \"json\""]).workers(1).port(port);
+    let pipe = builder.directory().join("pipe");
+    make_pipe(&pipe);
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let _unread = rustix::fs::open(&pipe, flags, Mode::empty()).unwrap();
+    let mut proxy = builder.launch_into(&pipe, SocketAddr::from(([127, 0, 0, 1], port)));
+    let mut client = eventually("the proxy to listen", || Client::try_connect(proxy.address()));
+    let begun = Instant::now();
+    // Long enough for a core to notice that lines are lost, and to want to say so.
+    let mut count = 0;
+    while begun.elapsed() < Duration::from_secs(3) || count < 130 {
+        ask_at_length(&mut client);
+        count += 1;
+    }
+    drop(client);
+    assert_eq!(proxy.terminate(), 0);
 }
 
 #[test]

@@ -204,6 +204,15 @@ impl Builder {
         Proxy::launch(command, address, log, self.directory)
     }
 
+    /// The same, with both streams of its output in this file.
+    pub fn launch_into(self, output: &Path, address: SocketAddr) -> Proxy {
+        let file = self.written();
+        let mut command = Command::new("sh");
+        command.args(["-c", "exec \"$0\" run -c \"$1\" >\"$2\" 2>&1"]).arg(BINARY).arg(file).arg(output);
+        let log = self.log_file();
+        Proxy::launch(command, address, log, self.directory)
+    }
+
     /// Runs it to its end.
     pub fn run(&self) -> Run {
         run(&mut self.command(&self.written()))
