@@ -319,7 +319,7 @@ impl Forward<'_> {
                 break;
             }
             if response.status == Status::SWITCHING_PROTOCOLS {
-                self.note_answer(pick, Instant::now());
+                self.note_answer(pick, trace.response_head_is_here());
                 return self.switch(input, downstream, response).await;
             }
             if informational == INFORMATIONAL_MAX {

@@ -207,17 +207,24 @@ impl Counters {
 
 type Named<T> = (Arc<str>, Arc<T>);
 
+/// Most names stand where they stood before; only for the others all are looked through.
 fn carry_over<'a, T: Default>(before: &[Named<T>], names: impl Iterator<Item = &'a str>) -> Box<[Named<T>]> {
-    let mut known: HashMap<Arc<str>, Arc<T>> = before.iter().cloned().collect();
-    let mut named = |name: &str| match known.get_key_value(name) {
-        Some((name, counters)) => (Arc::clone(name), Arc::clone(counters)),
-        None => {
-            let fresh: Named<T> = (name.into(), Arc::default());
-            known.insert(Arc::clone(&fresh.0), Arc::clone(&fresh.1));
-            fresh
+    let mut known: Option<HashMap<Arc<str>, Arc<T>>> = None;
+    let mut named = |(index, name): (usize, &str)| {
+        if let Some(same) = before.get(index).filter(|(before, _)| **before == *name) {
+            return same.clone();
+        }
+        let known = known.get_or_insert_with(|| before.iter().cloned().collect());
+        match known.get_key_value(name) {
+            Some((name, counters)) => (Arc::clone(name), Arc::clone(counters)),
+            None => {
+                let fresh: Named<T> = (name.into(), Arc::default());
+                known.insert(Arc::clone(&fresh.0), Arc::clone(&fresh.1));
+                fresh
+            }
         }
     };
-    names.map(&mut named).collect()
+    names.enumerate().map(&mut named).collect()
 }
 
 /// What is counted of one exchange.
@@ -300,6 +307,35 @@ mod tests {
         let counts: Vec<u64> = counters.statuses.iter().map(Counter::value).collect();
         assert_eq!(counts, [2, 1, 1, 0, 2, 1]);
         assert_eq!((counters.bytes_in.value(), counters.bytes_out.value()), (7, 14));
+    }
+
+    #[test]
+    fn a_tunnel_counts_with_the_time_until_it_began() {
+        let ledger = Counters::default().adopt([].into_iter(), ["app"].into_iter());
+        let hour = Duration::from_secs(3600);
+        let mut outcome = Outcome {
+            route: None,
+            upstream: Some(0),
+            status: Status::SWITCHING_PROTOCOLS,
+            bytes_in: 1,
+            bytes_out: 2,
+            duration: hour,
+            upstream_duration: Some(Duration::from_millis(1)),
+            rejection: None,
+        };
+        ledger.note(&outcome);
+        outcome.status = Status(200);
+        ledger.note(&outcome);
+        outcome.upstream_duration = None;
+        outcome.rejection = Some(Rejection::QueueFull);
+        ledger.note(&outcome);
+        let route = ledger.route(None).unwrap();
+        let taken = Duration::from_millis(1) + hour * 2;
+        assert_eq!((route.duration.count(), route.duration.sum_ns()), (3, taken.as_nanos() as u64));
+        let upstream = ledger.upstream(0).unwrap();
+        assert_eq!(upstream.response.count(), 2);
+        assert_eq!(upstream.rejections(Rejection::QueueFull).value(), 1);
+        assert_eq!(upstream.rejections(Rejection::NoEndpoint).value(), 0);
     }
 
     #[test]

@@ -16,6 +16,7 @@ use crate::harness::{
     BOUND, Builder, Client, Latch, Origin, Proxy, eventually, eventually_within, free_port, holds,
 };
 use crate::numbers::Numbers;
+use crate::tunnels::{agree, tunnel};
 
 pub const LISTEN: &str = "[admin]\nlisten = \"127.0.0.1:0\"\nsocket = \"admin.sock\"\n";
 
@@ -158,6 +159,32 @@ fn what_waits_and_what_is_denied_is_in_the_numbers() {
     assert_eq!(numbers.sum("warpdrive_connections_denied_total", &[("limit", "connections_per_ip")]), 1.0);
     assert_eq!(numbers.sum("warpdrive_requests_total", &[("route", "(none)"), ("code", "4xx")]), 1.0);
     assert_eq!(numbers.sum("warpdrive_upstream_queued", &[]), 0.0);
+}
+
+#[test]
+fn a_tunnel_is_open_until_it_ends_and_counts_as_a_request_then() {
+    let origin = Origin::scripted(|c| {
+        agree(c, "")?;
+        c.expect_close()
+    });
+    let proxy = Proxy::with(&origin).toml(LISTEN).start();
+    let at = admin(&proxy);
+    let client = tunnel(&proxy, "");
+    let numbers = eventually("the tunnel to be open", || {
+        let numbers = Numbers::read(at);
+        holds(numbers.sum("warpdrive_tunnels_open", &[]) == 1.0, numbers.text.clone()).map(|()| numbers)
+    });
+    assert_eq!(numbers.sum("warpdrive_worker_requests_total", &[]), 0.0);
+    drop(client);
+    let numbers = eventually("the tunnel to be counted", || {
+        let numbers = Numbers::read(at);
+        holds(numbers.sum("warpdrive_worker_requests_total", &[]) == 1.0, numbers.text.clone())
+            .map(|()| numbers)
+    });
+    assert_eq!(numbers.sum("warpdrive_tunnels_open", &[]), 0.0);
+    assert_eq!(numbers.sum("warpdrive_tunnels_total", &[]), 1.0);
+    assert_eq!(numbers.sum("warpdrive_requests_total", &[("route", "/*"), ("code", "1xx")]), 1.0);
+    assert_eq!(numbers.sum("warpdrive_upstream_response_seconds_count", &[("upstream", "app")]), 1.0);
 }
 
 #[test]

@@ -16,7 +16,7 @@ const ASK: &str = "GET /t HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade:
 const AGREE: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n";
 
 /// Agrees to a tunnel, with these bytes right behind the head.
-fn agree(c: &mut Connection, and: &str) -> std::io::Result<()> {
+pub fn agree(c: &mut Connection, and: &str) -> std::io::Result<()> {
     let head = c.expect_head()?.head;
     let upgrade = head.value("upgrade").unwrap_or_default().to_owned();
     let connection = head.value("connection").unwrap_or_default().to_ascii_lowercase();
@@ -27,7 +27,7 @@ fn agree(c: &mut Connection, and: &str) -> std::io::Result<()> {
 }
 
 /// A client in a tunnel.
-fn tunnel(proxy: &Proxy, and: &str) -> Client {
+pub fn tunnel(proxy: &Proxy, and: &str) -> Client {
     let mut client = proxy.client();
     let head = client.send(format!("{ASK}{and}")).head();
     assert_eq!(head.word(1), "101", "{head:?}");
