@@ -1,7 +1,7 @@
 //! What can be said of the process without asking its control loop: how far it is, and whether
 //! its workers still turn.
 
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -33,13 +33,14 @@ pub struct Board {
     pulses: OnceLock<Box<[Pulse]>>,
 }
 
-/// When a worker was last seen to turn.
+/// How a worker turns.
 #[derive(Debug)]
 struct Pulse {
     counters: Arc<Counters>,
     turns: AtomicU64,
-    /// Since the start of the process.
-    seen_ms: AtomicU64,
+    /// Looks since it was last seen to turn. Not a time: while we do not look ourselves, perhaps
+    /// because the whole process was stopped, nothing can be said of others.
+    misses: AtomicU32,
 }
 
 impl Board {
@@ -70,10 +71,9 @@ impl Board {
 
     /// Begins to watch the workers, which listen.
     pub fn serve(self: &Arc<Board>, workers: impl Iterator<Item = Arc<Counters>>) {
-        let now = self.now_ms();
         let pulse = |counters: Arc<Counters>| Pulse {
             turns: AtomicU64::new(counters.ticks.count()),
-            seen_ms: AtomicU64::new(now),
+            misses: AtomicU32::new(0),
             counters,
         };
         if self.pulses.set(workers.map(pulse).collect()).is_ok() {
@@ -89,28 +89,49 @@ impl Board {
     }
 
     fn look(&self) {
-        let now = self.now_ms();
         for pulse in self.pulses.get().into_iter().flatten() {
             let turns = pulse.counters.ticks.count();
-            if pulse.turns.swap(turns, Relaxed) != turns || pulse.counters.ended.value() > 0 {
-                pulse.seen_ms.store(now, Relaxed);
-            }
+            let has_turned = pulse.turns.swap(turns, Relaxed) != turns || pulse.counters.ended.value() > 0;
+            let misses = if has_turned { 0 } else { pulse.misses.load(Relaxed).saturating_add(1) };
+            pulse.misses.store(misses, Relaxed);
         }
     }
 
-    /// How long ago each worker was last seen to turn.
+    /// For how long each worker has not turned.
     pub fn silences(&self) -> impl Iterator<Item = Duration> {
-        let now = self.now_ms();
         let pulses = self.pulses.get().into_iter().flatten();
-        pulses.map(move |pulse| Duration::from_millis(now.saturating_sub(pulse.seen_ms.load(Relaxed))))
+        pulses.map(|pulse| LOOK.saturating_mul(pulse.misses.load(Relaxed)))
     }
 
     /// Those that are stuck, and for how long.
     pub fn stuck(&self) -> impl Iterator<Item = (usize, Duration)> {
         self.silences().enumerate().filter(|(_, silence)| *silence >= STUCK_AFTER)
     }
+}
 
-    fn now_ms(&self) -> u64 {
-        self.started.elapsed().as_millis() as u64
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_does_not_turn_is_stuck_until_it_does() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let _entered = runtime.enter();
+        let board = Arc::new(Board::new());
+        assert_eq!(board.phase(), Phase::Starting);
+        let workers: Vec<Arc<Counters>> = (0..3).map(|_| Arc::default()).collect();
+        board.serve(workers.iter().cloned());
+        assert_eq!(board.phase(), Phase::Serving);
+        workers[2].ended.add(1);
+        let looks = (STUCK_AFTER.as_millis() / LOOK.as_millis()) as usize;
+        for look in 1..=looks {
+            assert_eq!(board.stuck().count(), 0, "{look}");
+            workers[0].ticks.observe(Duration::ZERO);
+            board.look();
+        }
+        assert_eq!(board.stuck().collect::<Vec<_>>(), [(1, STUCK_AFTER)]);
+        workers[1].ticks.observe(Duration::ZERO);
+        board.look();
+        assert_eq!(board.stuck().count(), 0);
     }
 }
