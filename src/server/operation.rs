@@ -46,6 +46,8 @@ enum Step {
     Asked { child: usize, beside: Option<Address> },
     /// It accepts connections; it is checked.
     Checking { child: usize, beside: Address },
+    /// It is not healthy; it has to be gone before another one can be tried.
+    Abandoned { child: usize, failure: String },
     /// Traffic goes elsewhere; what is in flight may finish before `master` is told to end it.
     Draining { child: usize, old: Vec<Arc<Vitals>>, until: Instant, end: fn(Name) -> Report },
 }
@@ -141,9 +143,12 @@ impl Control {
     /// `master` is done with what it was asked for.
     pub(super) fn note_done(&mut self, name: &Name, failure: Option<String>) {
         let Some(mut operation) = self.operation.take() else { return };
+        let is_it = |child: usize| self.plan.children[child].settings.name == *name;
         let (child, beside) = match &mut operation.step {
-            Step::Asked { child, beside } if self.plan.children[*child].settings.name == *name => {
-                (*child, beside.take())
+            Step::Asked { child, beside } if is_it(*child) => (*child, beside.take()),
+            Step::Abandoned { child, failure } if is_it(*child) => {
+                let failure = std::mem::take(failure);
+                return operation.fail(name, &failure);
             }
             _ => return self.operation = Some(operation),
         };
@@ -195,7 +200,7 @@ impl Control {
 
     /// The one that is to take over was checked.
     pub(super) fn note_checked(&mut self, name: &Name, failure: Option<String>) {
-        let Some(operation) = self.operation.take() else { return };
+        let Some(mut operation) = self.operation.take() else { return };
         let (child, beside) = match &operation.step {
             Step::Checking { child, beside } if self.plan.children[*child].settings.name == *name => {
                 (*child, beside.clone())
@@ -205,9 +210,15 @@ impl Control {
         match failure {
             None => self.move_to(operation, child, &beside),
             Some(failure) => {
-                // If it cannot be told, it is gone, and that with it.
-                let _ = self.master.send(&Report::Abandon(name.clone()));
-                operation.fail(name, &format!("its health check fails: {failure}"));
+                let failure = format!("its health check fails: {failure}");
+                match self.master.send(&Report::Abandon(name.clone())) {
+                    Ok(()) => {
+                        operation.step = Step::Abandoned { child, failure };
+                        self.operation = Some(operation);
+                    }
+                    // It is gone, and that with it.
+                    Err(_) => operation.fail(name, &failure),
+                }
             }
         }
     }

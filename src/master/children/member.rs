@@ -163,6 +163,11 @@ impl Member {
 
     /// How what somebody waits for has ended, once.
     pub fn take_outcome(&mut self) -> Option<Result<(), String>> {
+        // Whoever hears of a failure may try again at once: nothing of it is to be in the way then.
+        let is_in_the_way = self.is_successor && !self.is_over();
+        if is_in_the_way && matches!(self.outcome, Some(Err(_))) {
+            return None;
+        }
         self.outcome.take()
     }
 

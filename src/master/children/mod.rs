@@ -222,10 +222,12 @@ impl Children {
         self.list.push(retired);
     }
 
-    /// The successor is not to be one.
+    /// The successor is not to be one; that it is gone is awaited.
     pub fn abandon(&mut self, name: &Name) {
-        let successors = self.list.iter_mut().filter(|one| one.is_successor && one.settings.name == *name);
-        successors.for_each(|one| one.stop(Signal::TERM));
+        match self.list.iter_mut().find(|one| one.is_successor && one.settings.name == *name) {
+            Some(successor) => successor.order_stop(),
+            None => self.outcomes.push((name.clone(), Ok(()))),
+        }
     }
 
     /// Stops a child for good, or starts it again.
