@@ -18,7 +18,7 @@ use tokio::time::{sleep, timeout};
 use super::probe::{self, Failure};
 use super::resolver::Resolver;
 use crate::plan::Export;
-use crate::telemetry::protobuf::{push_nested, push_text};
+use crate::telemetry::protobuf::{push_nested, push_str};
 use crate::telemetry::spans;
 
 /// Buffers of 64 KiB that may wait.
@@ -38,8 +38,8 @@ const RETRY_MAX: Duration = Duration::from_secs(30);
 /// Statuses that say that the same message may be taken later (OTLP, "Retryable Response Codes").
 const LATER: [u16; 4] = [429, 502, 503, 504];
 
-const NAME: &[u8] = b"warpdrive";
-const VERSION: &[u8] = env!("CARGO_PKG_VERSION").as_bytes();
+const NAME: &str = "warpdrive";
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Fields of the messages around spans.
 const RESOURCE_SPANS: u32 = 1;
@@ -201,21 +201,21 @@ fn gather(buffers: &Receiver<Vec<u8>>) -> (Vec<u8>, bool) {
 /// `ExportTraceServiceRequest`.
 fn message(service_name: &str, spans: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(spans.len() + 256);
-    let attribute = |out: &mut Vec<u8>, key: &str, value: &[u8]| {
+    let attribute = |out: &mut Vec<u8>, key: &str, value: &str| {
         push_nested(out, RESOURCE_ATTRIBUTES, |out| {
-            push_text(out, KEY, key.as_bytes());
-            push_nested(out, VALUE, |out| push_text(out, STRING_VALUE, value));
+            push_str(out, KEY, key);
+            push_nested(out, VALUE, |out| push_str(out, STRING_VALUE, value));
         });
     };
     push_nested(&mut out, RESOURCE_SPANS, |out| {
         push_nested(out, RESOURCE, |out| {
-            attribute(out, "service.name", service_name.as_bytes());
+            attribute(out, "service.name", service_name);
             attribute(out, "service.version", VERSION);
         });
         push_nested(out, SCOPE_SPANS, |out| {
             push_nested(out, SCOPE, |out| {
-                push_text(out, SCOPE_NAME, NAME);
-                push_text(out, SCOPE_VERSION, VERSION);
+                push_str(out, SCOPE_NAME, NAME);
+                push_str(out, SCOPE_VERSION, VERSION);
             });
             debug_assert_eq!(spans.first(), Some(&((spans::SPANS << 3 | 2) as u8)));
             out.extend_from_slice(spans);
@@ -230,7 +230,7 @@ fn request(export: &Export, message: &[u8]) -> Vec<u8> {
          Content-Type: application/x-protobuf\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
         export.path,
         authority(export),
-        env!("CARGO_PKG_VERSION"),
+        VERSION,
         message.len()
     );
     [head.as_bytes(), message].concat()

@@ -33,14 +33,17 @@ pub fn push_double(out: &mut Vec<u8>, field: u32, value: f64) {
     push_fixed64(out, field, value.to_bits());
 }
 
-/// A string, which has to be UTF-8.
+pub fn push_str(out: &mut Vec<u8>, field: u32, value: &str) {
+    push_number(out, u64::from(field << 3 | LENGTH));
+    push_number(out, value.len() as u64);
+    out.extend_from_slice(value.as_bytes());
+}
+
+/// A string, which has to be UTF-8, of who knows what.
 pub fn push_text(out: &mut Vec<u8>, field: u32, value: &[u8]) {
-    if std::str::from_utf8(value).is_ok() {
-        push_number(out, u64::from(field << 3 | LENGTH));
-        push_number(out, value.len() as u64);
-        out.extend_from_slice(value);
-    } else {
-        push_nested(out, field, |out| push_utf8(out, value));
+    match std::str::from_utf8(value) {
+        Ok(value) => push_str(out, field, value),
+        Err(_) => push_nested(out, field, |out| push_utf8(out, value)),
     }
 }
 

@@ -13,15 +13,16 @@ use crossbeam_channel::Sender;
 use super::access_log::{Record, Redaction};
 use super::counters::Counters;
 use super::outbox::Outbox;
-use super::protobuf::{push_double, push_fixed32, push_fixed64, push_nested, push_text, push_varint};
+use super::protobuf::{
+    push_double, push_fixed32, push_fixed64, push_nested, push_str, push_text, push_utf8, push_varint,
+};
 use crate::http::trace_context::Span;
 
 /// Handed on when it holds so many bytes: about 100 spans.
 const FULL: usize = 64 * 1024;
 
 /// What a request's method is called; others are strangers' words, and are told beside it.
-const METHODS: [&[u8]; 9] =
-    [b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"OPTIONS", b"TRACE", b"PATCH"];
+const METHODS: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"];
 
 const SERVER: u64 = 2;
 const ERROR: u64 = 2;
@@ -110,19 +111,19 @@ fn write<'a>(
         write_state(out, state);
         flags |= REMOTE_PARENT;
     }
-    let method = METHODS.into_iter().find(|known| *known == record.method);
-    push_text(out, NAME, method.unwrap_or(b"HTTP"));
+    let method = METHODS.into_iter().find(|known| known.as_bytes() == record.method);
+    push_str(out, NAME, method.unwrap_or("HTTP"));
     push_varint(out, KIND, SERVER);
     push_fixed64(out, START, start_ns);
     push_fixed64(out, END, start_ns.saturating_add(record.duration.as_nanos() as u64));
     push_fixed32(out, FLAGS, flags);
     if is_error(record) {
         push_nested(out, STATUS, |out| {
-            push_text(out, STATUS_MESSAGE, record.reason.as_bytes());
+            push_str(out, STATUS_MESSAGE, record.reason);
             push_varint(out, STATUS_CODE, ERROR);
         });
     }
-    text(out, "http.request.method", method.unwrap_or(b"_OTHER"));
+    known(out, "http.request.method", method.unwrap_or("_OTHER"));
     if method.is_none() {
         text(out, "http.request.method_original", record.method);
     }
@@ -130,28 +131,29 @@ fn write<'a>(
 }
 
 fn write_attributes(out: &mut Vec<u8>, record: &Record<'_>, redaction: &Redaction) {
-    text(out, "url.scheme", b"http");
+    known(out, "url.scheme", "http");
     text(out, "url.path", record.path);
     if let Some(query) = record.query.strip_prefix(b"?") {
         attribute(out, "url.query", |out| {
-            push_nested(out, STRING_VALUE, |out| redaction.write(out, query, super::protobuf::push_utf8));
+            push_nested(out, STRING_VALUE, |out| redaction.write(out, query, push_utf8));
         });
     }
     text(out, "server.address", record.host);
     text(out, "client.address", record.client);
     text(out, "user_agent.original", record.user_agent);
-    text(out, "network.protocol.version", record.protocol.trim_start_matches("HTTP/").as_bytes());
+    known(out, "network.protocol.version", record.protocol.strip_prefix("HTTP/").unwrap_or_default());
     integer(out, "http.response.status_code", u64::from(record.status.0));
     if is_error(record) {
-        let kind =
-            if record.reason.is_empty() { &record.status.digits()[..] } else { record.reason.as_bytes() };
-        text(out, "error.type", kind);
+        match record.reason {
+            "" => text(out, "error.type", &record.status.digits()),
+            reason => known(out, "error.type", reason),
+        }
     }
     integer(out, "http.request.body.size", record.bytes_in);
     integer(out, "http.response.body.size", record.bytes_out);
-    text(out, "warpdrive.route", record.route.as_bytes());
-    text(out, "warpdrive.upstream", record.upstream.as_bytes());
-    text(out, "warpdrive.endpoint", record.endpoint.as_bytes());
+    known(out, "warpdrive.route", record.route);
+    known(out, "warpdrive.upstream", record.upstream);
+    known(out, "warpdrive.endpoint", record.endpoint);
     text(out, "warpdrive.request_id", record.request_id);
     if record.attempts > 0 {
         integer(out, "warpdrive.attempts", u64::from(record.attempts));
@@ -173,7 +175,7 @@ fn write_state<'a>(out: &mut Vec<u8>, state: impl Iterator<Item = &'a [u8]>) {
             if index > 0 {
                 out.push(b',');
             }
-            super::protobuf::push_utf8(out, value);
+            push_utf8(out, value);
         }
     });
 }
@@ -188,9 +190,16 @@ fn push_id(out: &mut Vec<u8>, field: u32, digits: &[u8]) {
 
 fn attribute(out: &mut Vec<u8>, key: &str, value: impl FnOnce(&mut Vec<u8>)) {
     push_nested(out, ATTRIBUTES, |out| {
-        push_text(out, KEY, key.as_bytes());
+        push_str(out, KEY, key);
         push_nested(out, VALUE, value);
     });
+}
+
+/// What we wrote ourselves.
+fn known(out: &mut Vec<u8>, key: &str, value: &str) {
+    if !value.is_empty() {
+        attribute(out, key, |out| push_str(out, STRING_VALUE, value));
+    }
 }
 
 /// What is not known is left out.
