@@ -277,6 +277,7 @@ impl Control {
         if let Err(error) = self.master.send(&adopted) {
             tracing::error!("cannot tell master of the reload: {error}");
         }
+        self.board.note_reload(true);
         let (number, workers) = (self.generation.number, self.workers.count());
         let plural = if workers == 1 { "" } else { "s" };
         let taken = begun.elapsed();
@@ -302,6 +303,7 @@ impl Control {
     }
 
     fn answer_refused(&self, askers: Vec<Asker>, why: &str) {
+        self.board.note_reload(false);
         let number = self.generation.number;
         tracing::error!("nothing was reloaded, generation {number} stays in force:\n{}", why.trim_end());
         let text = format!("{why}error: nothing was reloaded: generation {number} stays in force\n");

@@ -162,6 +162,45 @@ fn what_waits_and_what_is_denied_is_in_the_numbers() {
 }
 
 #[test]
+fn counts_outlive_a_reload_by_the_names_of_routes() {
+    let origin = Origin::ok("hello");
+    let route = |path: &str| format!("[[routes]]\npath_exact = \"{path}\"\nupstream = \"app\"\n");
+    let builder = Builder::new().upstream("app", &origin, "").toml(LISTEN).toml(&route("/kept"));
+    let before = builder.text();
+    let proxy = builder.toml(&route("/gone")).start();
+    let at = admin(&proxy);
+    let mut client = proxy.client();
+    for path in ["/kept", "/gone"] {
+        assert_eq!(client.get(path).status, 200);
+    }
+    // Another line above it, and another route instead of one.
+    let text = format!("# One more line.\n{before}{}", route("/new"));
+    std::fs::write(proxy.directory().join("warpdrive.toml"), text).unwrap();
+    let reload = "POST /reload HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n";
+    let (status, text) = ask_socket(&proxy, reload);
+    assert_eq!(status, 200, "{text}");
+    for path in ["/kept", "/new"] {
+        assert_eq!(client.get(path).status, 200);
+    }
+    std::fs::write(proxy.directory().join("warpdrive.toml"), "wrong").unwrap();
+    assert_eq!(ask_socket(&proxy, reload).0, 422);
+    let numbers = eventually("four requests to be counted", || {
+        let numbers = Numbers::read(at);
+        holds(numbers.sum("warpdrive_worker_requests_total", &[]) == 4.0, numbers.text.clone())
+            .map(|()| numbers)
+    });
+    let requests = |route: &str| numbers.sum("warpdrive_requests_total", &[("route", route)]);
+    assert_eq!((requests("= /kept"), requests("= /new")), (2.0, 1.0), "{}", numbers.text);
+    assert!(!numbers.text.contains("\"= /gone\""), "{}", numbers.text);
+    assert_eq!(numbers.sum("warpdrive_upstream_response_seconds_count", &[("upstream", "app")]), 4.0);
+    assert_eq!(numbers.sum("warpdrive_generation", &[]), 2.0);
+    for result in ["done", "refused"] {
+        assert_eq!(numbers.sum("warpdrive_reloads_total", &[("result", result)]), 1.0, "{result}");
+    }
+    numbers.check();
+}
+
+#[test]
 fn a_tunnel_is_open_until_it_ends_and_counts_as_a_request_then() {
     let origin = Origin::scripted(|c| {
         agree(c, "")?;

@@ -30,6 +30,8 @@ pub struct Board {
     /// The same since 1970.
     pub started_at: Duration,
     phase: AtomicU8,
+    /// Reloads that were done, and that were refused.
+    reloads: [AtomicU64; 2],
     pulses: OnceLock<Box<[Pulse]>>,
 }
 
@@ -49,6 +51,7 @@ impl Board {
             started: Instant::now(),
             started_at: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(),
             phase: AtomicU8::new(Phase::Starting as u8),
+            reloads: Default::default(),
             pulses: OnceLock::new(),
         }
     }
@@ -63,6 +66,15 @@ impl Board {
 
     pub fn set_phase(&self, phase: Phase) {
         self.phase.store(phase as u8, Relaxed);
+    }
+
+    pub fn note_reload(&self, is_done: bool) {
+        self.reloads[usize::from(!is_done)].fetch_add(1, Relaxed);
+    }
+
+    /// How often there was another configuration, and how often it was refused.
+    pub fn reloads(&self) -> [u64; 2] {
+        [0, 1].map(|index: usize| self.reloads[index].load(Relaxed))
     }
 
     pub fn uptime(&self) -> Duration {

@@ -2,6 +2,7 @@
 //! may become more, none changes its meaning.
 
 use std::fmt::Display;
+use std::time::UNIX_EPOCH;
 
 use super::board::{Board, Phase};
 use super::observation::{Business, Observation};
@@ -19,6 +20,7 @@ const CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
 pub fn page(format: Format, board: &Board, seen: &Observation) -> String {
     let mut page = Exposition::new(format);
     process(&mut page, board, seen);
+    configuration(&mut page, board, seen);
     connections(&mut page, seen);
     routes(&mut page, seen);
     upstreams(&mut page, seen);
@@ -55,6 +57,21 @@ fn process(page: &mut Exposition, board: &Board, seen: &Observation) {
     let dropped = seen.sum(|counters| &counters.spans_dropped);
     let help = "Spans that were dropped because they could not be exported fast enough.";
     one(page, "warpdrive_dropped_spans", Kind::Counter, help, dropped);
+}
+
+fn configuration(page: &mut Exposition, board: &Board, seen: &Observation) {
+    let help = "Which configuration is in force, counted from 1 at the start of the data process.";
+    one(page, "warpdrive_generation", Kind::Gauge, help, seen.generation.number);
+    let since = seen.generation.since.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let help = "Since when, in seconds since 1970.";
+    let since = Seconds(since.as_nanos() as u64);
+    one(page, "warpdrive_generation_start_time_seconds", Kind::Gauge, help, since);
+    let help = "Connections that are still bound to an earlier one.";
+    one(page, "warpdrive_former_connections", Kind::Gauge, help, seen.former.values().sum::<usize>());
+    let [done, refused] = board.reloads();
+    page.family("warpdrive_reloads", Kind::Counter, "Reloads, by what became of them.");
+    page.number(&[("result", &"done")], done);
+    page.number(&[("result", &"refused")], refused);
 }
 
 fn connections(page: &mut Exposition, seen: &Observation) {

@@ -3,6 +3,7 @@
 
 const EVERY_MS = 2000;
 const HISTORY_MAX = 60;
+const ROUTES_MAX = 100;
 
 const at = (id) => document.getElementById(id);
 const history = [];
@@ -96,7 +97,10 @@ function showUpstreams(upstreams) {
 
 function showRoutes(seen, then, seconds) {
   const known = new Map(then?.routes.map((route) => [route.route, route]));
-  const list = seen.routes.map((route) => {
+  // The busiest, in the order of the configuration.
+  const least = seen.routes.map((route) => route.requests).sort((a, b) => b - a)[ROUTES_MAX - 1] ?? 0;
+  const shown = seen.routes.filter((route) => route.requests >= least).slice(0, ROUTES_MAX);
+  const list = shown.map((route) => {
     const earlier = known.get(route.route);
     const counts = minus(route.duration_counts, earlier?.duration_counts);
     const recent = quantile(0.5, counts, seen.bounds_seconds) === null ? route.duration_counts : counts;
@@ -112,6 +116,8 @@ function showRoutes(seen, then, seconds) {
   });
   rows(at("routes"), list);
   at("routes").closest(".scroll").hidden = list.length === 0;
+  const left = seen.routes.length - list.length;
+  show(at("more-routes"), left > 0 ? `and ${number(left)} more, with fewer requests; all are at status` : "");
   at("no-routes").hidden = list.length > 0;
 }
 
@@ -168,7 +174,7 @@ function showAll(seen) {
   const then = before?.seen.pid === seen.pid ? before.seen : null;
   const seconds = then ? Math.max(now - before.now, 0.001) : 1;
   showState(seen.state, seen.state === "serving" ? "good" : "warn");
-  show(at("about"), `${seen.version}, process ${seen.pid}, for ${span(seen.uptime_seconds)}`);
+  show(at("about"), `${seen.version}, process ${seen.pid}, for ${span(seen.uptime_seconds)}, configuration ${seen.generation.number}`);
   showTotals(seen, then, seconds);
   showUpstreams(seen.upstreams);
   showRoutes(seen, then, seconds);
