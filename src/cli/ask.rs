@@ -104,7 +104,7 @@ pub fn main(verb: &str, parser: Parser) -> ExitCode {
 
 fn configured_socket(file: Option<&Path>) -> Result<Option<PathBuf>, Vec<Diagnostic>> {
     let sources = Sources::load(file, &[]).map_err(|unreadable| vec![unreadable])?;
-    Ok(plan::load(&sources)?.plan.admin.socket)
+    plan::admin_socket(&sources)
 }
 
 fn parse_arguments(verb: &str, mut parser: Parser) -> Result<Request, Diagnostic> {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::Admin;
 use super::compile::HTTP_PORT;
-use crate::config::{Config, Diagnostic};
+use crate::config::{self, Config, Diagnostic, Sources};
 use crate::middleware::auth;
 
 const RUNTIME_DIRECTORY: &str = "/run";
@@ -25,6 +25,20 @@ pub fn admin(config: &Config, has_children: bool, diagnostics: &mut Vec<Diagnost
         socket: socket(config, has_children),
         listen: written.listen.as_ref().map(|listen| listen.value),
         token: written.token.as_ref().map(|token| auth::Settings::new(token.value.reveal())),
+    }
+}
+
+/// Where the process that runs by these sources can be asked, whatever else is wrong with them: it
+/// may run by what they were before.
+///
+/// # Errors
+/// Everything that is wrong, if that is not to be found out.
+pub fn admin_socket(sources: &Sources) -> Result<Option<PathBuf>, Vec<Diagnostic>> {
+    let (config, mistakes) = config::read(sources);
+    let has_children = config.upstreams.iter().any(|upstream| upstream.process.is_some());
+    match socket(&config, has_children) {
+        None if mistakes.iter().any(Diagnostic::is_error) => Err(mistakes),
+        socket => Ok(socket),
     }
 }
 

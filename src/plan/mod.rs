@@ -14,6 +14,7 @@ use crate::route::{FieldChanges, PathChange, PathCondition, Template};
 use crate::{http, middleware, net, route, telemetry, upstream};
 
 pub use crate::middleware::auth::Settings as Token;
+pub use admin::admin_socket;
 pub use children::{Child, local_addresses};
 pub use compile::{Loaded, compile, load};
 pub use reload::reload;
