@@ -54,6 +54,25 @@ pub struct Load {
     pub upstreams: Vec<upstream::Load>,
 }
 
+/// What one core has of a plan for itself. With many routes it takes a while to make: not for a
+/// core that serves.
+pub struct Own {
+    tree: Tree<RouteId>,
+    scratch: Scratch,
+    ledger: Arc<Ledger>,
+}
+
+impl Own {
+    /// Counted on from the plan before it.
+    pub fn of(plan: &Plan, counters: &Counters) -> Own {
+        let tree = plan.tree.clone();
+        let scratch = tree.scratch();
+        let routes = plan.routes.iter().map(|route| route.label.as_str());
+        let upstreams = plan.upstreams.iter().map(|upstream| upstream.name.as_str());
+        Own { tree, scratch, ledger: counters.adopt(routes, upstreams) }
+    }
+}
+
 pub struct Core {
     pub index: usize,
     pub wheel: Rc<Wheel>,
@@ -93,7 +112,8 @@ impl Core {
         let seed = RandomState::new().hash_one(index);
         let upstreams = Upstreams::new(index, seed);
         upstreams.adopt(&plan.upstreams, endpoints);
-        let active = Active::new(plan, 1, upstreams.list(), &counters);
+        let own = Own::of(&plan, &counters);
+        let active = Active::new(plan, 1, upstreams.list(), own);
         Rc::new(Core {
             index,
             wheel: Wheel::new(Instant::now()),
@@ -124,9 +144,9 @@ impl Core {
     }
 
     /// Runs by `plan`, whose instances are now at these endpoints, from the next request on.
-    pub fn adopt(&self, plan: Arc<Plan>, generation: u64, endpoints: &[Endpoints]) {
+    pub fn adopt(&self, plan: Arc<Plan>, generation: u64, own: Own, endpoints: &[Endpoints]) {
         self.upstreams.adopt(&plan.upstreams, endpoints);
-        let active = Rc::new(Active::new(plan, generation, self.upstreams.list(), &self.counters));
+        let active = Rc::new(Active::new(plan, generation, self.upstreams.list(), own));
         let before = self.active.replace(active);
         self.former.borrow_mut().push(before);
         self.forget_former();
@@ -304,13 +324,9 @@ fn wall() -> (Instant, Duration) {
 }
 
 impl Active {
-    /// This core's part of a plan, counted on from the one before it.
-    pub fn new(plan: Arc<Plan>, generation: u64, upstreams: List, counters: &Counters) -> Active {
-        let tree = plan.tree.clone();
-        let scratch = RefCell::new(tree.scratch());
-        let routes = plan.routes.iter().map(|route| route.label.as_str());
-        let names = plan.upstreams.iter().map(|upstream| upstream.name.as_str());
-        let ledger = counters.adopt(routes, names);
+    pub fn new(plan: Arc<Plan>, generation: u64, upstreams: List, own: Own) -> Active {
+        let Own { tree, scratch, ledger } = own;
+        let scratch = RefCell::new(scratch);
         Active { plan, generation, upstreams, tree, scratch, captures: RefCell::default(), ledger }
     }
 

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::changes::Changes;
-use super::core::Active;
+use super::core::{Active, Own};
 use super::error::Error;
 use super::{exchange, flight, respond};
 use crate::http::date::Civil;
@@ -80,7 +80,7 @@ impl Explanation {
 
 /// Explains the request whose head, to its last line end, is `text`.
 pub fn explain(plan: &Arc<Plan>, text: &[u8]) -> Explanation {
-    let active = Active::new(Arc::clone(plan), 1, Rc::default(), &Counters::default());
+    let active = Active::new(Arc::clone(plan), 1, Rc::default(), Own::of(plan, &Counters::default()));
     let mut request = RequestHead::default();
     let parsed = match parse::request(text, active.head_bounds(), &mut request) {
         Ok(Parsed::Head(_)) => Ok(()),

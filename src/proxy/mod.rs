@@ -24,4 +24,4 @@ pub mod trace;
 pub mod tunnel;
 mod upload;
 
-pub use self::core::{Core, Load};
+pub use self::core::{Core, Load, Own};

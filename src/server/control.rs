@@ -20,7 +20,7 @@ use super::log_writer::Reopener;
 use super::names::{Answer, Names};
 use super::operation::Operation;
 use super::probes::Probes;
-use super::reload::{Asker, Generation, Reload};
+use super::reload::{Asker, Former, Generation, Reload};
 use super::rolls::Rolls;
 use super::watchers::Watchers;
 use super::workers::Workers;
@@ -74,6 +74,7 @@ pub struct Control {
     pub log: Option<Reopener>,
     pub board: Arc<Board>,
     pub generation: Generation,
+    pub former: Former,
     /// Which events are told, and how.
     pub told: events::Settings,
     pub doors: Doors,

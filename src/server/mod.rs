@@ -32,7 +32,7 @@ use exporter::Exporter;
 use log_writer::LogWriter;
 use names::Names;
 use probes::Probes;
-use reload::Generation;
+use reload::{Former, Generation};
 use resolver::Resolver;
 use rolls::Rolls;
 use watchers::Watchers;
@@ -249,6 +249,7 @@ async fn operate(
         log: log.map(LogWriter::reopener),
         board,
         generation: Generation::first(),
+        former: Former::default(),
         told,
         reload: None,
         doors,

@@ -2,6 +2,7 @@
 //! endpoints checked, and then taken over by every worker between two requests. Until that last step
 //! it can fail, and then nothing has changed.
 
+use std::any::Any;
 use std::convert::Infallible;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
@@ -20,7 +21,9 @@ use super::{CHECKS_TIMEOUT, NAMES_TIMEOUT};
 use crate::config::{Colours, Diagnostic, refusal};
 use crate::plan::{self, Loaded, Plan};
 use crate::process::orders::Report;
-use crate::worker::{Adoption, Message};
+use crate::telemetry::Ledger;
+use crate::upstream::Endpoints;
+use crate::worker::{Adoption, Own};
 
 /// When every worker has closed the sockets of an address that it has left.
 const LEAVING: Duration = Duration::from_secs(2);
@@ -39,6 +42,21 @@ pub struct Generation {
 impl Generation {
     pub fn first() -> Generation {
         Generation { number: 1, since: SystemTime::now() }
+    }
+}
+
+/// What a worker may still have of earlier plans. Taking it apart takes long: that is not for a
+/// worker, so it is not the last to let go.
+#[derive(Default)]
+pub struct Former {
+    plans: Vec<Arc<Plan>>,
+    ledgers: Vec<Arc<Ledger>>,
+}
+
+impl Former {
+    fn forget(&mut self) {
+        self.plans.retain(|plan| Arc::strong_count(plan) > 1);
+        self.ledgers.retain(|ledger| Arc::strong_count(ledger) > 1);
     }
 }
 
@@ -156,6 +174,7 @@ impl Control {
 
     /// Does what its time has come for.
     pub(super) fn advance_reload(&mut self) {
+        self.former.forget();
         // What an operator has done to a child is over first: it is not to be lost.
         if self.operation.is_some() {
             return;
@@ -242,22 +261,28 @@ impl Control {
         tables.iter().for_each(|table| self.children.mark(&plan, table));
         watchers.inherit(std::mem::replace(&mut self.watchers, Watchers::none(&self.sender)), &names);
         probes.inherit(std::mem::replace(&mut self.probes, Probes::new(&[])), &tables);
-        (self.plan, self.names, self.watchers, self.probes) = (plan, names, watchers, probes);
+        let former = std::mem::replace(&mut self.plan, plan);
+        self.former.plans.push(former);
+        (self.names, self.watchers, self.probes) = (names, watchers, probes);
         self.generation = Generation { number: self.generation.number + 1, since: SystemTime::now() };
         self.doors.open(&self.plan.admin);
         if !left.is_empty() {
             self.left_until = Instant::now() + LEAVING;
         }
         let (pending, mut adopted) = channel::<Infallible>(1);
-        let adoption = Adoption {
+        let (pending, endpoints): (Arc<dyn Any + Send + Sync>, Arc<[Endpoints]>) =
+            (Arc::new(pending), tables.into());
+        let left: Arc<[SocketAddr]> = left.into();
+        self.former.ledgers.extend(self.workers.counters().map(|counters| counters.ledger()));
+        self.workers.adopt(|counters| Adoption {
             plan: Arc::clone(&self.plan),
             generation: self.generation.number,
-            endpoints: tables.into(),
-            left: left.into(),
-            pending: Arc::new(pending),
-        };
-        self.workers.tell(|| Message::Plan(adoption.clone()));
-        drop(adoption);
+            own: Box::new(Own::of(&self.plan, counters)),
+            endpoints: Arc::clone(&endpoints),
+            left: Arc::clone(&left),
+            pending: Arc::clone(&pending),
+        });
+        drop(pending);
         opened.into_iter().for_each(|(worker, socket)| self.workers.open(worker, socket));
         let events = self.sender.clone();
         tokio::spawn(async move {
@@ -281,8 +306,10 @@ impl Control {
         let (number, workers) = (self.generation.number, self.workers.count());
         let plural = if workers == 1 { "" } else { "s" };
         let taken = begun.elapsed();
+        let pause = self.workers.pause();
         tracing::info!(
-            "reloaded: generation {number} is in force on {workers} worker{plural} after {taken:.1?}"
+            "reloaded: generation {number} is in force on {workers} worker{plural} after {taken:.1?}, \
+             for at most {pause:.1?} of which one stood still"
         );
         let mut text = String::new();
         for warning in &warnings {

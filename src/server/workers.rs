@@ -12,7 +12,7 @@ use crossbeam_channel::{Receiver, Sender};
 use crate::plan::Plan;
 use crate::telemetry::Counters;
 use crate::upstream::Endpoints;
-use crate::worker::{self, Handle, Message};
+use crate::worker::{self, Adoption, Handle, Message};
 
 /// What a worker may take to build its event loop.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
@@ -86,6 +86,11 @@ impl Workers {
         self.handles.iter().for_each(|handle| handle.send(message()));
     }
 
+    /// Has each of them run by another plan.
+    pub fn adopt(&self, adoption: impl Fn(&Counters) -> Adoption) {
+        self.handles.iter().for_each(|handle| handle.send(Message::Plan(adoption(&handle.counters))));
+    }
+
     /// Has one of them accept on this socket, too.
     pub fn open(&self, worker: usize, socket: TcpListener) {
         if let Some(handle) = self.handles.get(worker) {
@@ -100,6 +105,11 @@ impl Workers {
             *sum.entry(generation).or_default() += count;
         }
         sum
+    }
+
+    /// How long one of them did nothing but take over the last plan, at most.
+    pub fn pause(&self) -> Duration {
+        self.handles.iter().map(|handle| handle.former.pause()).max().unwrap_or_default()
     }
 
     /// How many run.

@@ -28,6 +28,7 @@ use crate::net::ticker::Ticker;
 use crate::net::{self, task};
 use crate::plan::Plan;
 use crate::proxy::Core;
+pub use crate::proxy::Own;
 use crate::sys;
 use crate::telemetry::{AccessLog, Counters, Spans};
 use crate::upstream::Endpoints;
@@ -60,10 +61,10 @@ pub enum Message {
 
 /// A plan to run by from the next request on, with everything that belongs to it: it is taken over
 /// between two requests, or not at all.
-#[derive(Clone)]
 pub struct Adoption {
     pub plan: Arc<Plan>,
     pub generation: u64,
+    pub own: Box<Own>,
     /// Of all of its upstreams.
     pub endpoints: Arc<[Endpoints]>,
     /// Addresses that are not listened on any more.
@@ -167,8 +168,10 @@ async fn run(
     while let Some(message) = messages.next().await {
         match message {
             Message::Plan(adoption) => {
-                core.adopt(adoption.plan, adoption.generation, &adoption.endpoints);
+                let begun = Instant::now();
+                core.adopt(adoption.plan, adoption.generation, *adoption.own, &adoption.endpoints);
                 former.update(&core);
+                former.set_pause(begun.elapsed());
                 listeners.leave(&core, &adoption.left);
             }
             Message::Listen(socket) => {
