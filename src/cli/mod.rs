@@ -10,7 +10,7 @@ use lexopt::Parser;
 
 use self::arguments::{Command, Options};
 use self::check::Colour;
-use crate::config::{self, Colours, Diagnostic, Sources};
+use crate::config::{self, Sources};
 use crate::process;
 use crate::{master, plan, server};
 
@@ -20,6 +20,7 @@ mod check;
 mod demo;
 mod env;
 mod json;
+mod reread;
 mod route;
 mod status;
 mod wrap;
@@ -127,20 +128,7 @@ fn settings(
         wrapped,
         announce: None,
         sources: sources.encode(),
-        read: reader(sources.clone()),
+        origin: Box::new(reread::Files::new(sources.clone())),
+        watch: server.watch,
     }
-}
-
-/// Reads again what these sources were read from.
-fn reader(first: Sources) -> master::Read {
-    Box::new(move || {
-        let sources = first.reread().map_err(|unreadable| config::refusal(&[unreadable], Colours::Off))?;
-        // What is wrong with files is not part of what is handed on: it is told here, with the rest.
-        if sources.found.iter().any(Diagnostic::is_error) {
-            let mistakes = plan::load(&sources).err().unwrap_or_default();
-            return Err(config::refusal(&mistakes, Colours::Off));
-        }
-        sources.found.iter().for_each(|doubt| tracing::warn!("{doubt}"));
-        Ok(sources.encode())
-    })
 }

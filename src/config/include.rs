@@ -30,6 +30,8 @@ pub struct Gathered {
     pub files: Vec<(File, Parsed)>,
     pub variables: Vec<(String, String)>,
     pub mistakes: Vec<Diagnostic>,
+    /// Where patterns were looked for: a file more or less there changes the configuration.
+    pub folders: Vec<PathBuf>,
 }
 
 /// Reads a file and all that it includes. `environment` is where variables come from.
@@ -37,7 +39,8 @@ pub struct Gathered {
 /// # Errors
 /// The first file cannot be read.
 pub fn gather(path: PathBuf, environment: &Variables) -> Result<Gathered, Diagnostic> {
-    let gathered = Gathered { files: Vec::new(), variables: Vec::new(), mistakes: Vec::new() };
+    let gathered =
+        Gathered { files: Vec::new(), variables: Vec::new(), mistakes: Vec::new(), folders: Vec::new() };
     let mut gatherer = Gatherer { gathered, environment, bytes: 0, open: Vec::new(), seen: Vec::new() };
     let name = path.display().to_string();
     gatherer.take(path).map_err(|wrong| Diagnostic::error(Place::File(name), wrong))?;
@@ -87,6 +90,9 @@ impl Gatherer<'_> {
         let Some(text) = pattern.value.text() else {
             return;
         };
+        if has_wildcard(text) {
+            self.gathered.folders.push(folder(by, text));
+        }
         let found = match find(by, text) {
             Ok(found) => found,
             Err(wrong) => return self.mistake(&pattern.place, wrong),
@@ -140,11 +146,22 @@ impl Gatherer<'_> {
     }
 }
 
+fn has_wildcard(pattern: &str) -> bool {
+    pattern.contains(['*', '?', '['])
+}
+
+/// The folder that a pattern with its wildcards in the last part looks in; of one with others, that
+/// of the first.
+fn folder(by: &Path, pattern: &str) -> PathBuf {
+    let parts = Path::new(pattern).components();
+    let fixed = parts.take_while(|part| !has_wildcard(&part.as_os_str().to_string_lossy()));
+    by.parent().unwrap_or(Path::new("")).join(fixed.collect::<PathBuf>())
+}
+
 /// The files that a pattern means, by name. It is relative to the file that it stands in.
 fn find(by: &Path, pattern: &str) -> Result<Vec<PathBuf>, String> {
     let folder = by.parent().unwrap_or(Path::new(""));
-    let has_wildcard = pattern.contains(['*', '?', '[']);
-    if !has_wildcard {
+    if !has_wildcard(pattern) {
         return match pattern {
             "" => Err("the path of a file to include is empty".to_owned()),
             _ => Ok(vec![folder.join(pattern)]),

@@ -14,6 +14,7 @@ pub const KEYS: [(&str, &[&str]); 16] = [
             "trusted_proxies",
             "io",
             "shutdown_timeout",
+            "watch",
             "abort_on_close",
             "encoded_slash",
         ],

@@ -28,7 +28,8 @@ impl Folder {
         let sources = sources.unwrap();
         // The process that runs it has nothing but this.
         let decoded = Sources::decode(&sources.encode()).unwrap();
-        assert_eq!(Sources { found: sources.found.clone(), ..decoded }, sources);
+        let (found, folders) = (sources.found.clone(), sources.folders.clone());
+        assert_eq!(Sources { found, folders, ..decoded }, sources);
         sources
     }
 

@@ -135,6 +135,7 @@ pub struct Server {
     pub trusted_proxies: Vec<Network>,
     pub io: Option<Io>,
     pub shutdown_timeout: Option<Duration>,
+    pub watch: Option<bool>,
     pub abort_on_close: Option<bool>,
     pub encoded_slash: Option<EncodedSlash>,
 }

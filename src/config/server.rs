@@ -32,6 +32,7 @@ pub fn read(mut table: Table<'_>) -> (Server, Limits) {
             .collect(),
         io: table.choice("io", &io, &[]),
         shutdown_timeout: table.duration("shutdown_timeout"),
+        watch: table.boolean("watch").map(|watch| watch.value),
         abort_on_close: table.boolean("abort_on_close").map(|abort| abort.value),
         encoded_slash: table.choice("encoded_slash", &encoded_slash, &[]),
     };

@@ -43,6 +43,8 @@ pub struct Sources {
     /// What was found wrong with files. It is not encoded: with an error among it there is
     /// nothing to run.
     pub found: Vec<Diagnostic>,
+    /// Where files to include were looked for. Not encoded either.
+    pub folders: Vec<PathBuf>,
 }
 
 /// A file and its text.
@@ -87,6 +89,13 @@ impl Sources {
         Sources::gather(path, environment, Vec::new())
     }
 
+    /// Every file and folder of which a change may make another configuration.
+    pub fn places(&self) -> impl Iterator<Item = &Path> {
+        let files = self.file.iter().chain(&self.included).map(|file| file.path.as_path());
+        let secrets = self.secrets.iter().map(|secret| Path::new(&secret.path));
+        files.chain(secrets).chain(self.folders.iter().map(PathBuf::as_path))
+    }
+
     /// What is where these were found, now: the same file, what it leads to now, the environment
     /// and the same arguments.
     ///
@@ -113,6 +122,7 @@ impl Sources {
             sources.included = files.collect();
             sources.variables = gathered.variables;
             sources.found = gathered.mistakes;
+            sources.folders = gathered.folders;
         }
         sources.environment = environment;
         let is_simple = sources.file.is_none();
@@ -278,7 +288,7 @@ mod tests {
                 variables: vec![variable("C", "file 1 1\n")],
                 arguments: vec!["a.b=\"\n\"".to_owned(), String::new()],
                 secrets: vec![SecretFile { path: "/s".to_owned(), text: "t\n".to_owned() }],
-                found: Vec::new(),
+                ..Sources::default()
             },
         ];
         for case in cases {

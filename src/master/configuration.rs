@@ -5,16 +5,30 @@
 
 use std::fs::File;
 use std::io;
+use std::time::{Duration, Instant};
 
 use super::data_process::{self, DataProcess};
 use crate::process::orders::Order;
 
-/// Reads a configuration, encoded; or says what is wrong with it, as an operator is to see it.
-pub type Read = Box<dyn Fn() -> Result<Vec<u8>, String>>;
+/// How often it is looked whether files have changed.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Whence a configuration is read.
+pub trait Origin {
+    /// Encoded.
+    ///
+    /// # Errors
+    /// What is wrong with it, as an operator is to see it.
+    fn read(&mut self) -> Result<Vec<u8>, String>;
+
+    /// Another number when another file is there than at the last call, probably.
+    fn stamp(&self) -> u64;
+}
 
 pub struct Configuration {
     in_force: Vec<u8>,
-    read: Read,
+    origin: Box<dyn Origin>,
+    watch: Option<Watch>,
     is_signalled: bool,
     /// How many askers the data process has for whom it is to be read again.
     asked: usize,
@@ -24,13 +38,57 @@ pub struct Configuration {
     is_suspect: bool,
 }
 
+/// Files are looked at.
+struct Watch {
+    /// As they were when they were read.
+    read: u64,
+    /// As they were at the last look.
+    seen: u64,
+    next: Instant,
+}
+
 impl Configuration {
-    pub fn new(in_force: Vec<u8>, read: Read) -> Configuration {
-        Configuration { in_force, read, is_signalled: false, asked: 0, offered: None, is_suspect: false }
+    pub fn new(in_force: Vec<u8>, origin: Box<dyn Origin>) -> Configuration {
+        Configuration {
+            in_force,
+            origin,
+            watch: None,
+            is_signalled: false,
+            asked: 0,
+            offered: None,
+            is_suspect: false,
+        }
     }
 
     pub fn in_force(&self) -> &[u8] {
         &self.in_force
+    }
+
+    /// Whether a change of its files is a reload, from now on.
+    pub fn set_watch(&mut self, is_on: bool) {
+        if is_on != self.watch.is_some() {
+            let stamp = self.origin.stamp();
+            self.watch = is_on.then(|| Watch { read: stamp, seen: stamp, next: Instant::now() + LOOK });
+        }
+    }
+
+    /// When files are looked at next.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.watch.as_ref().map(|watch| watch.next)
+    }
+
+    /// Looks at files if it is time: what has changed and then stayed so for a while is read. Who
+    /// writes several files, or one in parts, is not interrupted.
+    pub fn look(&mut self) {
+        let Some(watch) = self.watch.as_mut().filter(|watch| watch.next <= Instant::now()) else { return };
+        watch.next = Instant::now() + LOOK;
+        let stamp = self.origin.stamp();
+        let is_settled = std::mem::replace(&mut watch.seen, stamp) == stamp;
+        if is_settled && stamp != watch.read {
+            watch.read = stamp;
+            tracing::info!("files of the configuration have changed");
+            self.is_signalled = true;
+        }
     }
 
     /// It is to be read again because of a signal. Several at once are one.
@@ -52,7 +110,13 @@ impl Configuration {
     pub fn offer(&mut self, process: &DataProcess) {
         self.is_signalled = false;
         let asked = std::mem::take(&mut self.asked);
-        let sent = match (self.read)() {
+        let read = self.origin.read();
+        if let Some(watch) = &mut self.watch {
+            // Perhaps there are others to look at now.
+            watch.read = self.origin.stamp();
+            watch.seen = watch.read;
+        }
+        let sent = match read {
             Ok(sources) => {
                 let order = data_process::in_memory(&sources).map(|sources| Order::Reload { asked, sources });
                 let sent = order.and_then(|order| process.send(&order));

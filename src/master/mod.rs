@@ -22,7 +22,7 @@ mod terminal;
 use binding::Sockets;
 use configuration::Configuration;
 
-pub use configuration::Read;
+pub use configuration::Origin;
 pub use data_process::ARGUMENT;
 
 /// What `master` has to know of a configuration that was found to be right.
@@ -41,7 +41,9 @@ pub struct Settings {
     /// checked is what runs, whatever becomes of the file.
     pub sources: Vec<u8>,
     /// How it is read again.
-    pub read: Read,
+    pub origin: Box<dyn Origin>,
+    /// A change of its files is a reload.
+    pub watch: bool,
 }
 
 /// Runs until it is told to stop, or a child has ended.
@@ -69,8 +71,9 @@ pub fn run(settings: Settings) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let Settings { workers, sources, read, shutdown_timeout, announce, wrapped, .. } = settings;
-    let configuration = Configuration::new(sources, read);
+    let Settings { workers, sources, origin, watch, shutdown_timeout, announce, wrapped, .. } = settings;
+    let mut configuration = Configuration::new(sources, origin);
+    configuration.set_watch(watch);
     let sockets = Sockets::new(bound.listeners, workers);
     supervise::Supervisor::new(signals, configuration, sockets, shutdown_timeout, announce).run(wrapped)
 }

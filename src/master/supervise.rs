@@ -153,7 +153,8 @@ impl Supervisor {
         }
         let children = self.children.sources();
         sources.extend(children.map(|(source, flags)| PollFd::from_borrowed_fd(source, flags)));
-        let deadline = self.deadline().into_iter().chain(self.children.deadline()).min();
+        let others = self.children.deadline().into_iter().chain(self.configuration.deadline());
+        let deadline = self.deadline().into_iter().chain(others).min();
         let timeout = deadline.map(|deadline| {
             let left = deadline.saturating_duration_since(Instant::now());
             // A deadline that poll cannot express is one that never comes.
@@ -191,6 +192,7 @@ impl Supervisor {
             }
             _ => {}
         }
+        self.configuration.look();
         // One that is not ready yet is told when it is.
         if let (Phase::Serving, State::Running(process)) = (&self.phase, &self.state)
             && process.is_ready
@@ -333,8 +335,9 @@ impl Supervisor {
                 (Report::StopChild(name), _) => self.children.order_stop(&name),
                 (Report::StartChild(name), _) => self.children.order_start(&name),
                 (Report::Reread, _) => self.configuration.ask(),
-                (Report::Adopted { shutdown_timeout }, _) => {
+                (Report::Adopted { shutdown_timeout, watch }, _) => {
                     self.configuration.adopt();
+                    self.configuration.set_watch(watch);
                     self.sockets.adopt();
                     self.shutdown_timeout = shutdown_timeout;
                 }

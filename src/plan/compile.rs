@@ -157,6 +157,7 @@ fn server(written: &config::Server) -> Server {
             Some(config::Io::Epoll) => net::Io::Epoll,
         },
         shutdown_timeout: written.shutdown_timeout.unwrap_or(SHUTDOWN_TIMEOUT),
+        watch: written.watch.unwrap_or(false),
     }
 }
 

@@ -152,6 +152,8 @@ pub struct Server {
     pub pin_cores: bool,
     pub io: net::Io,
     pub shutdown_timeout: Duration,
+    /// A change of a file that the configuration was read from is a reload.
+    pub watch: bool,
 }
 
 /// Where names of upstreams are asked for, and how often.

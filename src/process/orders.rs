@@ -86,9 +86,11 @@ pub enum Report {
     Reread,
     /// These are the addresses to listen on, if what was read again can be in force.
     Listen(Vec<SocketAddr>),
-    /// The one that was read again is in force; a drain may now take so long.
+    /// The one that was read again is in force; a drain may now take so long, and its files are to be
+    /// watched or not.
     Adopted {
         shutdown_timeout: Duration,
+        watch: bool,
     },
     /// The one that was in force before it still is.
     Kept,
@@ -226,7 +228,9 @@ impl Outgoing for Report {
             Report::StartChild(name) => format!("start-child {}", show(name)),
             Report::Reread => "reread".to_owned(),
             Report::Listen(addresses) => format!("listen{}", show_addresses(addresses)),
-            Report::Adopted { shutdown_timeout } => format!("adopted {}", millis(*shutdown_timeout)),
+            Report::Adopted { shutdown_timeout, watch } => {
+                format!("adopted {} {watch}", millis(*shutdown_timeout))
+            }
             Report::Kept => "kept".to_owned(),
             Report::Drained => "drained".to_owned(),
         }
@@ -264,7 +268,9 @@ impl Incoming for Report {
             ("reread", None) if rest.is_empty() => Some(Report::Reread),
             ("listen", None) => Some(Report::Listen(parse_addresses(&words(rest))?)),
             ("adopted", None) => {
-                Some(Report::Adopted { shutdown_timeout: Duration::from_millis(rest.parse().ok()?) })
+                let (timeout, watch) = rest.split_once(' ')?;
+                let shutdown_timeout = Duration::from_millis(timeout.parse().ok()?);
+                Some(Report::Adopted { shutdown_timeout, watch: watch.parse().ok()? })
             }
             ("kept", None) if rest.is_empty() => Some(Report::Kept),
             ("drained", None) if rest.is_empty() => Some(Report::Drained),
@@ -440,7 +446,7 @@ mod tests {
             Report::StartChild(Name { upstream: "app".to_owned(), instance: None }),
             Report::Reread,
             Report::Listen(vec!["127.0.0.1:80".parse().unwrap(), "[::1]:0".parse().unwrap()]),
-            Report::Adopted { shutdown_timeout: Duration::from_millis(2500) },
+            Report::Adopted { shutdown_timeout: Duration::from_millis(2500), watch: true },
             Report::Kept,
             Report::Drained,
         ];

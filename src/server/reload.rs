@@ -19,7 +19,7 @@ use super::probes::Probes;
 use super::watchers::Watchers;
 use super::{CHECKS_TIMEOUT, NAMES_TIMEOUT};
 use crate::config::{Colours, Diagnostic, refusal};
-use crate::plan::{self, Loaded, Plan};
+use crate::plan::{self, Loaded, Plan, Server};
 use crate::process::orders::Report;
 use crate::telemetry::Ledger;
 use crate::upstream::Endpoints;
@@ -298,7 +298,8 @@ impl Control {
         let Some(Reload { askers, begun, step: Step::Adopting { warnings } }) = self.reload.take() else {
             return;
         };
-        let adopted = Report::Adopted { shutdown_timeout: self.plan.server.shutdown_timeout };
+        let Server { shutdown_timeout, watch, .. } = self.plan.server;
+        let adopted = Report::Adopted { shutdown_timeout, watch };
         if let Err(error) = self.master.send(&adopted) {
             tracing::error!("cannot tell master of the reload: {error}");
         }

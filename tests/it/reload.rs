@@ -298,6 +298,35 @@ fn everything_that_a_configuration_leads_to_is_read_again() {
 }
 
 #[test]
+fn a_change_of_a_file_is_a_reload_where_files_are_watched() {
+    let route = |text: &str| format!("[[routes]]\nhost = \"{text}\"\nrespond = {{ body = \"{text}\" }}\n");
+    let builder = Builder::new().server("watch = true").before("include = [\"more/*.toml\"]");
+    let proxy = reloadable(builder.file("more/a.toml", &route("a")));
+    let answers = |host: &str| {
+        eventually("an answer by the changed file", || {
+            let asked = format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n");
+            let answer = proxy.client().send(asked).response();
+            holds(answer.text() == host, (answer.status, proxy.stderr()))
+        });
+    };
+    answers("a");
+    std::fs::write(proxy.directory().join("more/a.toml"), route("b")).unwrap();
+    answers("b");
+    // One more file, one that is replaced, and one with a mistake, which is told once.
+    std::fs::write(proxy.directory().join("more/b.toml"), route("c")).unwrap();
+    answers("c");
+    let good = configuration(&proxy);
+    change(&proxy, "watch = true", "watch = maybe");
+    proxy.stderr_contains("nothing was reloaded, generation 3 stays in force");
+    write(&proxy, &good.replace("watch = true", ""));
+    proxy.stderr_contains("generation 4 is in force");
+    std::fs::write(proxy.directory().join("more/b.toml"), route("d")).unwrap();
+    assert_eq!(reload(&proxy), "generation 5 is in force on 2 workers\n");
+    let told = proxy.stderr().iter().filter(|line| line.contains("have changed")).count();
+    assert_eq!(told, 4, "{:#?}", proxy.stderr());
+}
+
+#[test]
 fn a_flag_still_beats_the_file() {
     let (a, b) = (Origin::ok("a"), Origin::ok("b"));
     let builder = with_socket(Proxy::with(&a));
