@@ -6,7 +6,8 @@
 //! 2. [`route`]: the decision tree. [`http`]: bytes to messages and back, no I/O.
 //!    [`middleware`]: the built-in steps of a route.
 //! 3. [`proxy`]: the life of a request; `proxy::exchange` is its straight line.
-//! 4. [`upstream`]: endpoints, balance, health, connection pools. [`net`]: streams, buffers, deadlines.
+//! 4. [`upstream`]: endpoints, balance, health, connection pools. [`wasm`]: components that
+//!    answer, the one door to wasmtime. [`net`]: streams, buffers, deadlines.
 //! 5. [`worker`]: one core. [`telemetry`]: one record per exchange.
 //! 6. [`server`]: the control thread of the data process. [`master`]: the small process
 //!    above it. [`process`]: what the two say to each other, and children. [`sys`]: the kernel's edge.
@@ -14,7 +15,8 @@
 //!
 //! Imports point down; `tests/it/architecture.rs` holds the table. Nothing below `proxy`
 //! names `plan`; only `plan`, `server` and `cli` name `config`; `http` and `route`
-//! do no I/O and read no clock; only `sys` is unsafe; only `server` talks to all cores.
+//! do no I/O and read no clock; only `sys` is unsafe, and the loading of compiled code in `wasm`;
+//! only `server` talks to all cores.
 
 pub mod cli;
 pub mod config;
@@ -31,4 +33,5 @@ pub mod server;
 pub mod sys;
 pub mod telemetry;
 pub mod upstream;
+pub mod wasm;
 pub mod worker;

@@ -7,7 +7,7 @@ use super::diagnostic::Diagnostic;
 use super::report::Kind;
 use super::table::Table;
 use super::value::{self, Wanted, wanted};
-use super::{Action, FieldChanges, Forward, PathChange, Redirect, Respond, Written};
+use super::{Action, FieldChanges, Forward, PathChange, Redirect, Respond, ToWorkload, Written};
 use super::{conditions, route};
 
 /// A body of more than this belongs in a file.
@@ -22,23 +22,19 @@ const RESPOND: u16 = 200;
 /// Statuses whose responses have no body (RFC 9110 15.3.5, 15.3.6, 15.4.5).
 const BODILESS: [u16; 3] = [204, 205, 304];
 
-/// What of a route is of use only if there is an upstream.
-const OF_AN_UPSTREAM: [&str; 8] = [
-    "strip_prefix",
-    "rewrite",
-    "add_headers",
-    "remove_headers",
-    "connect_timeout",
-    "connect_timeout_secs",
-    "read_timeout",
-    "read_timeout_secs",
-];
+/// What of a route changes what is passed on: to an upstream, or to a workload.
+const OF_WHAT_IS_PASSED_ON: [&str; 4] = ["strip_prefix", "rewrite", "add_headers", "remove_headers"];
 
-const ACTIONS: [&str; 3] = ["upstream", "redirect", "respond"];
+/// What of a route is of use only if there is an upstream.
+const OF_AN_UPSTREAM: [&str; 4] =
+    ["connect_timeout", "connect_timeout_secs", "read_timeout", "read_timeout_secs"];
+
+const ACTIONS: [&str; 4] = ["upstream", "workload", "redirect", "respond"];
 
 /// `None`: it cannot be said what the route does; that is reported.
 pub fn read(table: &mut Table<'_>) -> Option<Action> {
     let upstream = table.string("upstream");
+    let workload = table.string("workload");
     let redirect = read_redirect(table);
     let respond = read_respond(table);
     let forward = Forward {
@@ -56,23 +52,28 @@ pub fn read(table: &mut Table<'_>) -> Option<Action> {
     if !table.has("upstream") {
         refuse_without_upstream(table);
     }
-    match upstream {
-        Some(upstream) => Some(Action::Forward(Forward { upstream, ..forward })),
-        None => redirect.map(Action::Redirect).or(respond.map(Action::Respond)),
+    match (upstream, workload) {
+        (Some(upstream), _) => Some(Action::Forward(Forward { upstream, ..forward })),
+        (None, Some(workload)) => {
+            let Forward { path, fields, .. } = forward;
+            Some(Action::Workload(ToWorkload { workload, path, fields }))
+        }
+        (None, None) => redirect.map(Action::Redirect).or(respond.map(Action::Respond)),
     }
 }
 
 fn refuse_without_upstream(table: &Table<'_>) {
-    let Some(action) = ["redirect", "respond"].into_iter().find(|key| table.has(key)) else {
+    let Some(action) = ["workload", "redirect", "respond"].into_iter().find(|key| table.has(key)) else {
         if !route::OTHER_ACTIONS.iter().any(|key| table.has(key)) {
             let absent = Diagnostic::error(table.place().clone(), "a route needs an upstream").with_help(
-                "add upstream = \"NAME\", the name of one of [upstreams.NAME], or answer with redirect or respond",
+                "add upstream = \"NAME\", the name of one of [upstreams.NAME], or answer with a workload, redirect or respond",
             );
             table.report().push_unless_torn(absent);
         }
         return;
     };
-    for key in OF_AN_UPSTREAM {
+    let passed_on = OF_WHAT_IS_PASSED_ON.into_iter().filter(|_| action != "workload");
+    for key in passed_on.chain(OF_AN_UPSTREAM) {
         if let Some(place) = table.key_place(key) {
             let message = format!("{key} changes what is forwarded, and {action} forwards nothing");
             let help = match key {

@@ -7,10 +7,10 @@ use super::parse::Parsed;
 use super::report::{Found, Report, Setting};
 use super::table::Table;
 use super::{Config, Middleware, Sources, Written};
-use super::{admin, auth, dns, log, route, server, traces, upstream};
+use super::{admin, auth, dns, log, route, server, traces, upstream, wasm};
 
 /// Tables and keys of the top level that do not work yet.
-const LATER: [&str; 4] = ["cache", "postgres", "wasm", "workloads"];
+const LATER: [&str; 3] = ["cache", "postgres", "workloads"];
 const TLS_LATER: [&str; 11] = [
     "acme_directory",
     "acme_url",
@@ -121,6 +121,8 @@ fn read_root(mut root: Table<'_>, origin: Place) -> Config {
     if let Some(table) = root.table("admin") {
         config.admin = admin::read(table);
     }
+    config.wasm = wasm::read(&mut root);
+    config.routes.extend(wasm::routes(&config.wasm));
     root.finish(&LATER);
     config
 }

@@ -2,7 +2,7 @@
 //! what other programs call them. A test keeps the list true.
 
 /// The keys that work, by table.
-pub const KEYS: [(&str, &[&str]); 16] = [
+pub const KEYS: [(&str, &[&str]); 23] = [
     (
         "[server]",
         &[
@@ -115,6 +115,7 @@ pub const KEYS: [(&str, &[&str]); 16] = [
             "require_auth",
             "log",
             "upstream",
+            "workload",
             "redirect",
             "respond",
         ],
@@ -140,6 +141,29 @@ pub const KEYS: [(&str, &[&str]); 16] = [
     ("[admin]", &["socket", "listen", "token", "token_file"]),
     ("[auth]", &["admin_token", "admin_token_file"]),
     ("[tls]", &["enabled"]),
+    ("[wasm]", &["cache_dir", "memory_total", "instances_total"]),
+    ("[wasm.components.NAME]", &["file", "env", "config"]),
+    ("[wasm.components.NAME.interface_config.INTERFACE]", &["path"]),
+    (
+        "[wasm.components.NAME.limits]",
+        &[
+            "memory",
+            "table_elements",
+            "cpu",
+            "time",
+            "request_body",
+            "response_body",
+            "output",
+            "reuse",
+            "instances",
+            "waiting",
+            "waiting_timeout",
+            "idle",
+        ],
+    ),
+    ("[wasm.workloads.NAME]", &["components"]),
+    ("[[wasm.workloads.NAME.host_interfaces]]", &["namespace", "package", "interfaces"]),
+    ("[wasm.workloads.NAME.host_interfaces.config]", &["host"]),
 ];
 
 pub const PROCESS: &str = "[upstreams.NAME.process]";
@@ -222,6 +246,18 @@ pub fn table_of(title: &str) -> &str {
         title if title.strip_prefix("[upstreams.").is_some_and(is_health) => "[upstreams.NAME.health]",
         title if title.strip_prefix("[upstreams.").is_some_and(is_process) => PROCESS,
         title if title.starts_with("[upstreams.") => "[upstreams.NAME]",
+        title if title.starts_with("[wasm.components.") && title.ends_with(".limits]") => {
+            "[wasm.components.NAME.limits]"
+        }
+        title if title.starts_with("[wasm.components.") && title.contains(".interface_config.") => {
+            "[wasm.components.NAME.interface_config.INTERFACE]"
+        }
+        title if title.starts_with("[wasm.components.") => "[wasm.components.NAME]",
+        title if title.starts_with("[[wasm.workloads.") => "[[wasm.workloads.NAME.host_interfaces]]",
+        title if title.starts_with("[wasm.workloads.") && title.ends_with(".host_interfaces.config]") => {
+            "[wasm.workloads.NAME.host_interfaces.config]"
+        }
+        title if title.starts_with("[wasm.workloads.") => "[wasm.workloads.NAME]",
         title => title,
     }
 }

@@ -20,6 +20,7 @@ pub use sources::{DecodeError, File, Sources, environment, find_file};
 pub use spelling::HIDDEN;
 pub use suggest::nearest;
 pub use value::show_duration;
+pub use wasm::{Component, ComponentLimits, HANDLER, HostInterface, Wasm, Workload};
 
 mod action;
 mod admin;
@@ -55,6 +56,7 @@ mod table;
 mod traces;
 mod upstream;
 mod value;
+mod wasm;
 
 mod variables;
 
@@ -95,6 +97,7 @@ pub struct Config {
     pub tracing: Tracing,
     pub auth: Auth,
     pub admin: Admin,
+    pub wasm: Wasm,
 }
 
 impl Config {
@@ -114,6 +117,7 @@ impl Config {
             tracing: Tracing::default(),
             auth: Auth::default(),
             admin: Admin::default(),
+            wasm: Wasm::default(),
         }
     }
 
@@ -352,6 +356,7 @@ pub enum Action {
     Forward(Forward),
     Redirect(Redirect),
     Respond(Respond),
+    Workload(ToWorkload),
 }
 
 /// Where a route leads, and what is changed on the way.
@@ -362,6 +367,14 @@ pub struct Forward {
     pub fields: FieldChanges,
     pub connect_timeout: Option<Duration>,
     pub read_timeout: Option<Duration>,
+}
+
+/// A workload's components answer, and what is changed of what they are told.
+#[derive(Clone, Debug)]
+pub struct ToWorkload {
+    pub workload: Written<String>,
+    pub path: PathChange,
+    pub fields: FieldChanges,
 }
 
 #[derive(Clone, Debug)]

@@ -82,6 +82,14 @@ fn header(line: &str) -> Option<String> {
     if let ["routes", _, ..] = segments.as_mut_slice() {
         segments[0] = "routes[]";
     }
+    if let ["wasm", "components" | "workloads", name, below @ ..] = segments.as_mut_slice() {
+        *name = "*";
+        match below {
+            ["interface_config", interface] => *interface = "*",
+            ["host_interfaces", _] => below[0] = "host_interfaces[]",
+            _ => {}
+        }
+    }
     Some(segments.join(".") + if is_list { "[]" } else { "" })
 }
 

@@ -3,10 +3,10 @@
 use super::table::Table;
 use super::{Route, action, conditions};
 
-const LATER: [&str; 5] = ["cache", "files", "middleware", "rate_limit", "workload"];
+const LATER: [&str; 4] = ["cache", "files", "middleware", "rate_limit"];
 
 /// Actions that a route can have instead of those that work.
-pub const OTHER_ACTIONS: [&str; 2] = ["files", "workload"];
+pub const OTHER_ACTIONS: [&str; 1] = ["files"];
 
 /// `None`: it cannot be said where the route leads; that is reported.
 pub fn read(mut table: Table<'_>) -> Option<Route> {

@@ -85,6 +85,9 @@ fn keys_of(title: &str) -> Option<Vec<&'static str>> {
     let below: &[&str] = match table {
         "[server]" => &["limits"],
         "[upstreams.NAME]" => &["instances", "health", "process"],
+        "[wasm]" => &["components", "workloads"],
+        "[wasm.components.NAME]" => &["interface_config", "limits"],
+        "[wasm.workloads.NAME]" => &["host_interfaces"],
         _ => &[],
     };
     let (_, keys) = KEYS.iter().find(|(known, _)| *known == table)?;
@@ -354,7 +357,11 @@ mod tests {
             }
             let is_key = |key: &&str| key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
             if line.starts_with('[') && line.ends_with(']') {
-                let title = line.replace("upstreams.app", "upstreams.NAME");
+                let title = line
+                    .replace("upstreams.app", "upstreams.NAME")
+                    .replace("wasm.components.user", "wasm.components.NAME")
+                    .replace("\"wasi:http/incoming-handler\"", "INTERFACE")
+                    .replace("wasm.workloads.site", "wasm.workloads.NAME");
                 if !tables.iter().any(|(table, _)| *table == title) {
                     tables.push((title, Vec::new()));
                 }

@@ -374,7 +374,7 @@ const ROUTES: Cases = &[
         r#"[[routes]]
 path_prefix = "/""#,
         &[
-            r#"1:1: a route needs an upstream [add upstream = "NAME", the name of one of [upstreams.NAME], or answer with redirect or respond]"#,
+            r#"1:1: a route needs an upstream [add upstream = "NAME", the name of one of [upstreams.NAME], or answer with a workload, redirect or respond]"#,
         ],
     ),
     (
@@ -437,8 +437,10 @@ upstream = "a""#,
     ),
     (
         r#"[[routes]]
-workload = "w""#,
-        &["2:1: `workload` in [[routes]] is known, but does not work yet in this version"],
+workload = "w"
+upstream = "a"
+connect_timeout = "1s""#,
+        &["3:1: workload and upstream exclude each other [keep one of them]"],
     ),
     (
         "[[routes]]
@@ -494,13 +496,13 @@ enabled = false",
 size_bytes = 1
 [admin]
 port = 9180
-[wasm.x]
+[wasm.policies.x]
 [postgres]
 url = "x""#,
         &[
             "1:2: `cache` is known, but does not work yet in this version",
             "4:1: unknown key `port` in [admin] [did you mean `listen`?]",
-            "5:2: `wasm` is known, but does not work yet in this version",
+            "5:7: `policies` in [wasm] is known, but does not work yet in this version",
             "6:2: `postgres` is known, but does not work yet in this version",
         ],
     ),

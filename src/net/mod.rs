@@ -1,13 +1,16 @@
 //! I/O on monoio: streams, buffers, deadlines, admission. Must not know HTTP or the plan.
 
 pub mod admission;
+pub mod alarm;
 pub mod buffer;
 pub mod connect;
 pub mod deadline;
+pub mod queue;
 pub mod stream;
 pub mod task;
 pub mod ticker;
 
+pub use alarm::Alarms;
 pub use buffer::{Buffer, Buffers, Room};
 pub use deadline::{Side, Timer, Wheel};
 pub use stream::{Reader, Stream, Writer};

@@ -13,7 +13,7 @@ use super::children::children;
 use super::log::{log, tracing};
 use super::routes::routes;
 use super::rules::{rules, tree};
-use super::{Dns, Limits, Plan, RouteId, Server};
+use super::{Dns, Limits, Plan, RouteId, Server, workloads};
 use crate::config::{self, Config, Diagnostic, Sources};
 use crate::http::forwarding;
 use crate::http::target::EncodedSlash;
@@ -21,7 +21,7 @@ use crate::process::events;
 use crate::route::{Rule, cover};
 use crate::upstream::health::{Check, Initial};
 use crate::upstream::{HashKey, ejection};
-use crate::{net, upstream};
+use crate::{net, upstream, wasm};
 
 pub(super) const HTTP_PORT: u16 = 8080;
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(30);
@@ -112,6 +112,8 @@ pub fn compile(config: &Config) -> Result<(Plan, Vec<Diagnostic>), Vec<Diagnosti
     let children = children(config, &mut diagnostics);
     let log = log(config, &mut diagnostics);
     let admin = admin(config, !children.is_empty(), &mut diagnostics);
+    let server = server(&config.server);
+    let wasm = workloads::settings(config, server.worker_threads, &mut diagnostics);
     refuse_unusable_token(config, &mut diagnostics);
     refuse_slashes(config, &mut diagnostics);
     warn_of_unused(config, &mut diagnostics);
@@ -125,7 +127,9 @@ pub fn compile(config: &Config) -> Result<(Plan, Vec<Diagnostic>), Vec<Diagnosti
         return Err(diagnostics);
     };
     let plan = Plan {
-        server: server(&config.server),
+        server,
+        wasm,
+        guests: wasm::Guests::default(),
         dns,
         limits: limits(config),
         forwarding: forwarding(config),
@@ -291,7 +295,7 @@ fn refuse_unusable_token(config: &Config, diagnostics: &mut Vec<Diagnostic>) {
 fn warn_of_unused(config: &Config, diagnostics: &mut Vec<Diagnostic>) {
     let used = config.routes.iter().filter_map(|one| match &one.action {
         config::Action::Forward(forward) => Some(forward.upstream.value.as_str()),
-        config::Action::Redirect(_) | config::Action::Respond(_) => None,
+        config::Action::Redirect(_) | config::Action::Respond(_) | config::Action::Workload(_) => None,
     });
     let used: HashSet<&str> = used.collect();
     for upstream in &config.upstreams {

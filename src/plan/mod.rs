@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::http::status::Status;
 use crate::http::target::EncodedSlash;
 use crate::route::{FieldChanges, PathChange, PathCondition, Template};
-use crate::{http, middleware, net, route, telemetry, upstream};
+use crate::{http, middleware, net, route, telemetry, upstream, wasm};
 
 pub use crate::middleware::auth::Settings as Token;
 pub use admin::admin_socket;
@@ -33,6 +33,7 @@ mod routes;
 mod rules;
 #[cfg(test)]
 pub(crate) mod tests;
+mod workloads;
 
 /// Everything the workers and the control thread need to know of the configuration.
 pub struct Plan {
@@ -47,6 +48,11 @@ pub struct Plan {
     /// Indexed by [`UpstreamId`].
     pub upstreams: Box<[upstream::Settings]>,
     pub admin: Admin,
+    /// What was asked for of components.
+    pub wasm: wasm::Settings,
+    /// What was compiled of that, by whoever is about to run the plan: it takes its time. Without
+    /// components, and before that, nothing.
+    pub guests: wasm::Guests,
     /// The commands of upstreams, each after those that it depends on.
     pub children: Box<[Child]>,
     /// Indexed by [`RouteId`], in document order.
@@ -101,6 +107,7 @@ pub enum Action {
     Forward(Forward),
     Redirect(Redirect),
     Respond(Respond),
+    Workload(ToWorkload),
 }
 
 /// Where a request goes, and what is changed on the way.
@@ -112,6 +119,15 @@ pub struct Forward {
     pub connect_timeout: Duration,
     /// Silence of the upstream while we wait for a response or its next bytes.
     pub read_timeout: Duration,
+}
+
+/// The components of a workload answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ToWorkload {
+    pub workload: wasm::WorkloadId,
+    /// What they are told instead of the path that was asked for.
+    pub path: PathChange,
+    pub fields: FieldChanges,
 }
 
 /// The client is sent elsewhere.
@@ -133,6 +149,7 @@ impl Route {
         let (path, fields, to) = match &self.action {
             Action::Forward(forward) => (Some(&forward.path), Some(&forward.fields), None),
             Action::Redirect(redirect) => (None, None, Some(&redirect.to)),
+            Action::Workload(to) => (Some(&to.path), Some(&to.fields), None),
             Action::Respond(_) => (None, None, None),
         };
         let fields = fields.into_iter().chain([&self.response]);

@@ -38,7 +38,7 @@ fn keep_threads(server: &mut Server, running: &Server) {
 }
 
 /// What cannot change, and whether it would.
-fn fixed(loaded: &Loaded, running: &Plan, events: events::Settings) -> [(&'static str, bool); 8] {
+fn fixed(loaded: &Loaded, running: &Plan, events: events::Settings) -> [(&'static str, bool); 9] {
     let next = &loaded.plan;
     let (server, before) = (&next.server, &running.server);
     let destination = match &next.log.destination {
@@ -59,6 +59,8 @@ fn fixed(loaded: &Loaded, running: &Plan, events: events::Settings) -> [(&'stati
         ("log.level", loaded.events.level != events.level),
         ("log.events", loaded.events.form != events.form),
         (export_key, export != exported),
+        // The room for them is made once, when there are the first components.
+        ("wasm.instances_total", next.wasm.is_other_room(&running.wasm)),
     ]
 }
 

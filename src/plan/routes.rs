@@ -6,13 +6,15 @@ use std::time::Duration;
 
 use super::label::{label, tell_apart};
 use super::rules::without_slash;
-use super::{Action, Forward, Redirect, Respond, Route, RouteId, Step, UpstreamId};
+use super::{Action, Forward, Redirect, Respond, Route, RouteId, Step, ToWorkload, UpstreamId};
 use crate::config::{self, Config, Diagnostic, Written};
 use crate::http::h1::changes::is_fixed;
 use crate::http::status::Status;
 use crate::http::target::is_authority;
 use crate::middleware::auth;
 use crate::route::{FieldChanges, PathChange, PathCondition, Rule, Template};
+#[cfg(feature = "wasm")]
+use crate::wasm;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
@@ -66,6 +68,7 @@ impl Compiler<'_> {
     fn action(&mut self, route: &config::Route) -> Option<Action> {
         match &route.action {
             config::Action::Forward(forward) => self.forward(route, forward).map(Action::Forward),
+            config::Action::Workload(to) => self.workload(route, to).map(Action::Workload),
             config::Action::Redirect(redirect) => self.redirect(redirect).map(Action::Redirect),
             config::Action::Respond(respond) => Some(Action::Respond(Respond {
                 status: Status(respond.status),
@@ -76,10 +79,11 @@ impl Compiler<'_> {
 
     /// Looks at everything before it gives up.
     fn forward(&mut self, route: &config::Route, forward: &config::Forward) -> Option<Forward> {
-        let path = self.path_change(route, forward);
+        let path = self.path_change(route, &forward.path);
         let fields = self.fields(&forward.fields, "request");
         let Some(id) = self.upstreams.get(forward.upstream.value.as_str()) else {
-            self.diagnostics.push(undefined(self.config, &forward.upstream));
+            let names = self.config.upstreams.iter().map(|one| &one.name);
+            self.diagnostics.push(undefined("upstream", "upstreams", names, &forward.upstream));
             return None;
         };
         let upstream = &self.config.upstreams[id.0 as usize];
@@ -92,12 +96,31 @@ impl Compiler<'_> {
         })
     }
 
-    fn path_change(&mut self, route: &config::Route, forward: &config::Forward) -> Option<PathChange> {
+    #[cfg(feature = "wasm")]
+    fn workload(&mut self, route: &config::Route, to: &config::ToWorkload) -> Option<ToWorkload> {
+        let path = self.path_change(route, &to.path);
+        let fields = self.fields(&to.fields, "request");
+        let mut names = self.config.wasm.workloads.iter().map(|one| one.name.value.as_str()).zip(0..);
+        let Some((_, id)) = names.find(|(name, _)| *name == to.workload.value) else {
+            let names = self.config.wasm.workloads.iter().map(|one| &one.name);
+            self.diagnostics.push(undefined("workload", "wasm.workloads", names, &to.workload));
+            return None;
+        };
+        Some(ToWorkload { workload: wasm::WorkloadId(id), path: path?, fields: fields? })
+    }
+
+    #[cfg(not(feature = "wasm"))]
+    fn workload(&mut self, _: &config::Route, to: &config::ToWorkload) -> Option<ToWorkload> {
+        self.diagnostics.push(super::workloads::absent(&to.workload.place));
+        None
+    }
+
+    fn path_change(&mut self, route: &config::Route, change: &config::PathChange) -> Option<PathChange> {
         let prefix = match route.path.as_ref().map(|path| &path.value) {
             Some(config::Path::Prefix(prefix)) => Some(without_slash(prefix).len()),
             _ => None,
         };
-        match (&forward.path, prefix) {
+        match (change, prefix) {
             (config::PathChange::Keep, _) | (config::PathChange::Strip, None | Some(0)) => {
                 Some(PathChange::Keep)
             }
@@ -199,24 +222,27 @@ fn steps(
     auth.cloned().map(Step::Auth).into_iter().collect()
 }
 
-fn undefined(config: &Config, name: &config::Written<String>) -> Diagnostic {
-    let message = format!("upstream `{}` is not defined", name.value);
+/// `what` it is that has none of the `defined` names, and the table that would define it.
+fn undefined<'a>(
+    what: &str,
+    table: &str,
+    defined: impl Iterator<Item = &'a Written<String>> + Clone,
+    name: &Written<String>,
+) -> Diagnostic {
+    let message = format!("{what} `{}` is not defined", name.value);
     let undefined = Diagnostic::error(name.place.clone(), message);
-    let names = config.upstreams.iter().map(|one| one.name.value.as_str());
-    if let Some(meant) = config::nearest(&name.value, names.clone()) {
+    if let Some(meant) = config::nearest(&name.value, defined.clone().map(|one| one.value.as_str())) {
         let help = format!("did you mean `{meant}`?");
-        let mut near = config.upstreams.iter().filter(|one| one.name.value == meant);
+        let near = defined.clone().find(|one| one.value == meant);
         let undefined = undefined.with_help(help);
-        return match near.next() {
-            Some(near) => {
-                undefined.with_related(near.name.place.clone(), format!("`{meant}` is defined here"))
-            }
+        return match near {
+            Some(near) => undefined.with_related(near.place.clone(), format!("`{meant}` is defined here")),
             None => undefined,
         };
     }
-    let first: Vec<&str> = names.take(NAMES_SHOWN_MAX).collect();
-    undefined.with_help(match (first.as_slice(), config.upstreams.len() - first.len()) {
-        ([], _) => format!("no upstream is defined: write [upstreams.{}]", name.value),
+    let first: Vec<&str> = defined.clone().take(NAMES_SHOWN_MAX).map(|one| one.value.as_str()).collect();
+    undefined.with_help(match (first.as_slice(), defined.count() - first.len()) {
+        ([], _) => format!("no {what} is defined: write [{table}.{}]", name.value),
         (names, 0) => format!("defined: `{}`", names.join("`, `")),
         (names, more) => format!("defined: `{}` and {more} more", names.join("`, `")),
     })

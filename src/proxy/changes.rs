@@ -9,7 +9,7 @@ use std::cell::RefCell;
 use super::error::Error;
 use crate::http::h1::Refusal;
 use crate::plan::{Action, Route, RouteId};
-use crate::route::{Captures, PathChange, Question, location};
+use crate::route::{Captures, FieldChanges, PathChange, Question, location};
 
 /// The texts of one exchange; handed from one to the next.
 #[derive(Default)]
@@ -48,12 +48,9 @@ impl Changes {
         route.response.write(question, captures, &mut self.response);
         match &route.action {
             Action::Forward(forward) => {
-                forward.fields.write(question, captures, &mut self.request);
-                if forward.path != PathChange::Keep {
-                    let changed = forward.path.apply(question, captures, &mut self.path);
-                    changed.map_err(|fault| Error::Refused(Refusal::Target(fault)))?;
-                }
+                self.pass_on(&forward.path, &forward.fields, question, captures)?;
             }
+            Action::Workload(to) => self.pass_on(&to.path, &to.fields, question, captures)?,
             Action::Redirect(redirect) => {
                 // Only HTTP/1.0 can leave it out.
                 if redirect.to.has_host() && question.host.is_empty() {
@@ -62,6 +59,22 @@ impl Changes {
                 location(&redirect.to, question, captures, &mut self.location);
             }
             Action::Respond(_) => {}
+        }
+        Ok(())
+    }
+
+    /// The path and the fields that an upstream or a component is told.
+    fn pass_on(
+        &mut self,
+        path: &PathChange,
+        fields: &FieldChanges,
+        question: &Question<'_>,
+        captures: &mut Captures,
+    ) -> Result<(), Error> {
+        fields.write(question, captures, &mut self.request);
+        if *path != PathChange::Keep {
+            let changed = path.apply(question, captures, &mut self.path);
+            changed.map_err(|fault| Error::Refused(Refusal::Target(fault)))?;
         }
         Ok(())
     }

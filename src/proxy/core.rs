@@ -17,6 +17,7 @@ use crate::route::{Captures, Scratch, Tree};
 use crate::telemetry::{AccessLog, Counters, Ledger, Spans};
 use crate::upstream::upstreams::List;
 use crate::upstream::{self, Endpoints, Upstreams};
+use crate::wasm;
 
 /// How much working memory of closed connections is kept for the next ones.
 const WORK_KEPT_MAX: usize = 256;
@@ -78,6 +79,8 @@ pub struct Core {
     pub wheel: Rc<Wheel>,
     pub buffers: Buffers,
     pub upstreams: Upstreams,
+    /// Instances of components.
+    pub guests: wasm::Pools,
     pub counters: Arc<Counters>,
     pub admission: Arc<Admission>,
     pub log: Option<AccessLog>,
@@ -114,11 +117,14 @@ impl Core {
         upstreams.adopt(&plan.upstreams, endpoints);
         let own = Own::of(&plan, &counters);
         let active = Active::new(plan, 1, upstreams.list(), own);
+        let guests = wasm::Pools::new(index);
+        guests.adopt(&active.plan.guests);
         Rc::new(Core {
             index,
             wheel: Wheel::new(Instant::now()),
             buffers: Buffers::default(),
             upstreams,
+            guests,
             counters,
             admission,
             log,
@@ -146,6 +152,7 @@ impl Core {
     /// Runs by `plan`, whose instances are now at these endpoints, from the next request on.
     pub fn adopt(&self, plan: Arc<Plan>, generation: u64, own: Own, endpoints: &[Endpoints]) {
         self.upstreams.adopt(&plan.upstreams, endpoints);
+        self.guests.adopt(&plan.guests);
         let active = Rc::new(Active::new(plan, generation, self.upstreams.list(), own));
         let before = self.active.replace(active);
         self.former.borrow_mut().push(before);

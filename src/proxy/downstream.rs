@@ -58,7 +58,7 @@ impl<'a> Downstream<'a> {
         if h1.client == Version::Http10 {
             return Ok(());
         }
-        let Sink::H1(sink) = &mut h1.sink;
+        let sink = h1.sink.h1_mut();
         encode::response(sink.head, head, Framing::Nothing, Persistence::KeepAlive, date, None);
         sink.flush().await
     }
@@ -66,7 +66,7 @@ impl<'a> Downstream<'a> {
     /// Says that the connection leaves HTTP now.
     pub async fn switch(&mut self, head: &ResponseHead, date: &[u8; 29]) -> Result<(), SinkFault> {
         let Downstream::H1(h1) = self;
-        let Sink::H1(sink) = &mut h1.sink;
+        let sink = h1.sink.h1_mut();
         encode::response(sink.head, head, Framing::Nothing, Persistence::Upgrade, date, None);
         h1.has_response = true;
         sink.flush().await
@@ -83,7 +83,7 @@ impl<'a> Downstream<'a> {
         let Downstream::H1(h1) = self;
         let framing = Framing::of(head, h1.to_head_request, h1.client);
         h1.persistence = Persistence::of(may_persist && framing != Framing::UntilClose, h1.client);
-        let Sink::H1(sink) = &mut h1.sink;
+        let sink = h1.sink.h1_mut();
         sink.is_chunked = framing == Framing::Chunked;
         let start = sink.head.len();
         encode::response(sink.head, head, framing, h1.persistence, date, timing);
@@ -98,14 +98,14 @@ impl<'a> Downstream<'a> {
 
     /// Bytes of the final head have left.
     pub fn is_started(&self) -> bool {
-        let Downstream::H1(H1Downstream { sink: Sink::H1(sink), has_response, .. }) = self;
-        *has_response && sink.head.is_empty()
+        let Downstream::H1(h1) = self;
+        h1.has_response && h1.sink.h1().head.is_empty()
     }
 
     /// Bytes of the body sent.
     pub fn sent(&self) -> u64 {
-        let Downstream::H1(H1Downstream { sink: Sink::H1(sink), .. }) = self;
-        sink.sent()
+        let Downstream::H1(h1) = self;
+        h1.sink.h1().sent()
     }
 
     /// The response has promised another exchange on this connection.

@@ -4,12 +4,15 @@ use crate::http::h1::Refusal;
 use crate::http::status::Status;
 use crate::middleware::auth::Denied;
 use crate::telemetry::counters::{Failure, Rejection};
+use crate::wasm;
 
 /// Whose fault it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     Downstream,
     Upstream,
+    /// The component's that was to answer.
+    Guest,
     Us,
 }
 
@@ -52,6 +55,12 @@ pub enum Error {
     TooManyConnections,
     TooManyConnectionsOfAddress,
     TunnelTimeout,
+    /// The workload has no components.
+    NoComponents,
+    /// None of the workload's components takes the path.
+    NoComponent,
+    Guest(wasm::Fault),
+    GuestProtocol(&'static str),
     /// We end before it did.
     Cut,
     /// A mistake of ours.
@@ -79,6 +88,9 @@ impl Error {
             Error::ConnectTimeout | Error::UpstreamTimeout => Status::GATEWAY_TIMEOUT,
             Error::Panicked => Status::INTERNAL_ERROR,
             Error::TunnelTimeout => Status::SWITCHING_PROTOCOLS,
+            Error::NoComponents | Error::NoComponent => Status::NOT_FOUND,
+            Error::Guest(fault) => guest_status(fault),
+            Error::GuestProtocol(_) => Status::BAD_GATEWAY,
         }
     }
 
@@ -86,7 +98,7 @@ impl Error {
     pub fn reason(self) -> &'static str {
         match self {
             Error::Refused(refusal) => refusal.reason(),
-            Error::Body(reason) | Error::UpstreamProtocol(reason) => reason,
+            Error::Body(reason) | Error::UpstreamProtocol(reason) | Error::GuestProtocol(reason) => reason,
             Error::HeadTimeout => "request head timeout",
             Error::BodyTooLarge => "request body too large",
             Error::BodyTimeout => "request body timeout",
@@ -115,6 +127,9 @@ impl Error {
             Error::TooManyConnections => "too many connections",
             Error::TooManyConnectionsOfAddress => "too many connections of one address",
             Error::TunnelTimeout => "tunnel timeout",
+            Error::NoComponents => "the workload has no components",
+            Error::NoComponent => "no component of the workload takes this path",
+            Error::Guest(fault) => guest_reason(fault),
             Error::Cut => "cut at the shutdown timeout",
             Error::Panicked => "panicked",
         }
@@ -124,6 +139,11 @@ impl Error {
         match self {
             Error::NoRoute | Error::NoRoutesConfigured | Error::NoEndpoint | Error::Cut => Fault::Us,
             Error::Panicked => Fault::Us,
+            Error::NoComponents | Error::NoComponent => Fault::Us,
+            Error::Guest(wasm::Fault::QueueFull | wasm::Fault::QueueTimeout | wasm::Fault::NotMade) => {
+                Fault::Us
+            }
+            Error::Guest(_) | Error::GuestProtocol(_) => Fault::Guest,
             Error::QueueFull | Error::QueueTimeout | Error::HoldFull | Error::HoldTimeout => Fault::Us,
             Error::TooManyConnections | Error::TooManyConnectionsOfAddress | Error::TunnelTimeout => {
                 Fault::Us
@@ -157,12 +177,40 @@ impl Error {
         }
     }
 
-    /// What a client may know: its own mistakes in full, ours and an upstream's in general.
+    /// What a client may know: its own mistakes in full, those of an upstream or a component in
+    /// general.
     pub fn text(self) -> &'static str {
         match self.fault() {
             Fault::Downstream => self.reason(),
-            Fault::Upstream => self.status().phrase(),
+            Fault::Upstream | Fault::Guest => self.status().phrase(),
             Fault::Us => self.reason(),
         }
+    }
+}
+
+fn guest_status(fault: wasm::Fault) -> Status {
+    match fault {
+        wasm::Fault::Trap | wasm::Fault::Memory | wasm::Fault::Exit => Status::INTERNAL_ERROR,
+        wasm::Fault::NoAnswer | wasm::Fault::Declined => Status::INTERNAL_ERROR,
+        wasm::Fault::Cut | wasm::Fault::TooLong => Status::BAD_GATEWAY,
+        wasm::Fault::Cpu | wasm::Fault::Time => Status::GATEWAY_TIMEOUT,
+        wasm::Fault::NotMade | wasm::Fault::QueueFull | wasm::Fault::QueueTimeout => Status::UNAVAILABLE,
+    }
+}
+
+fn guest_reason(fault: wasm::Fault) -> &'static str {
+    match fault {
+        wasm::Fault::Trap => "component trapped",
+        wasm::Fault::Memory => "component failed for want of memory",
+        wasm::Fault::Cpu => "component used up its processor time",
+        wasm::Fault::Time => "component timeout",
+        wasm::Fault::Exit => "component ended itself",
+        wasm::Fault::NoAnswer => "component gave no answer",
+        wasm::Fault::Declined => "component answered with an error",
+        wasm::Fault::Cut => "component ended within its answer",
+        wasm::Fault::TooLong => "answer of a component too long",
+        wasm::Fault::NotMade => "no room for another instance of the component",
+        wasm::Fault::QueueFull => "too many requests wait for the component",
+        wasm::Fault::QueueTimeout => "waited too long for the component",
     }
 }

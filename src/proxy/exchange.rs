@@ -5,6 +5,7 @@ use super::connection::Work;
 use super::core::{Active, Core};
 use super::error::Error;
 use super::forward;
+use super::guest;
 use super::respond;
 use super::steps;
 use super::trace::Trace;
@@ -73,6 +74,7 @@ async fn serve(
             trace.upstream = Some(forward.upstream);
             forward::run(core, active, route, forward, stream, work, trace).await
         }
+        Action::Workload(to) => guest::run(core, active, route, to, stream, work, trace).await,
         Action::Redirect(redirect) => {
             Ok(respond::redirect(core, active, stream, work, trace, redirect.status).await)
         }

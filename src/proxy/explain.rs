@@ -119,15 +119,8 @@ struct Writer<'a> {
 impl Writer<'_> {
     fn done(&self, route: &Route, request: &RequestHead) -> Done {
         match &route.action {
-            Action::Forward(forward) => {
-                let port = self.plan.server.listen.first().map_or(0, |address| address.port());
-                let peer = Peer::new(&self.plan.forwarding, CLIENT, port);
-                let mut head = Vec::new();
-                let removed = &forward.fields.removed;
-                let stamp = Stamp { span: self.span(request, &peer), ..STAMP };
-                flight::write_head(&mut head, request, self.changes, removed, &peer, &stamp);
-                Done::Forwarded { head, response: self.changes.response.clone() }
-            }
+            Action::Forward(forward) => self.passed_on(request, &forward.fields.removed),
+            Action::Workload(to) => self.passed_on(request, &to.fields.removed),
             Action::Redirect(redirect) => {
                 Done::Answered(self.answer(respond::redirect_head(redirect.status, self.changes), &[]))
             }
@@ -141,6 +134,15 @@ impl Writer<'_> {
     fn span(&self, request: &RequestHead, peer: &Peer) -> Option<Span> {
         let ids = (STAMP.request_id, [b'0'; 16]);
         Span::begin(self.plan.tracing.continued, request, peer.is_trusted, ids, || true)
+    }
+
+    fn passed_on(&self, request: &RequestHead, removed: &[String]) -> Done {
+        let port = self.plan.server.listen.first().map_or(0, |address| address.port());
+        let peer = Peer::new(&self.plan.forwarding, CLIENT, port);
+        let mut head = Vec::new();
+        let stamp = Stamp { span: self.span(request, &peer), ..STAMP };
+        flight::write_head(&mut head, request, self.changes, removed, &peer, &stamp);
+        Done::Forwarded { head, response: self.changes.response.clone() }
     }
 
     fn answer(&self, answer: OwnHead<'_>, body: &[&[u8]]) -> Answer {

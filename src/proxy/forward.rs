@@ -340,7 +340,7 @@ impl Forward<'_> {
         let source = H1Source::new(reader, &self.core.buffers, Some(input), response.body, bounds);
         let mut source = Source::H1(source.with_room(room));
         let relayed = relay(&mut source, downstream.sink()).await;
-        let Source::H1(source) = source;
+        let source = source.into_h1();
         self.upstream.learn_response(source.received());
         let rest = source.into_rest();
         match relayed {
@@ -441,7 +441,7 @@ async fn first(
     .await
 }
 
-fn client_error(fault: SourceFault) -> Error {
+pub(super) fn client_error(fault: SourceFault) -> Error {
     match fault {
         SourceFault::Cut => Error::ClientGone,
         SourceFault::Timeout => Error::BodyTimeout,

@@ -2,7 +2,7 @@
 //!
 //! `connection` turns bytes into requests, `exchange` is what is done with one, step by step,
 //! `forward` is the way to an upstream and back, `upload` tells whose silence counts on it,
-//! `body` moves what follows a head, `tunnel` what follows an upgrade, `respond` is what we say
+//! `guest` is the way to a component and back, `body` moves what follows a head, `tunnel` what follows an upgrade, `respond` is what we say
 //! ourselves. `core` is what one core owns. `explain` tells what would be done with a request,
 //! without doing it.
 
@@ -16,6 +16,11 @@ pub mod exchange;
 pub mod explain;
 pub mod flight;
 pub mod forward;
+#[cfg(feature = "wasm")]
+mod guest;
+#[cfg(not(feature = "wasm"))]
+#[path = "guest_absent.rs"]
+mod guest;
 mod hold;
 mod lease;
 pub mod respond;

@@ -35,7 +35,7 @@ impl Upload {
     /// Waits until the client begins, or may. A client that expects a word of the upstream
     /// first is not too slow before it.
     pub async fn may_begin(&self, source: &Source<'_>) {
-        let Source::H1(source) = source;
+        let source = source.h1();
         if source.received() > 0 {
             return;
         }

@@ -16,6 +16,7 @@ use tokio::time::{sleep, timeout};
 use super::admin::board::{Board, Phase as Stage};
 use super::admin::{Doors, Wish};
 use super::children::Children;
+use super::components::Components;
 use super::log_writer::Reopener;
 use super::names::{Answer, Names};
 use super::operation::Operation;
@@ -77,6 +78,7 @@ pub struct Control {
     pub former: Former,
     /// Which events are told, and how.
     pub told: events::Settings,
+    pub components: Components,
     pub doors: Doors,
     pub reload: Option<Reload>,
     /// What the last reload has left to do with children.

@@ -27,6 +27,7 @@ use crate::telemetry::panics::log_panics;
 use admin::Doors;
 use admin::board::Board;
 use children::{Children, Interruption};
+use components::Components;
 use control::{Control, Event};
 use exporter::Exporter;
 use log_writer::LogWriter;
@@ -40,6 +41,7 @@ use workers::Workers;
 
 mod admin;
 mod children;
+mod components;
 mod control;
 mod exporter;
 mod journal;
@@ -177,7 +179,10 @@ fn serve(orders: &Arc<Socket>, instructions: Instructions) -> Result<ExitCode, S
     events::init(loaded.events);
     log_panics();
     raise_descriptor_limit();
-    let plan = Arc::new(loaded.plan);
+    let mut plan = loaded.plan;
+    let components = Components::default();
+    components.compile(&mut plan)?;
+    let plan = Arc::new(plan);
     let children = match Children::order(&plan.children, orders) {
         Ok(children) => children,
         Err(Interruption::Stopped) => return Ok(ExitCode::SUCCESS),
@@ -192,7 +197,13 @@ fn serve(orders: &Arc<Socket>, instructions: Instructions) -> Result<ExitCode, S
     };
     let runtime = runtime().map_err(|error| format!("cannot start the control thread: {error}"))?;
     let listeners = by_worker(instructions.listeners, plan.server.worker_threads)?;
-    let result = runtime.block_on(operate(orders, (plan, loaded.events), children, listeners, log.as_ref()));
+    let result = runtime.block_on(operate(
+        orders,
+        (plan, loaded.events, components),
+        children,
+        listeners,
+        log.as_ref(),
+    ));
     runtime.shutdown_background();
     if log.is_some_and(|log| !log.finish(LOG_TIMEOUT)) {
         tracing::error!("the end of the access log could not be written");
@@ -203,7 +214,7 @@ fn serve(orders: &Arc<Socket>, instructions: Instructions) -> Result<ExitCode, S
 /// The life of the control thread.
 async fn operate(
     orders: &Arc<Socket>,
-    (plan, told): (Arc<Plan>, events::Settings),
+    (plan, told, components): (Arc<Plan>, events::Settings, Components),
     children: Children,
     listeners: Vec<Vec<TcpListener>>,
     log: Option<&LogWriter>,
@@ -251,6 +262,7 @@ async fn operate(
         generation: Generation::first(),
         former: Former::default(),
         told,
+        components,
         reload: None,
         doors,
         rolls: Rolls::default(),

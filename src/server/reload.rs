@@ -18,7 +18,7 @@ use super::names::Names;
 use super::probes::Probes;
 use super::watchers::Watchers;
 use super::{CHECKS_TIMEOUT, NAMES_TIMEOUT};
-use crate::config::{Colours, Diagnostic, refusal};
+use crate::config::{Colours, Diagnostic, Place, refusal};
 use crate::plan::{self, Loaded, Plan, Server};
 use crate::process::orders::Report;
 use crate::telemetry::Ledger;
@@ -125,10 +125,13 @@ impl Control {
             Err(message) => return self.refuse_reload(&format!("{message}\n")),
         };
         let (running, events_in_force) = (Arc::clone(&self.plan), self.told);
-        let events = self.sender.clone();
+        let (events, components) = (self.sender.clone(), self.components.clone());
         // Its own thread: it may take a while, and endpoints are to be checked meanwhile.
         tokio::task::spawn_blocking(move || {
-            let compiled = plan::reload(&sources, &running, events_in_force);
+            let compiled = plan::reload(&sources, &running, events_in_force).and_then(|mut loaded| {
+                let ready = components.compile(&mut loaded.plan);
+                ready.map(|()| loaded).map_err(|why| vec![Diagnostic::error(Place::Default, why)])
+            });
             // Nobody waits for it when the process ends.
             let _ = events.blocking_send(Event::Compiled(Box::new(compiled)));
         });

@@ -8,7 +8,6 @@ pub mod ejection;
 pub mod endpoint;
 pub mod health;
 pub mod pool;
-pub mod queue;
 pub mod state;
 pub mod upstreams;
 

@@ -11,8 +11,8 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::endpoint::Slot;
-use super::queue::Queue;
 use super::{Address, Settings};
+use crate::net::queue::Queue;
 use crate::net::{self, Stream, Wheel};
 
 /// A connection that was idle for less than this is used again without a look: that spares a

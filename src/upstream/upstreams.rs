@@ -11,12 +11,12 @@ use super::balance::{Balancer, Group, HashKey, Rank, Strategy, Wish};
 use super::budget::Budget;
 use super::endpoint::{Endpoint, Endpoints, Supervision, Vitals, Waiting};
 use super::pool::Pools;
-use super::queue::{self, Queue};
 use super::state::{Pick, State, Tried};
 use super::{Address, Settings, UpstreamId};
 use crate::http::forwarding::Peer;
 use crate::http::head::RequestHead;
 use crate::net::buffer::Size;
+use crate::net::queue::{self, Queue};
 
 /// One upstream on one core.
 pub struct Upstream {

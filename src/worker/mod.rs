@@ -260,6 +260,7 @@ async fn tick(core: &Core, former: &Former, listeners: &Listeners, ticker: &Tick
             core.read_wall();
             listeners.look();
             core.upstreams.pools.expire(now);
+            core.guests.expire();
             if let Some(log) = &core.log {
                 log.flush(&core.counters);
             }

@@ -45,4 +45,8 @@ mod terminal;
 mod traces;
 mod tunnels;
 mod values;
+#[cfg(feature = "wasm")]
+mod workload_limits;
+#[cfg(feature = "wasm")]
+mod workloads;
 mod wrapping;

@@ -22,6 +22,14 @@ pub fn write(told: &Told<'_>) -> Value {
         }
         _ => Value::Null,
     };
+    let workload = match (action, &explanation.done) {
+        (Some(Action::Workload(to)), Some(Done::Forwarded { head, response })) => {
+            let mut value = passed_on(told, head, response);
+            value["workload"] = json!(told.plan.wasm.workloads[to.workload.index()].name);
+            value
+        }
+        _ => Value::Null,
+    };
     let answered = match &explanation.done {
         Some(Done::Answered(answered)) => answer(answered),
         Some(Done::Forwarded { .. }) | None => Value::Null,
@@ -46,6 +54,7 @@ pub fn write(told: &Told<'_>) -> Value {
         "requires_token": route.is_some_and(|id| !told.plan.routes[id.0 as usize].steps.is_empty()),
         "refused": refused,
         "forward": forward,
+        "workload": workload,
         "answer": answered,
         "lost": told.lost.iter().map(|one| lost(told, one)).collect::<Value>(),
     })
@@ -65,15 +74,25 @@ fn named(told: &Told<'_>, id: RouteId) -> Value {
 fn forwarded(told: &Told<'_>, forward: &Forward, head: &[u8], response: &[u8]) -> Value {
     let upstream = &told.plan.upstreams[forward.upstream.0 as usize];
     let instances = upstream.instances.iter().map(|instance| json!(instance.to_string()));
-    let (line, request) = split(head);
-    let changes = told.explanation.route.map(|id| &told.plan.routes[id.0 as usize].response);
-    let removed: Vec<&str> = changes.into_iter().flat_map(|changes| changes.only_removed()).collect();
-    json!({
+    let mut value = json!({
         "upstream": upstream.name,
         "instances": instances.collect::<Value>(),
         "connect_timeout_ms": millis(forward.connect_timeout),
         "read_timeout_ms": millis(forward.read_timeout),
         "write_timeout_ms": millis(upstream.write_timeout),
+    });
+    if let (Value::Object(all), Value::Object(more)) = (&mut value, passed_on(told, head, response)) {
+        all.extend(more);
+    }
+    value
+}
+
+/// What an upstream or a component gets, and what is changed of its response.
+fn passed_on(told: &Told<'_>, head: &[u8], response: &[u8]) -> Value {
+    let (line, request) = split(head);
+    let changes = told.explanation.route.map(|id| &told.plan.routes[id.0 as usize].response);
+    let removed: Vec<&str> = changes.into_iter().flat_map(|changes| changes.only_removed()).collect();
+    json!({
         "request_line": line,
         "fields": fields(&request),
         "response": { "removed": removed, "set": fields(&split_fields(response)) },

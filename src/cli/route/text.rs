@@ -46,6 +46,10 @@ fn summary(told: &Told<'_>, out: &mut String) {
     }
     match explanation.route.map(|route| &told.plan.routes[route.0 as usize].action) {
         Some(Action::Forward(forward)) => write_upstream(told, forward, out),
+        Some(Action::Workload(to)) => {
+            let workload = &told.plan.wasm.workloads[to.workload.index()];
+            line(out, "workload", &workload.name);
+        }
         Some(Action::Redirect(_) | Action::Respond(_)) | None => {}
     }
 }

@@ -3,9 +3,17 @@
 //! Each side is an enum, because bodies will also come from and go to other things than an
 //! HTTP/1 connection. One frame is under way at a time: a slow sink stops its source.
 
+#[cfg(feature = "wasm")]
+pub mod guest_sink;
+#[cfg(feature = "wasm")]
+pub mod guest_source;
 pub mod h1_sink;
 pub mod h1_source;
 
+#[cfg(feature = "wasm")]
+pub use guest_sink::GuestSink;
+#[cfg(feature = "wasm")]
+pub use guest_source::GuestSource;
 pub use h1_sink::H1Sink;
 pub use h1_source::H1Source;
 
@@ -50,36 +58,57 @@ pub enum RelayFault {
 /// Where a body comes from.
 pub enum Source<'a> {
     H1(H1Source<'a>),
+    /// An instance of a component, which answers.
+    #[cfg(feature = "wasm")]
+    Guest(GuestSource<'a>),
 }
 
 /// Where a body goes.
 pub enum Sink<'a> {
     H1(H1Sink<'a>),
+    /// An instance of a component, which is asked.
+    #[cfg(feature = "wasm")]
+    Guest(GuestSink),
 }
 
 impl<'a> Source<'a> {
-    /// The connection's own, for what it read beyond the body.
+    /// The connection's own, for what it read beyond the body. Only for what was made as one.
     pub fn into_h1(self) -> H1Source<'a> {
-        let Source::H1(source) = self;
-        source
+        match self {
+            Source::H1(source) => source,
+            #[cfg(feature = "wasm")]
+            Source::Guest(_) => unreachable!("it was made of a connection"),
+        }
+    }
+
+    /// As [`Self::into_h1`].
+    pub fn h1(&self) -> &H1Source<'a> {
+        match self {
+            Source::H1(source) => source,
+            #[cfg(feature = "wasm")]
+            Source::Guest(_) => unreachable!("it was made of a connection"),
+        }
     }
 
     /// The reading side of the client whose request it is.
     pub fn client(&self) -> &Reader<'a> {
-        let Source::H1(source) = self;
-        source.reader()
+        self.h1().reader()
     }
 
     /// The next frame if it can be had without waiting.
     pub fn ready(&mut self) -> Result<Option<Frame>, SourceFault> {
         match self {
             Source::H1(source) => source.ready(),
+            #[cfg(feature = "wasm")]
+            Source::Guest(source) => source.ready(),
         }
     }
 
     pub async fn next(&mut self) -> Result<Frame, SourceFault> {
         match self {
             Source::H1(source) => source.next().await,
+            #[cfg(feature = "wasm")]
+            Source::Guest(source) => source.next().await,
         }
     }
 
@@ -87,6 +116,8 @@ impl<'a> Source<'a> {
     pub fn recycle(&mut self, buffer: Buffer) {
         match self {
             Source::H1(source) => source.recycle(buffer),
+            #[cfg(feature = "wasm")]
+            Source::Guest(source) => source.recycle(buffer),
         }
     }
 
@@ -94,6 +125,8 @@ impl<'a> Source<'a> {
     pub fn unread(&mut self, buffer: Buffer) {
         match self {
             Source::H1(source) => source.unread(buffer),
+            #[cfg(feature = "wasm")]
+            Source::Guest(source) => source.unread(buffer),
         }
     }
 
@@ -101,26 +134,52 @@ impl<'a> Source<'a> {
     pub fn is_finished(&self) -> bool {
         match self {
             Source::H1(source) => source.is_finished(),
+            #[cfg(feature = "wasm")]
+            Source::Guest(source) => source.is_finished(),
         }
     }
 }
 
-impl Sink<'_> {
+impl<'a> Sink<'a> {
+    /// What is written to a connection. Only for what was made as that.
+    pub fn h1(&self) -> &H1Sink<'a> {
+        match self {
+            Sink::H1(sink) => sink,
+            #[cfg(feature = "wasm")]
+            Sink::Guest(_) => unreachable!("it was made of a connection"),
+        }
+    }
+
+    /// As [`Self::h1`].
+    pub fn h1_mut(&mut self) -> &mut H1Sink<'a> {
+        match self {
+            Sink::H1(sink) => sink,
+            #[cfg(feature = "wasm")]
+            Sink::Guest(_) => unreachable!("it was made of a connection"),
+        }
+    }
+
     pub async fn data(&mut self, buffer: Buffer, is_last: bool) -> (Result<(), SinkFault>, Buffer) {
         match self {
             Sink::H1(sink) => sink.data(buffer, is_last).await,
+            #[cfg(feature = "wasm")]
+            Sink::Guest(sink) => sink.data(buffer, is_last).await,
         }
     }
 
     pub async fn trailers(&mut self, fields: &Fields) -> Result<(), SinkFault> {
         match self {
             Sink::H1(sink) => sink.trailers(fields).await,
+            #[cfg(feature = "wasm")]
+            Sink::Guest(sink) => sink.trailers(fields).await,
         }
     }
 
     pub async fn end(&mut self) -> Result<(), SinkFault> {
         match self {
             Sink::H1(sink) => sink.end().await,
+            #[cfg(feature = "wasm")]
+            Sink::Guest(sink) => sink.end().await,
         }
     }
 
@@ -128,6 +187,8 @@ impl Sink<'_> {
     pub async fn flush(&mut self) -> Result<(), SinkFault> {
         match self {
             Sink::H1(sink) => sink.flush().await,
+            #[cfg(feature = "wasm")]
+            Sink::Guest(sink) => sink.flush().await,
         }
     }
 }

@@ -12,6 +12,7 @@ use crate::telemetry::Counters;
 use crate::telemetry::counters::{Counter, Failure, Rejection};
 use crate::telemetry::exposition::{Exposition, Format, Kind, Seconds};
 use crate::upstream::Address;
+use crate::wasm::Tally;
 
 /// The classes of a status, in the order of their counters.
 const CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
@@ -26,6 +27,7 @@ pub fn page(format: Format, board: &Board, seen: &Observation) -> String {
     upstreams(&mut page, seen);
     endpoints(&mut page, seen);
     children(&mut page, seen);
+    components(&mut page, seen);
     workers(&mut page, board, seen);
     page.finish()
 }
@@ -117,9 +119,35 @@ fn routes(page: &mut Exposition, seen: &Observation) {
     for route in seen.plan.routes.iter().filter(|route| is_used(&route.label)) {
         let upstream = match &route.action {
             Action::Forward(forward) => seen.plan.upstreams[forward.upstream.0 as usize].name.as_str(),
-            Action::Redirect(_) | Action::Respond(_) => "",
+            Action::Redirect(_) | Action::Respond(_) | Action::Workload(_) => "",
         };
         page.number(&[("route", &route.label), ("place", &route.place), ("upstream", &upstream)], 1);
+    }
+}
+
+fn components(page: &mut Exposition, seen: &Observation) {
+    let tallies = seen.plan.guests.tallies();
+    if tallies.is_empty() {
+        return;
+    }
+    type Number = fn(&Tally) -> u64;
+    let families: [(&str, &str, Number); 6] = [
+        ("warpdrive_component_requests", "Requests that a component was asked.", |one| one.requests),
+        ("warpdrive_component_failures", "Calls that failed, whatever the reason.", |one| one.failed),
+        ("warpdrive_component_instances_made", "Instances of a component that were made.", |one| one.made),
+        ("warpdrive_component_reused", "Requests to an instance that had served before.", |one| one.reused),
+        ("warpdrive_component_queued", "Requests that waited for an instance.", |one| one.queued),
+        ("warpdrive_component_refused", "Requests that waited for an instance in vain.", |one| one.refused),
+    ];
+    for (name, help, number) in families {
+        page.family(name, Kind::Counter, help);
+        for tally in &tallies {
+            page.number(&[("component", &tally.name)], number(tally));
+        }
+    }
+    page.family("warpdrive_component_cpu_seconds", Kind::Counter, "Processor time of a component.");
+    for tally in &tallies {
+        page.number(&[("component", &tally.name)], Seconds(tally.cpu_us * 1000));
     }
 }
 

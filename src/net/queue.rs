@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use crate::net::Wheel;
+use super::Wheel;
 
 #[derive(Default)]
 pub struct Queue {

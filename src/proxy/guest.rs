@@ -1,0 +1,296 @@
+//! The way of a request to a component and of its answer back.
+//!
+//! All of it is one task: the client's body, the instance and its answer take turns. An instance that
+//! goes on after its answer does so in a task of its own; one whose client has gone away ends.
+
+use std::cell::RefCell;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::Poll;
+
+use http_body::Body;
+
+use super::body::guest_source::{self, GuestSource};
+use super::body::h1_source::{Bounds, H1Source};
+use super::body::{GuestSink, RelayFault, Sink, SinkFault, Source, SourceFault, relay};
+use super::connection::Work;
+use super::core::{Active, Core};
+use super::downstream::{Downstream, FieldLines};
+use super::error::Error;
+use super::exchange::Next;
+use super::flight::write_head;
+use super::forward::client_error;
+use super::trace::Trace;
+use super::upload::{Upload, gone};
+use crate::http::fields::push_field;
+use crate::http::framing::BodyLength;
+use crate::http::h1::changes::change;
+use crate::http::h1::{self, FIELDS_MAX, Parsed, parse};
+use crate::http::head::{RequestHead, ResponseHead};
+use crate::http::status::Status;
+use crate::net::stream::Peeked;
+use crate::net::{Stream, task};
+use crate::plan::{Route, ToWorkload};
+use crate::wasm;
+use crate::wasm::call::Call;
+use crate::wasm::message::{self, Response};
+use crate::wasm::pipe::{Sender, pipe};
+use crate::wasm::pool::Pool;
+use crate::wasm::settings::Limits;
+use crate::wasm::workload::Unrouted;
+
+/// What a component learns of its path's pattern; from nobody else.
+const PARAMETERS: &str = "X-Path-Parameters";
+
+/// What an answer's head may be at most.
+const RESPONSE_BOUNDS: h1::Bounds = h1::Bounds { head: 256 * 1024, fields: FIELDS_MAX, uri: 0 };
+
+/// One exchange's share of what a component needs.
+struct Guest<'a> {
+    core: &'a Core,
+    active: &'a Active,
+    limits: &'a Limits,
+    request: &'a RequestHead,
+    date: [u8; 29],
+}
+
+/// Has a component of the workload answer the request in `work`.
+pub async fn run(
+    core: &Core,
+    active: &Active,
+    route: &Route,
+    to: &ToWorkload,
+    stream: &mut Stream,
+    work: &mut Work,
+    trace: &mut Trace,
+) -> Result<Next, Error> {
+    let plan = &active.plan;
+    let (pool, head) = choose(core, active, to, work, trace)?;
+    let limits = &pool.guest.settings.limits;
+    let request_body = [limits.request_body, plan.limits.request_body].into_iter().flatten().min();
+    let (length, is_too_large) = match work.request.body {
+        BodyLength::Known(length) => (Some(length), request_body.is_some_and(|most| length > most)),
+        _ => (None, false),
+    };
+    if is_too_large {
+        return Err(Error::BodyTooLarge);
+    }
+    let permit = pool.enter(&core.wheel).await.map_err(Error::Guest)?;
+    let (pipe, body) = match work.request.body {
+        BodyLength::Empty => (None, None),
+        _ => Some(pipe(length)).unzip(),
+    };
+    let call = Call::new(permit, message::request(head, body).map_err(Error::Body)?);
+
+    let Work { input, request, response, out, changes, .. } = work;
+    let (reader, writer) = stream.split();
+    let bounds =
+        Bounds { timeout: plan.limits.body_timeout, bytes: request_body, min_rate: plan.limits.min_rate };
+    let body = H1Source::new(reader, &core.buffers, input.take(), request.body, bounds);
+    let mut source = Source::H1(body);
+    let lines = FieldLines { removed: &route.response.removed, set: &changes.response };
+    let timeout = plan.limits.write_timeout;
+    let mut downstream = Downstream::h1(writer, &core.buffers, out, request, lines, timeout);
+    let upload = Upload::default();
+    upload.is_sent.set(pipe.is_none());
+    let date = core.date(trace.stamp.start_ms);
+    let guest = Guest { core, active, limits, request, date };
+    let call = RefCell::new(call);
+
+    let outcome = guest.exchange(&call, pipe, &mut source, &mut downstream, response, trace, &upload).await;
+    let is_sent = upload.is_sent.get();
+
+    trace.is_response_started = downstream.is_started();
+    trace.is_request_done = source.is_finished() && is_sent;
+    trace.bytes_out = downstream.sent();
+    let persists = downstream.persists();
+    let source = source.into_h1();
+    trace.bytes_in = source.received();
+    *input = source.into_rest();
+    if trace.is_response_started {
+        trace.status = response.status;
+    }
+    outcome?;
+    trace.status = response.status;
+    finish(core, call.into_inner(), limits);
+    Ok(match (is_sent, persists) {
+        (true, true) => Next::KeepAlive,
+        (true, false) if input.is_none() && stream.peek() != Peeked::Data => Next::Close,
+        // The answer came before the request was read, or more has come than was asked for.
+        _ => Next::Linger,
+    })
+}
+
+/// The instances of the component that takes the request, and the request's head as it gets it.
+fn choose(
+    core: &Core,
+    active: &Active,
+    to: &ToWorkload,
+    work: &Work,
+    trace: &Trace,
+) -> Result<(Rc<Pool>, Vec<u8>), Error> {
+    let Work { request, changes, .. } = work;
+    let path = match changes.path.as_slice() {
+        [] => request.text(request.target.path),
+        path => path,
+    };
+    let mut captured = Vec::new();
+    let chosen = active.plan.guests.router(to.workload).choose(path, &mut captured);
+    let component = chosen.map_err(|unrouted| match unrouted {
+        Unrouted::NoComponents => Error::NoComponents,
+        Unrouted::NoMatch => Error::NoComponent,
+    })?;
+    let peer = work.peer.as_ref().expect("a connection makes its peer before its first exchange");
+    let mut head = Vec::with_capacity(1024);
+    write_head(&mut head, request, changes, &to.fields.removed, peer, &trace.stamp);
+    let mut line = Vec::new();
+    if !captured.is_empty() {
+        push_field(&mut line, PARAMETERS.as_bytes(), &captured);
+    }
+    change(&mut head, 0, &[PARAMETERS], &line);
+    Ok((core.guests.of(component), head))
+}
+
+/// Lets an instance do what it has left to do, for as long as a request may take.
+fn finish(core: &Core, call: Call, limits: &Limits) {
+    if call.is_done() {
+        return;
+    }
+    let (wheel, time) = (Rc::clone(&core.wheel), limits.time);
+    let counters = core.counters.clone();
+    let rest = async move {
+        // One that takes longer has told nobody so far, and ends.
+        let _ended = wheel.timeout(time, call.finish()).await;
+    };
+    task::spawn(rest, move || counters.panics.add(1));
+}
+
+impl Guest<'_> {
+    #[expect(clippy::too_many_arguments, reason = "each is a different part of one exchange, borrowed apart")]
+    async fn exchange(
+        &self,
+        call: &RefCell<Call>,
+        pipe: Option<Sender>,
+        source: &mut Source<'_>,
+        downstream: &mut Downstream<'_>,
+        response: &mut ResponseHead,
+        trace: &mut Trace,
+        upload: &Upload,
+    ) -> Result<(), Error> {
+        if self.request.expects_continue && source.h1().received() == 0 {
+            let head = ResponseHead { status: Status(100), ..ResponseHead::default() };
+            downstream.inform(&head, &self.date).await.map_err(downstream_error)?;
+        }
+        let client = pin!(self.client_side(source, pipe, upload));
+        let answer = pin!(self.answer(call, downstream, response, trace, upload));
+        take_turns(call, client, answer, upload).await
+    }
+
+    /// Passes the body on, then watches the client. Resolves only if the client ends the exchange.
+    async fn client_side(&self, source: &mut Source<'_>, pipe: Option<Sender>, upload: &Upload) -> Error {
+        if let Some(pipe) = pipe {
+            match relay(source, &mut Sink::Guest(GuestSink::new(pipe))).await {
+                Ok(()) => upload.is_sent.set(true),
+                Err(RelayFault::Source(fault)) => return client_error(fault),
+                // A component need not read what it is sent.
+                Err(RelayFault::Sink(_)) => {}
+            }
+        }
+        gone(source.client(), self.active.plan.limits.abort_on_close).await;
+        Error::ClientGone
+    }
+
+    /// Waits for the answer and passes it on.
+    async fn answer(
+        &self,
+        call: &RefCell<Call>,
+        downstream: &mut Downstream<'_>,
+        response: &mut ResponseHead,
+        trace: &mut Trace,
+        upload: &Upload,
+    ) -> Result<(), Error> {
+        let answer = self.core.wheel.timeout(self.limits.time, poll_fn(|_| begun(call))).await;
+        let answer = answer.ok_or(Error::Guest(wasm::Fault::Time))?.map_err(Error::Guest)?;
+        self.read_head(&answer, response)?;
+        trace.response_head_is_here();
+        let may_persist = self.request.keep_alive && !self.core.is_draining() && upload.is_sent.get();
+        downstream.respond(response, may_persist, &self.date, trace.timing(self.core, &self.active.plan));
+        let Guest { core, limits, .. } = *self;
+        let bounds = guest_source::Bounds { timeout: limits.time, bytes: limits.response_body };
+        let source =
+            GuestSource::new(answer.into_body(), call, response.body, bounds, &core.buffers, &core.wheel);
+        match relay(&mut Source::Guest(source), downstream.sink()).await {
+            Ok(()) => Ok(()),
+            Err(RelayFault::Sink(fault)) => Err(downstream_error(fault)),
+            Err(RelayFault::Source(fault)) => Err(answer_error(fault, call.borrow().fault())),
+        }
+    }
+
+    /// Reads the head of an answer as strictly as that of any other response.
+    fn read_head(&self, answer: &Response, response: &mut ResponseHead) -> Result<(), Error> {
+        let length = answer.body().size_hint().exact();
+        let mut head = Vec::with_capacity(512);
+        message::write_head(&mut head, answer, length);
+        match parse::response(&head, RESPONSE_BOUNDS, self.request.method, response) {
+            Ok(Parsed::Head(_)) if response.status.is_informational() => {
+                Err(Error::GuestProtocol("a final answer with an informational status"))
+            }
+            Ok(Parsed::Head(_)) => match (response.body, self.limits.response_body) {
+                (BodyLength::Known(length), Some(most)) if length > most => {
+                    Err(Error::Guest(wasm::Fault::TooLong))
+                }
+                _ => Ok(()),
+            },
+            Ok(Parsed::Incomplete) => Err(Error::GuestProtocol("incomplete head")),
+            Err(refusal) => Err(Error::GuestProtocol(refusal.reason())),
+        }
+    }
+}
+
+fn begun(call: &RefCell<Call>) -> Poll<Result<Response, wasm::Fault>> {
+    call.borrow_mut().answer().map_or(Poll::Pending, Poll::Ready)
+}
+
+/// Runs the instance, and with it what waits for it on both sides, until the answer is through or
+/// the client ends the exchange. The futures are pinned where they were made: they are large.
+async fn take_turns(
+    call: &RefCell<Call>,
+    mut client: Pin<&mut impl Future<Output = Error>>,
+    mut answer: Pin<&mut impl Future<Output = Result<(), Error>>>,
+    upload: &Upload,
+) -> Result<(), Error> {
+    poll_fn(|cx| {
+        // Before the instance, so that it finds what is here already; and a request that is wrong is
+        // not answered as if it were not.
+        if !upload.is_sent.get()
+            && let Poll::Ready(error) = client.as_mut().poll(cx)
+        {
+            return Poll::Ready(Err(error));
+        }
+        call.borrow_mut().poll(cx);
+        if let Poll::Ready(answered) = answer.as_mut().poll(cx) {
+            return Poll::Ready(answered);
+        }
+        client.as_mut().poll(cx).map(Err)
+    })
+    .await
+}
+
+fn downstream_error(fault: SinkFault) -> Error {
+    match fault {
+        SinkFault::Gone => Error::ClientGone,
+        SinkFault::Stalled => Error::ClientStalled,
+    }
+}
+
+/// `fault`: that of the call, if it has failed.
+fn answer_error(source: SourceFault, fault: Option<wasm::Fault>) -> Error {
+    Error::Guest(match source {
+        SourceFault::Timeout => wasm::Fault::Time,
+        SourceFault::TooLarge => wasm::Fault::TooLong,
+        SourceFault::Cut | SourceFault::TooSlow | SourceFault::Malformed(_) => {
+            fault.unwrap_or(wasm::Fault::Cut)
+        }
+    })
+}

@@ -1,0 +1,167 @@
+//! One request to one instance, from the instance's side.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+
+use wasmtime::Trap;
+use wasmtime_wasi::I32Exit;
+use wasmtime_wasi_http::p2::bindings::http::types::ErrorCode;
+
+use super::Fault;
+use super::instance::{End, Instance, NotMade};
+use super::message::{Request, Response};
+use super::meter::{Exhausted, Meter, Metered};
+use super::pool::{Permit, Pool};
+
+/// Where an instance puts its answer.
+#[derive(Clone, Default)]
+pub struct Slot(Arc<Mutex<Option<Result<Response, ErrorCode>>>>);
+
+impl Slot {
+    pub(super) fn put(&self, answer: Result<Response, ErrorCode>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(answer);
+    }
+
+    /// The answer, once.
+    fn take(&self) -> Option<Result<Response, ErrorCode>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// A call under way. It is done when the instance has returned, which may be long after its answer
+/// is through. Dropped before that, the instance ends.
+pub struct Call {
+    slot: Slot,
+    running: Option<Metered<Result<(), Fault>>>,
+    ended: Option<Result<(), Fault>>,
+}
+
+impl Call {
+    /// Gives a request to an instance; nothing happens before the first [`Self::poll`].
+    pub fn new(permit: Permit, request: Request) -> Call {
+        let slot = Slot::default();
+        let warm = permit.take_idle();
+        let meter = warm.as_ref().map_or_else(Meter::new, Instance::meter);
+        let (beat, core) = (Arc::clone(&permit.pool.guest.engine.beat), permit.pool.room.core);
+        let serve = serve(permit, warm, Arc::clone(&meter), request, slot.clone());
+        Call { slot, running: Some(Metered::new(meter, beat, core, serve)), ended: None }
+    }
+
+    /// Lets the instance run, until it has to wait.
+    pub fn poll(&mut self, cx: &mut Context<'_>) {
+        if let Some(running) = &mut self.running
+            && let Poll::Ready(ended) = Pin::new(running).poll(cx)
+        {
+            self.running = None;
+            self.ended = Some(ended);
+        }
+    }
+
+    pub fn is_done(&self) -> bool {
+        self.running.is_none()
+    }
+
+    /// The answer, once it has begun, or why there will be none.
+    pub fn answer(&mut self) -> Option<Result<Response, Fault>> {
+        match self.slot.take() {
+            Some(Ok(response)) => Some(Ok(response)),
+            Some(Err(_)) => Some(Err(Fault::Declined)),
+            None => self.ended.map(|ended| Err(ended.err().unwrap_or(Fault::NoAnswer))),
+        }
+    }
+
+    /// Why it failed, if it has.
+    pub fn fault(&self) -> Option<Fault> {
+        self.ended.and_then(Result::err)
+    }
+
+    /// What it has left to do.
+    pub async fn finish(mut self) {
+        std::future::poll_fn(|cx| {
+            self.poll(cx);
+            if self.is_done() { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+}
+
+async fn serve(
+    permit: Permit,
+    warm: Option<Instance>,
+    meter: Arc<Meter>,
+    request: Request,
+    slot: Slot,
+) -> Result<(), Fault> {
+    let pool = permit.pool();
+    let (limits, counters) = (&pool.guest.settings.limits, pool.counters());
+    counters.requests.add(1);
+    meter.refill(limits.cpu);
+    let before = meter.total();
+    let mut instance = match warm {
+        Some(instance) => {
+            counters.reused.add(1);
+            instance
+        }
+        None => Instance::make(pool, Arc::clone(&meter)).await.map_err(|not_made| tell(pool, &not_made))?,
+    };
+    let served = instance.serve(request, limits.output, &slot).await;
+    counters.cpu_us.add(meter.total().saturating_sub(before).as_micros() as u64);
+    match served {
+        Ok(()) => {
+            pool.put_back(instance);
+            Ok(())
+        }
+        Err(error) => {
+            counters.failed.add(1);
+            let fault = fault_of(&error, instance.was_refused_memory());
+            pool.complain(instance.name(), format_args!("{}", why(&error, fault)));
+            instance.end(End::Failed);
+            Err(fault)
+        }
+    }
+}
+
+fn tell(pool: &Pool, not_made: &NotMade) -> Fault {
+    pool.counters().failed.add(1);
+    match not_made {
+        NotMade::NoRoom => {
+            let name = &pool.guest.settings.name;
+            pool.complain(name, format_args!("there is no room for another instance on this core"));
+            Fault::NotMade
+        }
+        NotMade::Failed(error, name) => {
+            let fault = fault_of(error, true);
+            pool.complain(name, format_args!("it cannot start: {}", why(error, fault)));
+            if fault == Fault::Memory { Fault::NotMade } else { fault }
+        }
+    }
+}
+
+/// `was_refused`: it was not given all of the memory that it wanted, so what it did next may well
+/// be for that.
+fn fault_of(error: &wasmtime::Error, was_refused: bool) -> Fault {
+    if error.is::<Exhausted>() {
+        Fault::Cpu
+    } else if error.is::<I32Exit>() {
+        Fault::Exit
+    } else if was_refused {
+        Fault::Memory
+    } else {
+        Fault::Trap
+    }
+}
+
+/// In a line of the log.
+fn why(error: &wasmtime::Error, fault: Fault) -> String {
+    let cause = match (error.downcast_ref::<Trap>(), error.downcast_ref::<I32Exit>()) {
+        (Some(trap), _) => trap.to_string(),
+        (None, Some(exit)) => format!("exit with {}", exit.0),
+        (None, None) => error.root_cause().to_string(),
+    };
+    match fault {
+        Fault::Memory => format!("{cause}, after it was refused more memory"),
+        _ => cause,
+    }
+}

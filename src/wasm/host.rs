@@ -1,0 +1,228 @@
+//! What a guest can reach: the interfaces that are linked, and what stands behind them.
+//!
+//! Nothing of this machine: no file, no socket, no name, no variable that was not given to it, no
+//! standard input. Interfaces that programs bring along without using them are there, and have
+//! nothing behind them: there is no directory to open, and who asks for a socket is refused.
+
+use std::sync::Arc;
+
+use http::HeaderName;
+use wasmtime::component::{Component, HasData, InstancePre, Linker, Resource, ResourceTable};
+use wasmtime::{Result, StoreContextMut, UpdateDeadline};
+use wasmtime_wasi::cli::{WasiCli, WasiCliView};
+use wasmtime_wasi::filesystem::{WasiFilesystem, WasiFilesystemView};
+use wasmtime_wasi::p2::bindings::sockets::network::IpAddressFamily;
+use wasmtime_wasi::p2::bindings::{cli, clocks, filesystem, random, sockets};
+use wasmtime_wasi::p2::{DynOutputStream, TcpSocket, UdpSocket, add_to_linker_proxy_interfaces_async};
+use wasmtime_wasi::random::{WasiRandom, WasiRandomView};
+use wasmtime_wasi::sockets::{WasiSockets, WasiSocketsView};
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi_config::{WasiConfig, WasiConfigVariables};
+use wasmtime_wasi_http::p2::add_only_http_to_linker_async;
+use wasmtime_wasi_http::p2::bindings::http::types::ErrorCode;
+use wasmtime_wasi_http::p2::types::{HostFutureIncomingResponse, HostOutgoingRequest};
+use wasmtime_wasi_http::{
+    Error, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks,
+    WasiHttpView,
+};
+
+use super::clock::{Clock, HasClock};
+use super::limits::{Memory, RESOURCES_MAX};
+use super::meter::{Exhausted, Meter, Verdict};
+use super::output::Output;
+use crate::net::Alarms;
+
+/// What of an answer's body a guest may write at once, and no more until that was taken.
+const CHUNK_BYTES: usize = 64 << 10;
+
+/// As the library names them; each stands for every version of 0.2.
+const CREATE_TCP: &str = "wasi:sockets/tcp-create-socket@0.2.12";
+const CREATE_UDP: &str = "wasi:sockets/udp-create-socket@0.2.12";
+const OUTGOING: &str = "wasi:http/outgoing-handler@0.2.12";
+
+/// One instance's side of the host.
+pub struct Host {
+    pub table: ResourceTable,
+    pub wasi: WasiCtx,
+    pub http: WasiHttpCtx,
+    pub hooks: Hooks,
+    pub config: Arc<WasiConfigVariables>,
+    pub memory: Memory,
+    pub meter: Arc<Meter>,
+    pub alarms: Alarms,
+    pub output: Output,
+}
+
+impl Host {
+    pub fn new(
+        wasi: WasiCtx,
+        config: Arc<WasiConfigVariables>,
+        memory: Memory,
+        meter: Arc<Meter>,
+        alarms: Alarms,
+        output: Output,
+    ) -> Host {
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(RESOURCES_MAX);
+        let (http, hooks) = (WasiHttpCtx::new(), Hooks::new());
+        Host { table, wasi, http, hooks, config, memory, meter, alarms, output }
+    }
+}
+
+impl WasiView for Host {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+    }
+}
+
+impl WasiHttpView for Host {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        WasiHttpCtxView { ctx: &mut self.http, table: &mut self.table, hooks: &mut self.hooks }
+    }
+}
+
+/// What the library asks us about `wasi:http`.
+pub struct Hooks {
+    forbidden: ForbiddenHeaderFilter,
+}
+
+impl Hooks {
+    fn new() -> Hooks {
+        Hooks {
+            forbidden: Arc::new(|name: &HeaderName| {
+                wasmtime_wasi_http::DEFAULT_FORBIDDEN_HEADERS.contains(name)
+            }),
+        }
+    }
+}
+
+type Sent = Result<(http::Response<WasiBody>, Box<dyn Future<Output = Result<(), Error>> + Send>), Error>;
+
+impl WasiHttpHooks for Hooks {
+    fn forbidden_header_filter(&mut self) -> ForbiddenHeaderFilter {
+        Arc::clone(&self.forbidden)
+    }
+
+    fn send_request(
+        &mut self,
+        _: http::Request<WasiBody>,
+        _: Option<RequestOptions>,
+        _: Box<dyn Future<Output = Result<(), Error>> + Send>,
+    ) -> Box<dyn Future<Output = Sent> + Send> {
+        Box::new(async { Err(Error::HttpRequestDenied) })
+    }
+
+    fn p2_outgoing_body_chunk_size(&mut self) -> usize {
+        CHUNK_BYTES
+    }
+}
+
+/// Links a component to what there is for it.
+///
+/// # Errors
+/// It wants something else.
+pub fn link(engine: &wasmtime::Engine, component: &Component) -> Result<InstancePre<Host>> {
+    let mut linker = Linker::<Host>::new(engine);
+    add_to_linker_proxy_interfaces_async(&mut linker)?;
+    add_only_http_to_linker_async(&mut linker)?;
+    add_command_interfaces(&mut linker)?;
+    add_sockets(&mut linker)?;
+    // What we define otherwise than the library. Not before: it would define types twice.
+    linker.allow_shadowing(true);
+    let ours = &mut linker;
+    clocks::monotonic_clock::add_to_linker::<Host, HasClock>(ours, |host| Clock {
+        alarms: &host.alarms,
+        table: &mut host.table,
+    })?;
+    cli::stdout::add_to_linker::<Host, HasHost>(ours, |host| View(host))?;
+    cli::stderr::add_to_linker::<Host, HasHost>(ours, |host| View(host))?;
+    ours.instance(OUTGOING)?.func_wrap("handle", refuse_to_send)?;
+    ours.instance(CREATE_TCP)?.func_wrap("create-tcp-socket", refuse_socket::<TcpSocket>)?;
+    ours.instance(CREATE_UDP)?.func_wrap("create-udp-socket", refuse_socket::<UdpSocket>)?;
+    wasmtime_wasi_config::add_to_linker(ours, |host: &mut Host| WasiConfig::from(&*host.config))?;
+    linker.instantiate_pre(component)
+}
+
+/// What programs bring along that were made for a command line.
+fn add_command_interfaces(linker: &mut Linker<Host>) -> Result<()> {
+    filesystem::preopens::add_to_linker::<Host, WasiFilesystem>(linker, Host::filesystem)?;
+    filesystem::types::add_to_linker::<Host, WasiFilesystem>(linker, Host::filesystem)?;
+    random::insecure::add_to_linker::<Host, WasiRandom>(linker, Host::random)?;
+    random::insecure_seed::add_to_linker::<Host, WasiRandom>(linker, Host::random)?;
+    cli::environment::add_to_linker::<Host, WasiCli>(linker, Host::cli)?;
+    cli::exit::add_to_linker::<Host, WasiCli>(linker, Host::cli)?;
+    cli::terminal_input::add_to_linker::<Host, WasiCli>(linker, Host::cli)?;
+    cli::terminal_output::add_to_linker::<Host, WasiCli>(linker, Host::cli)?;
+    cli::terminal_stdin::add_to_linker::<Host, WasiCli>(linker, Host::cli)?;
+    cli::terminal_stdout::add_to_linker::<Host, WasiCli>(linker, Host::cli)?;
+    cli::terminal_stderr::add_to_linker::<Host, WasiCli>(linker, Host::cli)
+}
+
+/// What libraries bring along that know of networks. Nobody gets a socket, nor an answer about a name.
+fn add_sockets(linker: &mut Linker<Host>) -> Result<()> {
+    sockets::instance_network::add_to_linker::<Host, WasiSockets>(linker, Host::sockets)?;
+    let options = sockets::network::LinkOptions::default();
+    sockets::network::add_to_linker::<Host, WasiSockets>(linker, &options, Host::sockets)?;
+    sockets::ip_name_lookup::add_to_linker::<Host, WasiSockets>(linker, Host::sockets)?;
+    sockets::tcp::add_to_linker::<Host, WasiSockets>(linker, Host::sockets)?;
+    sockets::udp::add_to_linker::<Host, WasiSockets>(linker, Host::sockets)
+}
+
+fn refuse_socket<S: 'static>(
+    _: StoreContextMut<'_, Host>,
+    (_,): (IpAddressFamily,),
+) -> Result<(Result<Resource<S>, sockets::network::ErrorCode>,)> {
+    Ok((Err(sockets::network::ErrorCode::AccessDenied),))
+}
+
+/// [`Host`], for interfaces of ours.
+struct View<'a>(&'a mut Host);
+
+struct HasHost;
+
+impl HasData for HasHost {
+    type Data<'a> = View<'a>;
+}
+
+impl View<'_> {
+    fn output(&mut self) -> Result<Resource<DynOutputStream>> {
+        let stream: DynOutputStream = Box::new(self.0.output.clone());
+        Ok(self.0.table.push(stream)?)
+    }
+}
+
+impl cli::stdout::Host for View<'_> {
+    fn get_stdout(&mut self) -> Result<Resource<DynOutputStream>> {
+        self.output()
+    }
+}
+
+impl cli::stderr::Host for View<'_> {
+    fn get_stderr(&mut self) -> Result<Resource<DynOutputStream>> {
+        self.output()
+    }
+}
+
+type Sending = Result<Resource<HostFutureIncomingResponse>, ErrorCode>;
+
+/// A component may ask nobody.
+fn refuse_to_send(
+    mut store: StoreContextMut<'_, Host>,
+    (request, _): (Resource<HostOutgoingRequest>, Option<Resource<RequestOptions>>),
+) -> Result<(Sending,)> {
+    store.data_mut().table.delete(request)?;
+    Ok((Err(ErrorCode::HttpRequestDenied),))
+}
+
+/// What is to be done when the epoch advances while a guest runs.
+pub fn tick(store: StoreContextMut<'_, Host>) -> Result<UpdateDeadline> {
+    let host = store.data();
+    match host.meter.tick() {
+        Verdict::GoOn => Ok(UpdateDeadline::Continue(1)),
+        // Back through the event loop: one that woke itself would come before all others.
+        Verdict::Yield => {
+            Ok(UpdateDeadline::YieldCustom(1, Box::pin(host.alarms.after(std::time::Duration::ZERO))))
+        }
+        Verdict::Exhausted => Err(Exhausted.into()),
+    }
+}

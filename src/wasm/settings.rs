@@ -1,0 +1,95 @@
+//! What was asked for of components and workloads, complete: every default is filled in.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Everything about components. Without any, there is no engine.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// Where compiled code is kept.
+    pub cache_dir: PathBuf,
+    /// Bytes of memory that the instances of the whole process may have together.
+    pub memory_total: u64,
+    /// Instances of the whole process.
+    pub instances_total: u32,
+    /// Event loops among which the totals are divided.
+    pub cores: usize,
+    /// Indexed by [`ComponentId`].
+    pub components: Vec<Component>,
+    /// Indexed by [`WorkloadId`].
+    pub workloads: Vec<Workload>,
+}
+
+impl Settings {
+    /// Whether there is to be another number of instances than there is room for.
+    pub fn is_other_room(&self, running: &Settings) -> bool {
+        !running.components.is_empty() && self.instances_total != running.instances_total
+    }
+}
+
+/// A component's index in [`Settings::components`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ComponentId(pub u32);
+
+/// A workload's index in [`Settings::workloads`].
+#[cfg(feature = "wasm")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct WorkloadId(pub u32);
+
+#[cfg(feature = "wasm")]
+impl WorkloadId {
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// One component, and what its instances may do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Component {
+    pub name: String,
+    /// `file:line` of its table, for messages.
+    pub place: String,
+    pub file: PathBuf,
+    /// Variables of the environment that it sees; it sees no others.
+    pub env: Vec<(String, String)>,
+    /// What it can ask for through `wasi:config`.
+    pub config: Vec<(String, String)>,
+    pub limits: Limits,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of linear memory of one instance, in all of its memories together.
+    pub memory: u64,
+    /// Elements of the tables of one instance, in all of them together.
+    pub table_elements: u64,
+    /// On the processor, for one request.
+    pub cpu: Duration,
+    /// Until the head of an answer is here, and then silence between its pieces.
+    pub time: Duration,
+    /// Bytes of a request's body; `None` is no bound but the server's.
+    pub request_body: Option<u64>,
+    /// Bytes of a response's body.
+    pub response_body: Option<u64>,
+    /// Bytes that an instance may write to the log for one request.
+    pub output: u64,
+    /// Requests that one instance serves, one after the other. At least 1.
+    pub reuse: u32,
+    /// Instances of one core. At least 1.
+    pub instances: u32,
+    /// Requests of one core that wait for an instance.
+    pub waiting: usize,
+    pub waiting_timeout: Duration,
+    /// How long an instance is kept that nobody needs.
+    pub idle: Duration,
+}
+
+/// Components that are deployed together: a request goes to one of them by its path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Workload {
+    pub name: String,
+    /// By path in the syntax of `matchit`, no two for the same.
+    pub paths: Vec<(String, ComponentId)>,
+    /// What takes the paths that nobody else takes.
+    pub rest: Option<ComponentId>,
+}
