@@ -19,10 +19,12 @@ use super::engine::{Beat, TICK};
 /// What a short turn is taken to have cost at most: how long it was on the processor is not known.
 const SHORT: Duration = TICK.saturating_mul(2);
 
+const RESTING: u64 = u64::MAX;
+
 /// The processor time of one instance. Written by its own core alone.
 pub struct Meter {
     origin: Instant,
-    /// When the turn at hand began, since `origin`.
+    /// When the turn at hand began, since `origin`; [`RESTING`] between two of them.
     began: AtomicU64,
     /// The thread's processor time then, once the turn has become long; else 0.
     began_cpu: AtomicU64,
@@ -59,7 +61,7 @@ impl Meter {
     pub fn new() -> Arc<Meter> {
         Arc::new(Meter {
             origin: Instant::now(),
-            began: AtomicU64::new(0),
+            began: AtomicU64::new(RESTING),
             began_cpu: AtomicU64::new(0),
             used: AtomicU64::new(0),
             budget: AtomicU64::new(u64::MAX),
@@ -74,9 +76,9 @@ impl Meter {
         store(&self.budget, nanos(budget));
     }
 
-    /// Of all requests together.
+    /// Of all requests together, and of the turn at hand as far as it has come.
     pub fn total(&self) -> Duration {
-        Duration::from_nanos(load(&self.total) + load(&self.used))
+        Duration::from_nanos(load(&self.total) + load(&self.used) + self.turn())
     }
 
     /// To be asked at each tick of the epoch that finds the guest running.
@@ -99,11 +101,17 @@ impl Meter {
     }
 
     fn end(&self) {
-        let turn = match load(&self.began_cpu) {
-            0 => nanos(self.since_begun().min(SHORT)),
-            began => thread_cpu() - began,
-        };
-        store(&self.used, load(&self.used) + turn);
+        store(&self.used, load(&self.used) + self.turn());
+        store(&self.began, RESTING);
+    }
+
+    /// What the turn at hand has cost so far.
+    fn turn(&self) -> u64 {
+        match (load(&self.began), load(&self.began_cpu)) {
+            (RESTING, _) => 0,
+            (_, 0) => nanos(self.since_begun().min(SHORT)),
+            (_, began) => thread_cpu().saturating_sub(began),
+        }
     }
 
     fn since_begun(&self) -> Duration {
@@ -182,8 +190,11 @@ mod tests {
         assert_eq!(meter.tick(), Verdict::Yield);
         spin(|| thread_cpu() - begun > 40_000_000);
         assert_eq!(meter.tick(), Verdict::Exhausted);
+        let within = meter.total();
         meter.end();
-        assert!(meter.total() > Duration::from_millis(20));
+        let total = meter.total();
+        assert!(Duration::from_millis(20) < within && within <= total, "{within:?} of {total:?}");
+        assert_eq!(meter.total(), total, "between two turns it costs nothing");
         meter.refill(Duration::from_millis(20));
         meter.begin();
         spin(|| meter.since_begun() > 2 * TICK);

@@ -3,9 +3,11 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::admin::{LISTEN, admin};
 use crate::harness::client::Response;
 use crate::harness::wire::values;
 use crate::harness::{Builder, Client, eventually, holds, pattern};
+use crate::numbers::Numbers;
 use crate::operators::refused;
 use crate::reload::{change, reload, reloadable};
 
@@ -314,4 +316,27 @@ fn a_reload_keeps_the_instances_of_what_stays_the_same() {
     let refused = refused(&proxy, &["reload"]);
     assert!(refused.contains("absent.wasm: cannot read the file"), "{refused}");
     assert_eq!(client.get("/calls").text(), "2", "and what cannot be had changes nothing");
+}
+
+#[test]
+fn what_components_did_is_in_the_numbers() {
+    let proxy = with_probe("reuse = 100").toml(LISTEN).start();
+    let at = admin(&proxy);
+    let mut client = proxy.client();
+    for path in ["/calls", "/spin?20", "/trap"] {
+        client.get(path);
+    }
+    let numbers = eventually("all calls to be counted", || {
+        let numbers = Numbers::read(at);
+        let failed = numbers.sum("warpdrive_component_failures_total", &[]);
+        holds(failed == 1.0, numbers.text.clone()).map(|()| numbers)
+    });
+    let of = [("component", "probe")];
+    for (name, expected) in [("requests", 3.0), ("reused", 2.0), ("instances_made", 1.0), ("queued", 0.0)] {
+        let name = format!("warpdrive_component_{name}_total");
+        assert_eq!(numbers.sum(&name, &of), expected, "{name} in\n{}", numbers.text);
+    }
+    let cpu = numbers.sum("warpdrive_component_cpu_seconds_total", &of);
+    assert!(cpu > 0.0, "{cpu}");
+    numbers.check();
 }
