@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
@@ -481,22 +481,31 @@ fn no_request_fails_while_processes_are_killed() {
         let proxy = builder().toml(&table).route("web", "").start();
         pid(&proxy, "/");
         let is_over = AtomicBool::new(false);
+        let answered: [AtomicUsize; 6] = Default::default();
+        let counts = || answered.each_ref().map(|count| count.load(Ordering::Relaxed));
         std::thread::scope(|scope| {
-            let load = || {
+            let load = |answered: &AtomicUsize| {
                 let mut client = proxy.client();
                 let mut statuses = Vec::new();
                 while !is_over.load(Ordering::Relaxed) {
                     statuses.push(client.get("/").status);
+                    answered.fetch_add(1, Ordering::Relaxed);
                 }
                 statuses
             };
-            let loads: Vec<_> = (0..6).map(|_| scope.spawn(load)).collect();
+            let loads: Vec<_> = answered.iter().map(|answered| scope.spawn(move || load(answered))).collect();
             for _ in 0..4 {
+                // A request that is lost with a third process fails: each may see two at most.
+                let before = counts();
+                eventually("an answer to everybody", || {
+                    let now = counts();
+                    holds(now.iter().zip(before).all(|(now, before)| *now > before), now)
+                });
                 let victim = pid(&proxy, "/");
                 kill(victim, Signal::KILL);
                 ended(victim);
-                pid(&proxy, "/");
             }
+            pid(&proxy, "/");
             is_over.store(true, Ordering::Relaxed);
             for load in loads {
                 let statuses = load.join().unwrap();
