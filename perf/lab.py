@@ -376,7 +376,7 @@ def upstream_keys(upstream):
     return f"host = \"127.0.0.1\"\nport = {upstream}" if isinstance(upstream, int) else f'socket = "{upstream}"'
 
 
-def write_warpdrive(lab, name, port, upstream, routes, kind="prefix"):
+def write_warpdrive(lab, name, port, upstream, routes, kind="prefix", is_logged=True):
     path = lab.directory / f"{name}.toml"
     path.write_text(
         f"""[server]
@@ -384,6 +384,9 @@ http_port = {port}
 bind = ["127.0.0.1"]
 worker_threads = 1
 pin_cores = false
+
+[middleware]
+log_requests = {str(is_logged).lower()}
 
 [log]
 format = "json"
@@ -401,9 +404,9 @@ def access_log(lab, name):
     return lab.directory / f"{name}.access.json"
 
 
-def start_warpdrive(lab, upstream, core=None, name="warpdrive", routes=20, kind="prefix"):
+def start_warpdrive(lab, upstream, core=None, name="warpdrive", routes=20, kind="prefix", is_logged=True):
     port = free_port()
-    process = lab.start(name, write_warpdrive(lab, name, port, upstream, routes, kind), core)
+    process = lab.start(name, write_warpdrive(lab, name, port, upstream, routes, kind, is_logged), core)
     process.wait_for_output(f"listening on http://127.0.0.1:{port}")
     process.wait_until(lambda: answers(port), "answer")
     return Proxy(process, port)

@@ -174,7 +174,7 @@ async fn run(core: &Rc<Core>, connection: &mut Connection, work: &mut Work) -> E
         let stream = &mut connection.stream;
         let next = match next_head(core, &active, stream, input, work).await {
             Arrival::Gone => return End::Close,
-            Arrival::Head => exchange::run(core, &active, stream, work).await,
+            Arrival::Head => exchange::run(core, active, stream, work).await,
             Arrival::Refused(error) => respond::refuse(core, &active, stream, work, error).await,
         };
         match next {

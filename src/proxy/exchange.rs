@@ -1,5 +1,7 @@
 //! One request and its response: the straight line.
 
+use std::rc::Rc;
+
 use super::changes::Changes;
 use super::connection::Work;
 use super::core::{Active, Core};
@@ -9,6 +11,7 @@ use super::guest;
 use super::respond;
 use super::steps;
 use super::trace::Trace;
+use super::tunnel::Tunnel;
 use crate::http::framing::BodyLength;
 use crate::http::h1::Refusal;
 use crate::http::head::RequestHead;
@@ -26,13 +29,29 @@ pub enum Next {
     Linger,
 }
 
-/// Serves the request whose head is in `work`.
-pub async fn run(core: &Core, active: &Active, stream: &mut Stream, work: &mut Work) -> Next {
-    let mut telling = Telling { core, active, work, trace: Trace::start(core, true), is_over: false };
-    let Telling { work, trace, .. } = &mut telling;
-    let next = match serve(core, active, stream, work, trace).await {
-        Ok(next) => next,
-        Err(error) => respond::fail(core, active, stream, work, trace, error).await,
+/// What became of an exchange.
+pub enum Served {
+    Whole(Next),
+    /// It goes on without a plan.
+    Tunnel(Box<Tunnel>),
+}
+
+/// Serves the request whose head is in `work`, by the plan that is in force.
+pub async fn run(core: &Core, active: Rc<Active>, stream: &mut Stream, work: &mut Work) -> Next {
+    let trace = Trace::start(core, true);
+    let mut telling = Telling { core, active: Some(active), work, trace, is_over: false };
+    let Telling { active, work, trace, .. } = &mut telling;
+    let plan = active.as_deref().expect("an exchange begins with a plan");
+    let next = match serve(core, plan, stream, work, trace).await {
+        Ok(Served::Whole(next)) => next,
+        Ok(Served::Tunnel(tunnel)) => {
+            trace.leave(plan);
+            *active = None;
+            // Boxed, so that an exchange without a tunnel does not carry its room.
+            Box::pin(tunnel.run(core, stream, work, trace)).await;
+            Next::Close
+        }
+        Err(error) => respond::fail(core, plan, stream, work, trace, error).await,
     };
     telling.is_over = true;
     next
@@ -41,7 +60,8 @@ pub async fn run(core: &Core, active: &Active, stream: &mut Stream, work: &mut W
 /// Tells of an exchange when it is over, also if that is by a panic, or by being dropped.
 struct Telling<'a> {
     core: &'a Core,
-    active: &'a Active,
+    /// Until it leaves its plan.
+    active: Option<Rc<Active>>,
     work: &'a mut Work,
     trace: Trace,
     is_over: bool,
@@ -53,7 +73,7 @@ impl Drop for Telling<'_> {
             let error = if std::thread::panicking() { Error::Panicked } else { Error::Cut };
             self.trace.break_off(error);
         }
-        self.trace.tell(self.core, self.active, self.work);
+        self.trace.tell(self.core, self.active.as_deref(), self.work);
     }
 }
 
@@ -63,23 +83,24 @@ async fn serve(
     stream: &mut Stream,
     work: &mut Work,
     trace: &mut Trace,
-) -> Result<Next, Error> {
+) -> Result<Served, Error> {
     trace.is_request_done = work.request.body == BodyLength::Empty;
     if let Some(peer) = &work.peer {
         trace.begin_span(core, &active.plan.tracing, &work.request, peer);
     }
     let route = choose(active, &work.request, &mut work.changes, &mut trace.route)?;
-    match &route.action {
+    let next = match &route.action {
         Action::Forward(forward) => {
             trace.upstream = Some(forward.upstream);
-            forward::run(core, active, route, forward, stream, work, trace).await
+            return forward::run(core, active, route, forward, stream, work, trace).await;
         }
-        Action::Workload(to) => guest::run(core, active, route, to, stream, work, trace).await,
+        Action::Workload(to) => guest::run(core, active, route, to, stream, work, trace).await?,
         Action::Redirect(redirect) => {
-            Ok(respond::redirect(core, active, stream, work, trace, redirect.status).await)
+            respond::redirect(core, active, stream, work, trace, redirect.status).await
         }
-        Action::Respond(answer) => Ok(respond::answer(core, active, stream, work, trace, answer).await),
-    }
+        Action::Respond(answer) => respond::answer(core, active, stream, work, trace, answer).await,
+    };
+    Ok(Served::Whole(next))
 }
 
 /// The route of a request, once it may take it, and what that changes: all that is decided before

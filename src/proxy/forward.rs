@@ -13,11 +13,11 @@ use super::connection::Work;
 use super::core::{Active, Core};
 use super::downstream::{Downstream, FieldLines};
 use super::error::{Broken, Error, Fault};
-use super::exchange::Next;
+use super::exchange::{Next, Served};
 use super::flight::Flight;
 use super::hold::Held;
 use super::trace::Trace;
-use super::tunnel;
+use super::tunnel::Tunnel;
 use super::upload::{Upload, gone};
 use crate::http::fields::{Known, list};
 use crate::http::forwarding::Peer;
@@ -90,7 +90,7 @@ pub async fn run(
     stream: &mut crate::net::Stream,
     work: &mut Work,
     trace: &mut Trace,
-) -> Result<Next, Error> {
+) -> Result<Served, Error> {
     let limits = &active.plan.limits;
     let upstream = &active.upstreams[forward.upstream.0 as usize];
     let Work { input, request, response, out, peer, changes, .. } = work;
@@ -125,31 +125,24 @@ pub async fn run(
     if trace.is_response_started {
         trace.status = response.status;
     }
-    let (_pick, mut lease, answered) = outcome?;
+    let (pick, lease, answered) = outcome?;
     trace.status = response.status;
     match answered {
         Answered::Switched(by_upstream) => {
-            let begun = tunnel::Begun { by_client: input.take(), by_upstream };
-            // Boxed, so that an exchange without a tunnel does not carry its room.
-            let tunnel = tunnel::run(core, stream, lease.stream(), begun, limits.tunnel_timeout);
-            let ended = Box::pin(tunnel).await;
-            trace.bytes_in += ended.up;
-            trace.bytes_out += ended.down;
-            let error = if core.is_cut() { Some(Error::Cut) } else { ended.error };
-            trace.reason = error.map_or("", Error::reason);
-            Ok(Next::Close)
+            let tunnel = Tunnel { _pick: pick, lease, by_upstream, timeout: limits.tunnel_timeout };
+            Ok(Served::Tunnel(Box::new(tunnel)))
         }
         Answered::Whole { is_reusable } => {
             if is_reusable && is_sent {
                 lease.mark_clean(cleanliness(response), trace.end());
             }
-            Ok(match (is_sent, persists) {
+            Ok(Served::Whole(match (is_sent, persists) {
                 (true, true) => Next::KeepAlive,
                 (true, false) if input.is_none() && stream.peek() != Peeked::Data => Next::Close,
                 // The answer came first, or more has come than was asked for; the client may
                 // still be sending.
                 _ => Next::Linger,
-            })
+            }))
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::http::server_timing::Timing;
 use crate::http::status::Status;
 use crate::http::trace_context::{Continued, Span, received_trace_id};
 use crate::plan::{Plan, RouteId, Tracing, UpstreamId};
-use crate::telemetry::counters::Outcome;
+use crate::telemetry::counters::{Ledger, Outcome};
 use crate::telemetry::{Record, Share};
 use crate::upstream::pool::Pool;
 
@@ -41,6 +41,25 @@ pub struct Trace {
     /// What making connections to endpoints took.
     pub connect: Option<Duration>,
     pub upstream_duration: Option<Duration>,
+    /// What it has to tell instead of its plan, which it has left.
+    left: Option<Box<Left>>,
+}
+
+/// What an exchange keeps of the plan that it leaves.
+struct Left {
+    ledger: Ledger,
+    /// Of the route.
+    place: String,
+    is_logged: bool,
+}
+
+/// The names of what the plan chose, and where it is counted.
+struct Chosen<'a> {
+    ledger: &'a Ledger,
+    /// Of the route.
+    place: &'a str,
+    upstream: &'a str,
+    is_logged: bool,
 }
 
 impl Trace {
@@ -64,6 +83,7 @@ impl Trace {
             attempts: 0,
             connect: None,
             upstream_duration: None,
+            left: None,
         }
     }
 
@@ -98,6 +118,32 @@ impl Trace {
         self.route.map_or("", |id| &plan.routes[id.0 as usize].place)
     }
 
+    /// Goes on without its plan: the names in it are kept, and the rest is told by the plan that is
+    /// then in force.
+    pub fn leave(&mut self, active: &Active) {
+        let Chosen { place, is_logged, .. } = self.chosen(active);
+        let (place, route, upstream) = (place.to_owned(), self.route, self.upstream);
+        let ledger = active.ledger.only(route.map(|id| id.0), upstream.map(|id| id.0));
+        self.left = Some(Box::new(Left { ledger, place, is_logged }));
+        self.route = route.map(|_| RouteId(0));
+        self.upstream = upstream.map(|_| UpstreamId(0));
+    }
+
+    fn chosen<'a>(&'a self, active: &'a Active) -> Chosen<'a> {
+        if let Some(left) = &self.left {
+            let upstream = left.ledger.upstreams.first().map_or("", |(name, _)| name);
+            return Chosen { ledger: &left.ledger, place: &left.place, upstream, is_logged: left.is_logged };
+        }
+        let plan = &active.plan;
+        let route = self.route.map(|id| &plan.routes[id.0 as usize]);
+        Chosen {
+            ledger: &active.ledger,
+            place: route.map_or("", |route| &route.place),
+            upstream: self.upstream.map_or("", |id| &plan.upstreams[id.0 as usize].name),
+            is_logged: route.is_none_or(|route| route.is_logged),
+        }
+    }
+
     fn endpoint_label(&self) -> &str {
         self.endpoint.as_ref().map_or("", |pool| pool.label())
     }
@@ -116,21 +162,29 @@ impl Trace {
         }
     }
 
-    /// The one record of an exchange: counters and the access-log line.
-    pub fn tell(&self, core: &Core, active: &Active, work: &Work) {
+    /// The one record of an exchange: counters and the access-log line. Without `active` it is told
+    /// as the plan in force has it.
+    pub fn tell(&self, core: &Core, active: Option<&Active>, work: &Work) {
+        match active {
+            Some(active) => self.tell_by(core, active, work),
+            None => self.tell_by(core, &core.active(), work),
+        }
+    }
+
+    fn tell_by(&self, core: &Core, active: &Active, work: &Work) {
         let duration = self.end.unwrap_or_else(Instant::now).duration_since(self.start);
         core.counters.exchanges.add(1);
-        active.ledger.note(&self.outcome(duration));
+        let chosen = self.chosen(active);
+        chosen.ledger.note(&self.outcome(duration));
         let settings = &active.plan.log;
-        let is_off = self.route.is_some_and(|id| !active.plan.routes[id.0 as usize].is_logged);
-        let log = core.log.as_ref().filter(|_| settings.enabled && !is_off);
+        let log = core.log.as_ref().filter(|_| settings.enabled && chosen.is_logged);
         let is_exported = active.plan.tracing.export.is_some();
         let spans = core.spans.as_ref().zip(self.stamp.span.as_ref());
         let spans = spans.filter(|(_, span)| is_exported && span.is_sampled);
         if log.is_none() && spans.is_none() {
             return;
         }
-        let record = self.record(active, work, duration);
+        let record = self.record(&chosen, work, duration);
         if let Some(log) = log
             && (settings.sample == Share::ALL || record.is_failure() || settings.sample.takes(core.draw()))
         {
@@ -157,7 +211,7 @@ impl Trace {
         }
     }
 
-    fn record<'a>(&'a self, active: &'a Active, work: &'a Work, duration: Duration) -> Record<'a> {
+    fn record<'a>(&'a self, chosen: &Chosen<'a>, work: &'a Work, duration: Duration) -> Record<'a> {
         let mut record = Record {
             time_ms: self.stamp.start_ms,
             client: b"",
@@ -168,8 +222,8 @@ impl Trace {
             protocol: "",
             status: self.status,
             reason: self.reason,
-            route: self.route_place(&active.plan),
-            upstream: self.upstream.map_or("", |id| &active.plan.upstreams[id.0 as usize].name),
+            route: chosen.place,
+            upstream: chosen.upstream,
             endpoint: self.endpoint_label(),
             attempts: self.attempts,
             request_id: &self.stamp.request_id,

@@ -8,25 +8,34 @@ use std::pin::{Pin, pin};
 use std::task::Poll;
 use std::time::Duration;
 
+use super::connection::Work;
 use super::core::Core;
 use super::error::{Broken, Error};
+use super::trace::Trace;
 use crate::net::buffer::Size;
 use crate::net::deadline::{Expired, Side};
 use crate::net::task::Turn;
 use crate::net::{Buffer, Reader, Stream, Timer, Writer};
 use crate::telemetry::Counters;
+use crate::upstream::pool::Lease;
+use crate::upstream::state::Pick;
 
-/// What each side had already sent when the tunnel began.
-pub struct Begun {
-    pub by_client: Option<Buffer>,
+/// All that an exchange leaves to the tunnel that it became. No plan: tunnels live for days.
+pub struct Tunnel {
+    /// Counts for its endpoint as long as it lives.
+    pub _pick: Pick,
+    pub lease: Lease,
+    /// What the upstream had already sent.
     pub by_upstream: Option<Buffer>,
+    /// Silence in both directions that ends it.
+    pub timeout: Duration,
 }
 
 /// Bytes that went through, and why it ended early.
-pub struct Ended {
-    pub up: u64,
-    pub down: u64,
-    pub error: Option<Error>,
+struct Ended {
+    up: u64,
+    down: u64,
+    error: Option<Error>,
 }
 
 /// Counts a tunnel as open while it lives, however it ends.
@@ -47,12 +56,23 @@ impl Drop for Open<'_> {
 
 const UPSTREAM_GONE: Error = Error::UpstreamBroken(Broken::InTunnel);
 
-/// Runs a tunnel to its end. `timeout` is silence in both directions.
-pub async fn run(
+impl Tunnel {
+    /// Runs it to its end, from what the client had already sent.
+    pub async fn run(mut self, core: &Core, client: &mut Stream, work: &mut Work, trace: &mut Trace) {
+        let begun = (work.input.take(), self.by_upstream.take());
+        let ended = relay(core, client, self.lease.stream(), begun, self.timeout).await;
+        trace.bytes_in += ended.up;
+        trace.bytes_out += ended.down;
+        let error = if core.is_cut() { Some(Error::Cut) } else { ended.error };
+        trace.reason = error.map_or("", Error::reason);
+    }
+}
+
+async fn relay(
     core: &Core,
     client: &mut Stream,
     upstream: &mut Stream,
-    begun: Begun,
+    (by_client, by_upstream): (Option<Buffer>, Option<Buffer>),
     timeout: Duration,
 ) -> Ended {
     let _open = Open::count(&core.counters);
@@ -61,9 +81,9 @@ pub async fn run(
     let mut ended = Ended { up: 0, down: 0, error: None };
     let unsent = Cell::new(None);
     let (from, to) = ((client_reader, Error::ClientGone), (upstream_writer, UPSTREAM_GONE));
-    let up = one_way(core, from, to, begun.by_client, timeout, &mut ended.up, &unsent);
+    let up = one_way(core, from, to, by_client, timeout, &mut ended.up, &unsent);
     let (from, to) = ((upstream_reader, UPSTREAM_GONE), (client_writer, Error::ClientGone));
-    let down = one_way(core, from, to, begun.by_upstream, timeout, &mut ended.down, &unsent);
+    let down = one_way(core, from, to, by_upstream, timeout, &mut ended.down, &unsent);
     let failed = both(pin!(up), pin!(down)).await.err();
     ended.error = unsent.get().or(failed);
     ended

@@ -263,6 +263,16 @@ impl Ledger {
         }
     }
 
+    /// What is counted of exchanges by this route with this upstream, which are now the first.
+    pub fn only(&self, route: Option<u32>, upstream: Option<u32>) -> Ledger {
+        let route = route.and_then(|index| self.routes.get(index as usize));
+        let upstream = upstream.and_then(|index| self.upstreams.get(index as usize));
+        Ledger {
+            routes: route.into_iter().chain(self.routes.last()).cloned().collect(),
+            upstreams: upstream.into_iter().cloned().collect(),
+        }
+    }
+
     /// The counters of a route by its place in the plan.
     pub fn route(&self, index: Option<u32>) -> Option<&RouteCounters> {
         let index = index.map_or(self.routes.len().wrapping_sub(1), |index| index as usize);

@@ -10,6 +10,7 @@ use crate::harness::origin::{Connection, ok};
 use crate::harness::proxy::{BINARY, run};
 use crate::harness::{Builder, Client, Latch, Origin, Proxy, ended, eventually, holds};
 use crate::operators::{ask, done, refused, under_load, with_socket};
+use crate::tunnels::{agree, tunnel};
 
 /// With a socket to ask at.
 pub fn reloadable(builder: Builder) -> Proxy {
@@ -123,6 +124,34 @@ fn what_runs_ends_by_the_plan_that_it_began_with() {
     });
     // Nobody needs a connection there any more.
     slow.wait_idle();
+}
+
+#[test]
+fn a_tunnel_keeps_nothing_of_its_plan_but_its_timeout() {
+    let origin = Origin::scripted(|c: &mut Connection| {
+        agree(c, "")?;
+        let got = c.read_until(".")?;
+        c.send(got)?;
+        c.expect_close()
+    });
+    let other = Origin::ok("other");
+    let builder = upstreams(Builder::new(), &[("tunnels", &origin)]);
+    let proxy = reloadable(builder.route("tunnels", "description = \"before\""));
+    let mut client = tunnel(&proxy, "");
+    let text = configuration(&proxy).replace(&origin.toml(), &other.toml());
+    let text = text.replace("tunnels", "others").replace("before", "after");
+    write(&proxy, &text);
+    assert!(reload(&proxy).contains("generation 2"));
+    assert_eq!(proxy.answering(), ["other"]);
+    eventually("the end of the first plan", || {
+        let status = done(&proxy, &["status"]);
+        holds(!status.contains("still run by"), status)
+    });
+    assert_eq!(client.send("still here.").until("."), b"still here.");
+    drop(client);
+    // It is told by the names that it had.
+    let line = proxy.log_line(101);
+    assert_eq!((line.text("upstream"), line.number("bytes_out")), ("tunnels", 11), "{line:?}");
 }
 
 #[test]
