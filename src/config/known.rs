@@ -2,7 +2,7 @@
 //! what other programs call them. A test keeps the list true.
 
 /// The keys that work, by table.
-pub const KEYS: [(&str, &[&str]); 23] = [
+pub const KEYS: [(&str, &[&str]); 24] = [
     (
         "[server]",
         &[
@@ -144,6 +144,7 @@ pub const KEYS: [(&str, &[&str]); 23] = [
     ("[wasm]", &["cache_dir", "memory_total", "instances_total"]),
     ("[wasm.components.NAME]", &["file", "env", "config"]),
     ("[wasm.components.NAME.interface_config.INTERFACE]", &["path"]),
+    ("[wasm.components.NAME.outgoing]", &["upstreams", "hosts"]),
     (
         "[wasm.components.NAME.limits]",
         &[
@@ -154,6 +155,8 @@ pub const KEYS: [(&str, &[&str]); 23] = [
             "request_body",
             "response_body",
             "output",
+            "outgoing_requests",
+            "outgoing_body",
             "reuse",
             "instances",
             "waiting",
@@ -248,6 +251,9 @@ pub fn table_of(title: &str) -> &str {
         title if title.starts_with("[upstreams.") => "[upstreams.NAME]",
         title if title.starts_with("[wasm.components.") && title.ends_with(".limits]") => {
             "[wasm.components.NAME.limits]"
+        }
+        title if title.starts_with("[wasm.components.") && title.ends_with(".outgoing]") => {
+            "[wasm.components.NAME.outgoing]"
         }
         title if title.starts_with("[wasm.components.") && title.contains(".interface_config.") => {
             "[wasm.components.NAME.interface_config.INTERFACE]"

@@ -9,10 +9,10 @@ use super::value::{self, Wanted, wanted};
 use super::{Action, FieldChanges, Host, PathChange, Route, ToWorkload, Written};
 
 const LATER: [&str; 3] = ["images", "middleware", "policies"];
-const COMPONENT_LATER: [&str; 2] = ["image", "outgoing"];
+const COMPONENT_LATER: [&str; 1] = ["image"];
 const WORKLOAD_LATER: [&str; 1] = ["manifest"];
 const INTERFACE_LATER: [&str; 1] = ["name"];
-const LIMITS_LATER: [&str; 2] = ["concurrency", "outgoing_requests"];
+const LIMITS_LATER: [&str; 1] = ["concurrency"];
 
 /// The interface through which a component gets its requests.
 pub const HANDLER: &str = "wasi:http/incoming-handler";
@@ -23,6 +23,7 @@ const PAGE: u64 = 64 << 10;
 const INSTANCES_MAX: u64 = 100_000;
 const TABLE_ELEMENTS_MAX: u64 = 1 << 17;
 const WAITING_MAX: u64 = 100_000;
+const OUTGOING_MAX: u64 = 10_000;
 
 /// `[wasm]`.
 #[derive(Clone, Debug, Default)]
@@ -48,7 +49,17 @@ pub struct Component {
     pub config: Vec<(Written<String>, Written<String>)>,
     /// A pattern.
     pub path: Option<Written<String>>,
+    pub outgoing: Outgoing,
     pub limits: ComponentLimits,
+}
+
+/// `[wasm.components.NAME.outgoing]`: whom it may ask.
+#[derive(Clone, Debug, Default)]
+pub struct Outgoing {
+    /// By their own names.
+    pub upstreams: Vec<Written<String>>,
+    /// Hosts, perhaps with a port, and the names of the upstreams that are asked in their place.
+    pub hosts: Vec<(Written<String>, Written<String>)>,
 }
 
 /// `[wasm.components.NAME.limits]`.
@@ -64,6 +75,10 @@ pub struct ComponentLimits {
     pub response_body: Option<u64>,
     /// May be 0.
     pub output: Option<u64>,
+    /// May be 0.
+    pub outgoing_requests: Option<u32>,
+    /// May be 0.
+    pub outgoing_body: Option<u64>,
     pub reuse: Option<u32>,
     pub instances: Option<u32>,
     /// May be 0.
@@ -170,6 +185,7 @@ fn read_component(name: Written<String>, mut table: Table<'_>) -> Component {
         env: table.variables("env"),
         config: table.variables("config"),
         path: read_interface_config(&mut table),
+        outgoing: read_outgoing(&mut table),
         limits: read_limits(&mut table),
     };
     table.finish(&COMPONENT_LATER);
@@ -201,6 +217,31 @@ fn read_interface_config(table: &mut Table<'_>) -> Option<Written<String>> {
     path
 }
 
+fn read_outgoing(table: &mut Table<'_>) -> Outgoing {
+    let Some(mut table) = table.table("outgoing") else {
+        return Outgoing::default();
+    };
+    let outgoing = Outgoing {
+        upstreams: table.list("upstreams", |text| Ok(text.to_owned())).unwrap_or_default(),
+        hosts: table.variables("hosts"),
+    };
+    for (host, _) in &outgoing.hosts {
+        if !is_authority(&host.value) {
+            let message = format!("`{}` is not a host", host.value.escape_debug());
+            let wrong = Diagnostic::error(host.place.clone(), message);
+            table.report().push(wrong.with_help("such as \"api.example.com\" or \"api.example.com:8080\""));
+        }
+    }
+    table.finish(&[]);
+    outgoing
+}
+
+/// A host, and perhaps a port.
+fn is_authority(text: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte);
+    text.bytes().all(is_plain)
+}
+
 fn read_limits(table: &mut Table<'_>) -> ComponentLimits {
     let Some(mut table) = table.table("limits") else {
         return ComponentLimits::default();
@@ -213,6 +254,8 @@ fn read_limits(table: &mut Table<'_>) -> ComponentLimits {
         request_body: table.size("request_body", 0..=u64::MAX),
         response_body: table.size("response_body", 0..=u64::MAX),
         output: table.size("output", 0..=u64::MAX),
+        outgoing_requests: table.integer("outgoing_requests", 0..=OUTGOING_MAX).map(|most| most.value),
+        outgoing_body: table.size("outgoing_body", 0..=u64::MAX),
         reuse: table.integer("reuse", 1..=u64::from(u32::MAX)).map(|requests| requests.value),
         instances: table.integer("instances", 1..=INSTANCES_MAX).map(|most| most.value),
         waiting: table.integer("waiting", 0..=WAITING_MAX).map(|most| most.value),

@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::admin::admin;
 use super::children::children;
 use super::log::{log, tracing};
+use super::outgoing::{self, outgoing};
 use super::routes::routes;
 use super::rules::{rules, tree};
 use super::{Dns, Limits, Plan, RouteId, Server, workloads};
@@ -114,6 +115,7 @@ pub fn compile(config: &Config) -> Result<(Plan, Vec<Diagnostic>), Vec<Diagnosti
     let admin = admin(config, !children.is_empty(), &mut diagnostics);
     let server = server(&config.server);
     let wasm = workloads::settings(config, server.worker_threads, &mut diagnostics);
+    let outgoing = outgoing(config, &mut diagnostics);
     refuse_unusable_token(config, &mut diagnostics);
     refuse_slashes(config, &mut diagnostics);
     warn_of_unused(config, &mut diagnostics);
@@ -130,6 +132,7 @@ pub fn compile(config: &Config) -> Result<(Plan, Vec<Diagnostic>), Vec<Diagnosti
         server,
         wasm,
         guests: wasm::Guests::default(),
+        outgoing: outgoing.into(),
         dns,
         limits: limits(config),
         forwarding: forwarding(config),
@@ -297,7 +300,7 @@ fn warn_of_unused(config: &Config, diagnostics: &mut Vec<Diagnostic>) {
         config::Action::Forward(forward) => Some(forward.upstream.value.as_str()),
         config::Action::Redirect(_) | config::Action::Respond(_) | config::Action::Workload(_) => None,
     });
-    let used: HashSet<&str> = used.collect();
+    let used: HashSet<&str> = used.chain(outgoing::used(config)).collect();
     for upstream in &config.upstreams {
         let name = upstream.name.value.as_str();
         if !used.contains(name) {

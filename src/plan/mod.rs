@@ -17,6 +17,7 @@ pub use crate::middleware::auth::Settings as Token;
 pub use admin::admin_socket;
 pub use children::{Child, local_addresses};
 pub use compile::{Loaded, compile, load};
+pub use outgoing::Outgoing;
 pub use reload::reload;
 pub use rules::rules;
 pub use upstream::UpstreamId;
@@ -27,6 +28,7 @@ mod compile;
 pub mod explain;
 mod label;
 mod log;
+mod outgoing;
 mod placeholder;
 mod reload;
 mod routes;
@@ -53,6 +55,8 @@ pub struct Plan {
     /// What was compiled of that, by whoever is about to run the plan: it takes its time. Without
     /// components, and before that, nothing.
     pub guests: wasm::Guests,
+    /// Whom components may ask; indexed by [`wasm::settings::ComponentId`].
+    pub outgoing: Box<[Outgoing]>,
     /// The commands of upstreams, each after those that it depends on.
     pub children: Box<[Child]>,
     /// Indexed by [`RouteId`], in document order.

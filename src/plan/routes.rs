@@ -16,8 +16,8 @@ use crate::route::{FieldChanges, PathChange, PathCondition, Rule, Template};
 #[cfg(feature = "wasm")]
 use crate::wasm;
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-const READ_TIMEOUT: Duration = Duration::from_secs(60);
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const READ_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// As many names are listed where one was expected.
 const NAMES_SHOWN_MAX: usize = 8;
@@ -223,7 +223,7 @@ fn steps(
 }
 
 /// `what` it is that has none of the `defined` names, and the table that would define it.
-fn undefined<'a>(
+pub(super) fn undefined<'a>(
     what: &str,
     table: &str,
     defined: impl Iterator<Item = &'a Written<String>> + Clone,

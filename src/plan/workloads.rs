@@ -16,6 +16,7 @@ const TABLE_ELEMENTS: u64 = 100_000;
 const CPU: Duration = Duration::from_secs(1);
 const TIME: Duration = Duration::from_secs(30);
 const OUTPUT: u64 = 64 << 10;
+const OUTGOING_REQUESTS: u32 = 100;
 const REUSE: u32 = 1;
 const INSTANCES: u32 = 100;
 const WAITING: usize = 1000;
@@ -91,6 +92,8 @@ fn limits(written: &config::ComponentLimits) -> Limits {
         request_body: written.request_body.filter(|bytes| *bytes > 0),
         response_body: written.response_body.filter(|bytes| *bytes > 0),
         output: written.output.unwrap_or(OUTPUT),
+        outgoing_requests: written.outgoing_requests.unwrap_or(OUTGOING_REQUESTS),
+        outgoing_body: written.outgoing_body.filter(|bytes| *bytes > 0),
         reuse: written.reuse.unwrap_or(REUSE),
         instances: written.instances.unwrap_or(INSTANCES),
         waiting: written.waiting.unwrap_or(WAITING),

@@ -4,6 +4,8 @@
 use std::time::Duration;
 
 use super::body::{H1Sink, Sink, SinkFault};
+#[cfg(feature = "wasm")]
+use super::outgoing::Waiting;
 use crate::http::h1::changes::change;
 use crate::http::h1::encode::{self, Framing, Persistence};
 use crate::http::head::{Method, RequestHead, ResponseHead, Version};
@@ -12,6 +14,9 @@ use crate::net::{Buffers, Writer};
 
 pub enum Downstream<'a> {
     H1(H1Downstream<'a>),
+    /// An instance of a component, which has asked.
+    #[cfg(feature = "wasm")]
+    Guest(Waiting<'a>),
 }
 
 pub struct H1Downstream<'a> {
@@ -52,9 +57,17 @@ impl<'a> Downstream<'a> {
         })
     }
 
+    fn as_h1(&mut self) -> Option<&mut H1Downstream<'a>> {
+        match self {
+            Downstream::H1(h1) => Some(h1),
+            #[cfg(feature = "wasm")]
+            Downstream::Guest(_) => None,
+        }
+    }
+
     /// Passes an informational head on at once (RFC 9110 15.2); HTTP/1.0 knows none.
     pub async fn inform(&mut self, head: &ResponseHead, date: &[u8; 29]) -> Result<(), SinkFault> {
-        let Downstream::H1(h1) = self;
+        let Some(h1) = self.as_h1() else { return Ok(()) };
         if h1.client == Version::Http10 {
             return Ok(());
         }
@@ -65,7 +78,7 @@ impl<'a> Downstream<'a> {
 
     /// Says that the connection leaves HTTP now.
     pub async fn switch(&mut self, head: &ResponseHead, date: &[u8; 29]) -> Result<(), SinkFault> {
-        let Downstream::H1(h1) = self;
+        let Some(h1) = self.as_h1() else { return Err(SinkFault::Gone) };
         let sink = h1.sink.h1_mut();
         encode::response(sink.head, head, Framing::Nothing, Persistence::Upgrade, date, None);
         h1.has_response = true;
@@ -80,7 +93,11 @@ impl<'a> Downstream<'a> {
         date: &[u8; 29],
         timing: Option<Timing<'_>>,
     ) {
-        let Downstream::H1(h1) = self;
+        #[cfg(feature = "wasm")]
+        if let Downstream::Guest(guest) = self {
+            return guest.respond(head);
+        }
+        let Some(h1) = self.as_h1() else { return };
         let framing = Framing::of(head, h1.to_head_request, h1.client);
         h1.persistence = Persistence::of(may_persist && framing != Framing::UntilClose, h1.client);
         let sink = h1.sink.h1_mut();
@@ -92,25 +109,37 @@ impl<'a> Downstream<'a> {
     }
 
     pub fn sink(&mut self) -> &mut Sink<'a> {
-        let Downstream::H1(h1) = self;
-        &mut h1.sink
+        match self {
+            Downstream::H1(h1) => &mut h1.sink,
+            #[cfg(feature = "wasm")]
+            Downstream::Guest(guest) => guest.sink(),
+        }
     }
 
     /// Bytes of the final head have left.
     pub fn is_started(&self) -> bool {
-        let Downstream::H1(h1) = self;
-        h1.has_response && h1.sink.h1().head.is_empty()
+        match self {
+            Downstream::H1(h1) => h1.has_response && h1.sink.h1().head.is_empty(),
+            #[cfg(feature = "wasm")]
+            Downstream::Guest(guest) => guest.has_answer(),
+        }
     }
 
     /// Bytes of the body sent.
     pub fn sent(&self) -> u64 {
-        let Downstream::H1(h1) = self;
-        h1.sink.h1().sent()
+        match self {
+            Downstream::H1(h1) => h1.sink.h1().sent(),
+            #[cfg(feature = "wasm")]
+            Downstream::Guest(_) => 0,
+        }
     }
 
     /// The response has promised another exchange on this connection.
     pub fn persists(&self) -> bool {
-        let Downstream::H1(h1) = self;
-        h1.persistence != Persistence::Close
+        match self {
+            Downstream::H1(h1) => h1.persistence != Persistence::Close,
+            #[cfg(feature = "wasm")]
+            Downstream::Guest(_) => false,
+        }
     }
 }

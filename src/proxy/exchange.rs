@@ -37,11 +37,11 @@ pub enum Served {
 }
 
 /// Serves the request whose head is in `work`, by the plan that is in force.
-pub async fn run(core: &Core, active: Rc<Active>, stream: &mut Stream, work: &mut Work) -> Next {
+pub async fn run(core: &Rc<Core>, active: Rc<Active>, stream: &mut Stream, work: &mut Work) -> Next {
     let trace = Trace::start(core, true);
     let mut telling = Telling { core, active: Some(active), work, trace, is_over: false };
     let Telling { active, work, trace, .. } = &mut telling;
-    let plan = active.as_deref().expect("an exchange begins with a plan");
+    let plan = active.as_ref().expect("an exchange begins with a plan");
     let next = match serve(core, plan, stream, work, trace).await {
         Ok(Served::Whole(next)) => next,
         Ok(Served::Tunnel(tunnel)) => {
@@ -78,8 +78,8 @@ impl Drop for Telling<'_> {
 }
 
 async fn serve(
-    core: &Core,
-    active: &Active,
+    core: &Rc<Core>,
+    active: &Rc<Active>,
     stream: &mut Stream,
     work: &mut Work,
     trace: &mut Trace,

@@ -5,7 +5,7 @@ use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::body::h1_source::{Bounds, H1Source};
 use super::body::{H1Sink, RelayFault, Sink, SinkFault, Source, SourceFault, relay};
@@ -46,11 +46,13 @@ pub(super) struct Forward<'a> {
     pub(super) route: &'a plan::Forward,
     pub(super) request: &'a RequestHead,
     pub(super) peer: &'a Peer,
-    date: [u8; 29],
+    /// How long the upstream may be silent within a response.
+    pub(super) silence: Duration,
+    pub(super) date: [u8; 29],
 }
 
 /// How an attempt ended well.
-enum Answered {
+pub(super) enum Answered {
     /// The response is through; whether its connection can be used again.
     Whole { is_reusable: bool },
     /// 101: what the upstream sent after it.
@@ -97,7 +99,8 @@ pub async fn run(
     let peer = peer.as_ref().expect("a connection makes its peer before its first exchange");
     let date = core.date(trace.stamp.start_ms);
     let removed = &forward.fields.removed;
-    let forward = Forward { core, active, limits, upstream, route: forward, request, peer, date };
+    let silence = forward.read_timeout;
+    let forward = Forward { core, active, limits, upstream, route: forward, request, peer, silence, date };
 
     let (reader, writer) = stream.split();
     let bounds =
@@ -151,7 +154,7 @@ impl Forward<'_> {
     /// Tries until an answer is through. What failed is tried again only before a byte of a
     /// response: on the same endpoint if a reused connection turns out dead, which says nothing of
     /// it; otherwise on another one, as often as the upstream's settings and its budget allow.
-    async fn attempts(
+    pub(super) async fn attempts(
         &self,
         flight: &mut Flight,
         source: &mut Source<'_>,
@@ -329,7 +332,7 @@ impl Forward<'_> {
         // An answer that comes before the body was sent is the last on its connection.
         let may_persist = self.request.keep_alive && !self.core.is_draining() && upload.is_sent.get();
         downstream.respond(response, may_persist, &self.date, trace.timing(self.core, &self.active.plan));
-        let bounds = Bounds { timeout: self.route.read_timeout, bytes: None, min_rate: None };
+        let bounds = Bounds { timeout: self.silence, bytes: None, min_rate: None };
         let source = H1Source::new(reader, &self.core.buffers, Some(input), response.body, bounds);
         let mut source = Source::H1(source.with_room(room));
         let relayed = relay(&mut source, downstream.sink()).await;
@@ -402,7 +405,7 @@ impl Forward<'_> {
     }
 }
 
-fn cleanliness(response: &ResponseHead) -> Cleanliness {
+pub(super) fn cleanliness(response: &ResponseHead) -> Cleanliness {
     // A length of 0 that was said is as certain as any other.
     let is_said = response.body != BodyLength::Empty
         || response.fields.value(Known::ContentLength).is_some_and(|length| length == b"0");

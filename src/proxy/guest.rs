@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use http_body::Body;
 
@@ -21,6 +21,7 @@ use super::error::Error;
 use super::exchange::Next;
 use super::flight::write_head;
 use super::forward::client_error;
+use super::outgoing::{Errands, Running};
 use super::trace::Trace;
 use super::upload::{Upload, gone};
 use crate::http::fields::push_field;
@@ -36,7 +37,7 @@ use crate::wasm;
 use crate::wasm::call::Call;
 use crate::wasm::message::{self, Response};
 use crate::wasm::pipe::{Sender, pipe};
-use crate::wasm::pool::Pool;
+use crate::wasm::pool::{ComponentId, Pool};
 use crate::wasm::settings::Limits;
 use crate::wasm::workload::Unrouted;
 
@@ -57,8 +58,8 @@ struct Guest<'a> {
 
 /// Has a component of the workload answer the request in `work`.
 pub async fn run(
-    core: &Core,
-    active: &Active,
+    core: &Rc<Core>,
+    active: &Rc<Active>,
     route: &Route,
     to: &ToWorkload,
     stream: &mut Stream,
@@ -66,7 +67,7 @@ pub async fn run(
     trace: &mut Trace,
 ) -> Result<Next, Error> {
     let plan = &active.plan;
-    let (pool, head) = choose(core, active, to, work, trace)?;
+    let (component, pool, head) = choose(core, active, to, work, trace)?;
     let limits = &pool.guest.settings.limits;
     let request_body = [limits.request_body, plan.limits.request_body].into_iter().flatten().min();
     let (length, is_too_large) = match work.request.body {
@@ -83,7 +84,8 @@ pub async fn run(
     };
     let call = Call::new(permit, message::request(head, body).map_err(Error::Body)?);
 
-    let Work { input, request, response, out, changes, .. } = work;
+    let Work { input, request, response, out, changes, peer, .. } = work;
+    let peer = peer.as_ref().expect("a connection makes its peer before its first exchange");
     let (reader, writer) = stream.split();
     let bounds =
         Bounds { timeout: plan.limits.body_timeout, bytes: request_body, min_rate: plan.limits.min_rate };
@@ -97,8 +99,12 @@ pub async fn run(
     let date = core.date(trace.stamp.start_ms);
     let guest = Guest { core, active, limits, request, date };
     let call = RefCell::new(call);
+    let (stamp, running) = (trace.stamp, Running::default());
+    let mut errands = Errands { core, active, component, pool: &pool, peer, stamp, running };
 
-    let outcome = guest.exchange(&call, pipe, &mut source, &mut downstream, response, trace, &upload).await;
+    let outcome = guest
+        .exchange(&call, &mut errands, pipe, &mut source, &mut downstream, response, trace, &upload)
+        .await;
     let is_sent = upload.is_sent.get();
 
     trace.is_response_started = downstream.is_started();
@@ -113,7 +119,7 @@ pub async fn run(
     }
     outcome?;
     trace.status = response.status;
-    finish(core, call.into_inner(), limits);
+    finish(errands, call.into_inner());
     Ok(match (is_sent, persists) {
         (true, true) => Next::KeepAlive,
         (true, false) if input.is_none() && stream.peek() != Peeked::Data => Next::Close,
@@ -129,7 +135,7 @@ fn choose(
     to: &ToWorkload,
     work: &Work,
     trace: &Trace,
-) -> Result<(Rc<Pool>, Vec<u8>), Error> {
+) -> Result<(ComponentId, Rc<Pool>, Vec<u8>), Error> {
     let Work { request, changes, .. } = work;
     let path = match changes.path.as_slice() {
         [] => request.text(request.target.path),
@@ -149,19 +155,38 @@ fn choose(
         push_field(&mut line, PARAMETERS.as_bytes(), &captured);
     }
     change(&mut head, 0, &[PARAMETERS], &line);
-    Ok((core.guests.of(component), head))
+    Ok((component, core.guests.of(component), head))
+}
+
+/// Lets an instance run, and what it has asked others. What it asked ends with its call.
+fn work(call: &mut Call, errands: &mut Errands<'_>, cx: &mut Context<'_>) {
+    call.poll(cx);
+    if call.is_done() {
+        errands.running = Running::default();
+    } else {
+        errands.poll(call.outbox(), cx);
+    }
 }
 
 /// Lets an instance do what it has left to do, for as long as a request may take.
-fn finish(core: &Core, call: Call, limits: &Limits) {
+fn finish(errands: Errands<'_>, mut call: Call) {
     if call.is_done() {
         return;
     }
-    let (wheel, time) = (Rc::clone(&core.wheel), limits.time);
+    let Errands { core, active, component, pool, peer, stamp, mut running } = errands;
+    let (core, active, pool, peer) = (Rc::clone(core), Rc::clone(active), Rc::clone(pool), peer.clone());
     let counters = core.counters.clone();
     let rest = async move {
+        let finished = poll_fn(|cx| {
+            let (core, active, pool, peer) = (&core, &active, &pool, &peer);
+            let under_way = std::mem::take(&mut running);
+            let mut errands = Errands { core, active, component, pool, peer, stamp, running: under_way };
+            work(&mut call, &mut errands, cx);
+            running = errands.running;
+            if call.is_done() { Poll::Ready(()) } else { Poll::Pending }
+        });
         // One that takes longer has told nobody so far, and ends.
-        let _ended = wheel.timeout(time, call.finish()).await;
+        let _ended = core.wheel.timeout(pool.guest.settings.limits.time, finished).await;
     };
     task::spawn(rest, move || counters.panics.add(1));
 }
@@ -171,6 +196,7 @@ impl Guest<'_> {
     async fn exchange(
         &self,
         call: &RefCell<Call>,
+        errands: &mut Errands<'_>,
         pipe: Option<Sender>,
         source: &mut Source<'_>,
         downstream: &mut Downstream<'_>,
@@ -184,7 +210,7 @@ impl Guest<'_> {
         }
         let client = pin!(self.client_side(source, pipe, upload));
         let answer = pin!(self.answer(call, downstream, response, trace, upload));
-        take_turns(call, client, answer, upload).await
+        take_turns(call, errands, client, answer, upload).await
     }
 
     /// Passes the body on, then watches the client. Resolves only if the client ends the exchange.
@@ -218,8 +244,14 @@ impl Guest<'_> {
         downstream.respond(response, may_persist, &self.date, trace.timing(self.core, &self.active.plan));
         let Guest { core, limits, .. } = *self;
         let bounds = guest_source::Bounds { timeout: limits.time, bytes: limits.response_body };
-        let source =
-            GuestSource::new(answer.into_body(), call, response.body, bounds, &core.buffers, &core.wheel);
+        let source = GuestSource::new(
+            answer.into_body(),
+            Some(call),
+            response.body,
+            bounds,
+            &core.buffers,
+            &core.wheel,
+        );
         match relay(&mut Source::Guest(source), downstream.sink()).await {
             Ok(()) => Ok(()),
             Err(RelayFault::Sink(fault)) => Err(downstream_error(fault)),
@@ -256,6 +288,7 @@ fn begun(call: &RefCell<Call>) -> Poll<Result<Response, wasm::Fault>> {
 /// the client ends the exchange. The futures are pinned where they were made: they are large.
 async fn take_turns(
     call: &RefCell<Call>,
+    errands: &mut Errands<'_>,
     mut client: Pin<&mut impl Future<Output = Error>>,
     mut answer: Pin<&mut impl Future<Output = Result<(), Error>>>,
     upload: &Upload,
@@ -268,7 +301,7 @@ async fn take_turns(
         {
             return Poll::Ready(Err(error));
         }
-        call.borrow_mut().poll(cx);
+        work(&mut call.borrow_mut(), errands, cx);
         if let Poll::Ready(answered) = answer.as_mut().poll(cx) {
             return Poll::Ready(answered);
         }

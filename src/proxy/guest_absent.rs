@@ -1,5 +1,7 @@
 //! The way of a request to a component, in a build without components: no request takes it.
 
+use std::rc::Rc;
+
 use super::connection::Work;
 use super::core::{Active, Core};
 use super::error::Error;
@@ -10,8 +12,8 @@ use crate::plan::{Route, ToWorkload};
 
 /// There is no workload that a route could lead to.
 pub async fn run(
-    _: &Core,
-    _: &Active,
+    _: &Rc<Core>,
+    _: &Rc<Active>,
     _: &Route,
     to: &ToWorkload,
     _: &mut Stream,

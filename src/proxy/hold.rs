@@ -29,7 +29,7 @@ impl Forward<'_> {
     pub(super) async fn outlive(
         &self,
         lost: &Pick,
-        client: &Reader<'_>,
+        client: Option<&Reader<'_>>,
         error: Error,
         is_unsent: bool,
         held: &mut Held,
@@ -50,7 +50,7 @@ impl Forward<'_> {
     pub(super) async fn hold(
         &self,
         lost: Option<&Pick>,
-        client: &Reader<'_>,
+        client: Option<&Reader<'_>>,
         until: Instant,
     ) -> Result<Pick, Error> {
         if lost.is_none() && !self.upstream.is_starting() {

@@ -23,7 +23,12 @@ impl Forward<'_> {
     ///
     /// # Errors
     /// None is available, or too many requests wait for one.
-    pub(super) async fn pick(&self, client: &Reader<'_>, now: Instant, now_ms: u64) -> Result<Pick, Error> {
+    pub(super) async fn pick(
+        &self,
+        client: Option<&Reader<'_>>,
+        now: Instant,
+        now_ms: u64,
+    ) -> Result<Pick, Error> {
         if !self.upstream.queue.is_empty() {
             return Box::pin(self.wait(client)).await;
         }
@@ -61,7 +66,7 @@ impl Forward<'_> {
     }
 
     /// In a queue, until an endpoint may have another connection.
-    pub(super) async fn wait(&self, client: &Reader<'_>) -> Result<Pick, Error> {
+    pub(super) async fn wait(&self, client: Option<&Reader<'_>>) -> Result<Pick, Error> {
         let (place, _waiting) = self.upstream.wait().ok_or(Error::QueueFull)?;
         let until = Instant::now() + self.upstream.settings.queue_timeout;
         loop {
@@ -87,10 +92,10 @@ impl Forward<'_> {
     }
 
     /// Or nobody waits for the answer any more.
-    pub(super) fn must_be_there(&self, client: &Reader<'_>) -> Result<(), Error> {
-        match is_gone(client, self.limits.abort_on_close) {
-            true => Err(Error::ClientGone),
-            false => Ok(()),
+    pub(super) fn must_be_there(&self, client: Option<&Reader<'_>>) -> Result<(), Error> {
+        match client {
+            Some(client) if is_gone(client, self.limits.abort_on_close) => Err(Error::ClientGone),
+            _ => Ok(()),
         }
     }
 
@@ -105,7 +110,7 @@ impl Forward<'_> {
     pub(super) async fn lease(
         &self,
         pick: &mut Pick,
-        client: &Reader<'_>,
+        client: Option<&Reader<'_>>,
         may_reuse: bool,
         is_repeatable: bool,
         trace: &mut Trace,

@@ -2,8 +2,8 @@
 //!
 //! `connection` turns bytes into requests, `exchange` is what is done with one, step by step,
 //! `forward` is the way to an upstream and back, `upload` tells whose silence counts on it,
-//! `guest` is the way to a component and back, `body` moves what follows a head, `tunnel` what follows an upgrade, `respond` is what we say
-//! ourselves. `core` is what one core owns. `explain` tells what would be done with a request,
+//! `guest` is the way to a component and back, `outgoing` that of the requests which it sends, `body`
+//! moves what follows a head, `tunnel` what follows an upgrade, `respond` is what we say ourselves. `core` is what one core owns. `explain` tells what would be done with a request,
 //! without doing it.
 
 pub mod body;
@@ -23,6 +23,8 @@ mod guest;
 mod guest;
 mod hold;
 mod lease;
+#[cfg(feature = "wasm")]
+mod outgoing;
 pub mod respond;
 mod steps;
 pub mod trace;

@@ -35,11 +35,8 @@ impl Upload {
     /// Waits until the client begins, or may. A client that expects a word of the upstream
     /// first is not too slow before it.
     pub async fn may_begin(&self, source: &Source<'_>) {
-        let source = source.h1();
-        if source.received() > 0 {
-            return;
-        }
-        let mut readable = std::pin::pin!(source.reader().readable());
+        let Some(client) = source.client().filter(|_| source.h1().received() == 0) else { return };
+        let mut readable = std::pin::pin!(client.readable());
         poll_fn(|cx| match self.has_leave.get() || readable.as_mut().poll(cx).is_ready() {
             true => Poll::Ready(()),
             false => Poll::Pending,
@@ -83,7 +80,8 @@ impl Upload {
 
 /// Resolves when the client is gone: at once for a reset while nothing else was sent, within a
 /// second otherwise. A mere FIN says that it sends no more, unless `abort_on_close`.
-pub async fn gone(client: &Reader<'_>, abort_on_close: bool) {
+pub async fn gone(client: Option<&Reader<'_>>, abort_on_close: bool) {
+    let Some(client) = client else { return std::future::pending().await };
     client.timer().pause(WATCH_AFTER).await;
     loop {
         if client.readable().await.is_err() {

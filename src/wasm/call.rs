@@ -13,6 +13,7 @@ use super::Fault;
 use super::instance::{End, Instance, NotMade};
 use super::message::{Request, Response};
 use super::meter::{Exhausted, Meter, Metered};
+use super::outgoing::Outbox;
 use super::pool::{Permit, Pool};
 
 /// Where an instance puts its answer.
@@ -34,6 +35,7 @@ impl Slot {
 /// is through. Dropped before that, the instance ends.
 pub struct Call {
     slot: Slot,
+    outbox: Outbox,
     running: Option<Metered<Result<(), Fault>>>,
     ended: Option<Result<(), Fault>>,
 }
@@ -44,9 +46,17 @@ impl Call {
         let slot = Slot::default();
         let warm = permit.take_idle();
         let meter = warm.as_ref().map_or_else(Meter::new, Instance::meter);
+        let outbox = warm.as_ref().map_or_else(Outbox::default, Instance::outbox);
+        outbox.refill(permit.pool.guest.settings.limits.outgoing_requests);
         let (beat, core) = (Arc::clone(&permit.pool.guest.engine.beat), permit.pool.room.core);
-        let serve = serve(permit, warm, Arc::clone(&meter), request, slot.clone());
-        Call { slot, running: Some(Metered::new(meter, beat, core, serve)), ended: None }
+        let fresh = Fresh { meter: Arc::clone(&meter), outbox: outbox.clone() };
+        let serve = serve(permit, warm, fresh, request, slot.clone());
+        Call { slot, outbox, running: Some(Metered::new(meter, beat, core, serve)), ended: None }
+    }
+
+    /// Where the instance puts the requests that it sends.
+    pub fn outbox(&self) -> &Outbox {
+        &self.outbox
     }
 
     /// Lets the instance run, until it has to wait.
@@ -76,24 +86,22 @@ impl Call {
     pub fn fault(&self) -> Option<Fault> {
         self.ended.and_then(Result::err)
     }
+}
 
-    /// What it has left to do.
-    pub async fn finish(mut self) {
-        std::future::poll_fn(|cx| {
-            self.poll(cx);
-            if self.is_done() { Poll::Ready(()) } else { Poll::Pending }
-        })
-        .await;
-    }
+/// What a call and its instance have in common, if that has to be made first.
+struct Fresh {
+    meter: Arc<Meter>,
+    outbox: Outbox,
 }
 
 async fn serve(
     permit: Permit,
     warm: Option<Instance>,
-    meter: Arc<Meter>,
+    fresh: Fresh,
     request: Request,
     slot: Slot,
 ) -> Result<(), Fault> {
+    let Fresh { meter, outbox } = fresh;
     let pool = permit.pool();
     let (limits, counters) = (&pool.guest.settings.limits, pool.counters());
     counters.requests.add(1);
@@ -104,7 +112,9 @@ async fn serve(
             counters.reused.add(1);
             instance
         }
-        None => Instance::make(pool, Arc::clone(&meter)).await.map_err(|not_made| tell(pool, &not_made))?,
+        None => Instance::make(pool, Arc::clone(&meter), outbox)
+            .await
+            .map_err(|not_made| tell(pool, &not_made))?,
     };
     let served = instance.serve(request, limits.output, &slot).await;
     counters.cpu_us.add(meter.total().saturating_sub(before).as_micros() as u64);

@@ -71,6 +71,7 @@ impl Guest {
             queued: sum(|core| &core.queued),
             refused: sum(|core| &core.refused),
             cpu_us: sum(|core| &core.cpu_us),
+            outgoing: sum(|core| &core.outgoing),
         }
     }
 }

@@ -19,8 +19,6 @@ use wasmtime_wasi::sockets::{WasiSockets, WasiSocketsView};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_config::{WasiConfig, WasiConfigVariables};
 use wasmtime_wasi_http::p2::add_only_http_to_linker_async;
-use wasmtime_wasi_http::p2::bindings::http::types::ErrorCode;
-use wasmtime_wasi_http::p2::types::{HostFutureIncomingResponse, HostOutgoingRequest};
 use wasmtime_wasi_http::{
     Error, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks,
     WasiHttpView,
@@ -29,6 +27,7 @@ use wasmtime_wasi_http::{
 use super::clock::{Clock, HasClock};
 use super::limits::{Memory, RESOURCES_MAX};
 use super::meter::{Exhausted, Meter, Verdict};
+use super::outgoing::{self, Outbox};
 use super::output::Output;
 use crate::net::Alarms;
 
@@ -38,7 +37,6 @@ const CHUNK_BYTES: usize = 64 << 10;
 /// As the library names them; each stands for every version of 0.2.
 const CREATE_TCP: &str = "wasi:sockets/tcp-create-socket@0.2.12";
 const CREATE_UDP: &str = "wasi:sockets/udp-create-socket@0.2.12";
-const OUTGOING: &str = "wasi:http/outgoing-handler@0.2.12";
 
 /// One instance's side of the host.
 pub struct Host {
@@ -51,6 +49,7 @@ pub struct Host {
     pub meter: Arc<Meter>,
     pub alarms: Alarms,
     pub output: Output,
+    pub outbox: Outbox,
 }
 
 impl Host {
@@ -61,11 +60,12 @@ impl Host {
         meter: Arc<Meter>,
         alarms: Alarms,
         output: Output,
+        outbox: Outbox,
     ) -> Host {
         let mut table = ResourceTable::new();
         table.set_max_capacity(RESOURCES_MAX);
         let (http, hooks) = (WasiHttpCtx::new(), Hooks::new());
-        Host { table, wasi, http, hooks, config, memory, meter, alarms, output }
+        Host { table, wasi, http, hooks, config, memory, meter, alarms, output, outbox }
     }
 }
 
@@ -136,7 +136,7 @@ pub fn link(engine: &wasmtime::Engine, component: &Component) -> Result<Instance
     })?;
     cli::stdout::add_to_linker::<Host, HasHost>(ours, |host| View(host))?;
     cli::stderr::add_to_linker::<Host, HasHost>(ours, |host| View(host))?;
-    ours.instance(OUTGOING)?.func_wrap("handle", refuse_to_send)?;
+    outgoing::link(ours)?;
     ours.instance(CREATE_TCP)?.func_wrap("create-tcp-socket", refuse_socket::<TcpSocket>)?;
     ours.instance(CREATE_UDP)?.func_wrap("create-udp-socket", refuse_socket::<UdpSocket>)?;
     wasmtime_wasi_config::add_to_linker(ours, |host: &mut Host| WasiConfig::from(&*host.config))?;
@@ -201,17 +201,6 @@ impl cli::stderr::Host for View<'_> {
     fn get_stderr(&mut self) -> Result<Resource<DynOutputStream>> {
         self.output()
     }
-}
-
-type Sending = Result<Resource<HostFutureIncomingResponse>, ErrorCode>;
-
-/// A component may ask nobody.
-fn refuse_to_send(
-    mut store: StoreContextMut<'_, Host>,
-    (request, _): (Resource<HostOutgoingRequest>, Option<Resource<RequestOptions>>),
-) -> Result<(Sending,)> {
-    store.data_mut().table.delete(request)?;
-    Ok((Err(ErrorCode::HttpRequestDenied),))
 }
 
 /// What is to be done when the epoch advances while a guest runs.

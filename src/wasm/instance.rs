@@ -15,6 +15,7 @@ use super::host::{self, Host};
 use super::limits::Memory;
 use super::message::Request;
 use super::meter::Meter;
+use super::outgoing::Outbox;
 use super::output::Output;
 use super::pool::{Counted, Pool};
 
@@ -72,12 +73,12 @@ pub enum NotMade {
 impl Instance {
     /// Makes one; `meter` counts what that costs, too. Where there is no room, one that waits
     /// makes way.
-    pub async fn make(pool: &Rc<Pool>, meter: Arc<Meter>) -> Result<Instance, NotMade> {
+    pub async fn make(pool: &Rc<Pool>, meter: Arc<Meter>, outbox: Outbox) -> Result<Instance, NotMade> {
         loop {
             let counted = pool.room.count().ok_or(NotMade::NoRoom)?;
             let name: Arc<str> =
                 format!("{}/{}.{}", pool.guest.settings.name, pool.room.core, pool.room.number()).into();
-            let mut store = store(pool, &name, Arc::clone(&meter));
+            let mut store = store(pool, &name, Arc::clone(&meter), outbox.clone());
             match pool.guest.pre.instantiate_async(&mut store).await {
                 Ok(proxy) => {
                     pool.counters().made.add(1);
@@ -102,6 +103,11 @@ impl Instance {
 
     pub fn meter(&self) -> Arc<Meter> {
         Arc::clone(&self.store.data().meter)
+    }
+
+    /// Where it puts the requests that it sends.
+    pub fn outbox(&self) -> Outbox {
+        self.store.data().outbox.clone()
     }
 
     /// Requests that it has served.
@@ -152,7 +158,7 @@ impl Drop for Instance {
     }
 }
 
-fn store(pool: &Pool, name: &Arc<str>, meter: Arc<Meter>) -> Store<Host> {
+fn store(pool: &Pool, name: &Arc<str>, meter: Arc<Meter>, outbox: Outbox) -> Store<Host> {
     let settings = &pool.guest.settings;
     let mut wasi = WasiCtxBuilder::new();
     wasi.envs(&settings.env);
@@ -160,7 +166,7 @@ fn store(pool: &Pool, name: &Arc<str>, meter: Arc<Meter>) -> Store<Host> {
     let config = Arc::clone(&pool.guest.config);
     let (alarms, output) = (pool.room.alarms.clone(), Output::new(Arc::clone(name)));
     output.refill(settings.limits.output);
-    let host = Host::new(wasi.build(), config, memory, meter, alarms, output);
+    let host = Host::new(wasi.build(), config, memory, meter, alarms, output, outbox);
     let mut store = Store::new(&pool.guest.engine.wasmtime, host);
     store.limiter(|host| &mut host.memory);
     store.epoch_deadline_callback(host::tick);

@@ -121,6 +121,8 @@ mod tests {
             request_body: None,
             response_body: None,
             output: 0,
+            outgoing_requests: 0,
+            outgoing_body: None,
             reuse: 1,
             instances: 1,
             waiting: 0,

@@ -27,10 +27,7 @@ pub fn request(head: Vec<u8>, body: Option<Receiver>) -> Result<Request, &'stati
     let first = lines.next().ok_or("no request line")?;
     let mut words = first.split(|byte| *byte == b' ');
     let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-    let body = match body {
-        Some(body) => body.boxed_unsync(),
-        None => Empty::new().map_err(|never| match never {}).boxed_unsync(),
-    };
+    let body = body.map_or_else(no_body, BodyExt::boxed_unsync);
     let mut request = http::Request::new(body);
     *request.method_mut() = Method::from_bytes(method).map_err(|_| "method unknown to components")?;
     *request.uri_mut() =
@@ -48,8 +45,32 @@ pub fn request(head: Vec<u8>, body: Option<Receiver>) -> Result<Request, &'stati
     Ok(request)
 }
 
+pub fn no_body() -> GuestBody {
+    Empty::new().map_err(|never| match never {}).boxed_unsync()
+}
+
 fn lines(head: &[u8]) -> impl Iterator<Item = &[u8]> {
     head.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line))
+}
+
+/// An answer to a request of a guest, with these fields; what it cannot have is left out.
+pub fn answer<'a>(
+    status: u16,
+    fields: impl Iterator<Item = (&'a [u8], &'a [u8])>,
+    length: Option<u64>,
+    body: Receiver,
+) -> Option<http::Response<Receiver>> {
+    let mut answer = http::Response::new(body);
+    *answer.status_mut() = http::StatusCode::from_u16(status).ok()?;
+    for (name, value) in fields {
+        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
+            answer.headers_mut().append(name, value);
+        }
+    }
+    if let Some(length) = length {
+        answer.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    Some(answer)
 }
 
 /// Writes the head of an answer as an upstream would have sent it, to be read, and looked at, like
@@ -71,7 +92,8 @@ pub fn write_head(out: &mut Vec<u8>, response: &Response, length: Option<u64>) {
     out.extend_from_slice(b"\r\n");
 }
 
-fn push(out: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
+/// Appends a field.
+pub(super) fn push(out: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
     out.extend_from_slice(name.as_str().as_bytes());
     out.extend_from_slice(b": ");
     out.extend_from_slice(value.as_bytes());

@@ -3,8 +3,8 @@
 //! `settings` are what was asked for. `inspect` tells what a file is without running it. `compiler`
 //! makes code of components, on the control thread's behalf, with `code_cache` beside it; what comes
 //! out are [`Guests`], which every core may use. `pool` are one core's instances of a component,
-//! `call` is one request to one of them, `pipe` the body on its way in. `host` is what a guest can
-//! reach, `limits` and `meter` how much of it.
+//! `call` is one request to one of them, `pipe` the body on its way in, `outgoing` are the requests
+//! that it sends. `host` is what a guest can reach, `limits` and `meter` how much of it.
 //!
 //! Nothing of a core enters a `Store`. Must not know: connections, the plan.
 
@@ -32,6 +32,8 @@ mod limits;
 pub mod message;
 #[cfg(feature = "wasm")]
 mod meter;
+#[cfg(feature = "wasm")]
+pub mod outgoing;
 #[cfg(feature = "wasm")]
 mod output;
 #[cfg(feature = "wasm")]
@@ -68,6 +70,8 @@ pub struct Tally {
     pub refused: u64,
     /// On the processor.
     pub cpu_us: u64,
+    /// Requests that it has sent.
+    pub outgoing: u64,
 }
 
 /// Why a call of a component came to no answer.

@@ -121,6 +121,14 @@ impl Drop for Sender {
     }
 }
 
+impl Receiver {
+    /// Its length is known by now.
+    pub fn with_length(mut self, length: u64) -> Receiver {
+        self.length = Some(length);
+        self
+    }
+}
+
 impl Body for Receiver {
     type Data = Bytes;
     type Error = Error;

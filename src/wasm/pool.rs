@@ -35,6 +35,8 @@ pub struct Counters {
     pub refused: Counter,
     /// Microseconds on the processor.
     pub cpu_us: Counter,
+    /// Requests that instances have sent.
+    pub outgoing: Counter,
 }
 
 /// All pools of a core.
@@ -299,7 +301,7 @@ impl Pool {
     }
 
     /// Tells why a call failed, unless that was told too often in this second.
-    pub(super) fn complain(&self, who: &str, why: std::fmt::Arguments<'_>) {
+    pub fn complain(&self, who: &str, why: std::fmt::Arguments<'_>) {
         let mut complaints = self.complaints.get();
         if complaints.since.elapsed() >= Duration::from_secs(1) {
             if complaints.left_out > 0 {

@@ -73,6 +73,10 @@ pub struct Limits {
     pub response_body: Option<u64>,
     /// Bytes that an instance may write to the log for one request.
     pub output: u64,
+    /// Requests that it may send while it answers one.
+    pub outgoing_requests: u32,
+    /// Bytes of the body of such a request, and of the body of the answer to it.
+    pub outgoing_body: Option<u64>,
     /// Requests that one instance serves, one after the other. At least 1.
     pub reuse: u32,
     /// Instances of one core. At least 1.

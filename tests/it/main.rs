@@ -48,5 +48,7 @@ mod values;
 #[cfg(feature = "wasm")]
 mod workload_limits;
 #[cfg(feature = "wasm")]
+mod workload_outgoing;
+#[cfg(feature = "wasm")]
 mod workloads;
 mod wrapping;

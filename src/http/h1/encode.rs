@@ -3,7 +3,7 @@
 //! Everything is written from what was parsed: field by field, framing from what was decided.
 //! Nothing of a received head is copied through unseen.
 
-use crate::http::fields::{Fields, Known, KnownSet, push_field};
+use crate::http::fields::{Field, Fields, Known, KnownSet, push_field};
 use crate::http::forwarding::{self, Stamp};
 use crate::http::framing::BodyLength;
 use crate::http::head::{RequestHead, ResponseHead, Version};
@@ -64,6 +64,11 @@ pub fn request(out: &mut Vec<u8>, head: &RequestHead, path: &[u8], peer: &forwar
     }
     forwarding::write(out, head, peer, stamp);
     out.extend_from_slice(b"\r\n");
+}
+
+/// The fields of a response that are not of its connection, nor of how its body is framed.
+pub fn end_to_end(head: &ResponseHead) -> impl Iterator<Item = Field<'_>> {
+    head.fields.iter().filter(|field| !HOP_BY_HOP.contains(field.known))
 }
 
 /// How a response's body is framed for the client.

@@ -11,14 +11,27 @@ use crate::wasm::pipe::Sender;
 /// What is put in is copied: a guest may keep it for as long as it lives.
 pub struct GuestSink {
     pipe: Sender,
+    /// Bytes that may still be put in; `None` is no bound.
+    left: Option<u64>,
 }
 
 impl GuestSink {
     pub fn new(pipe: Sender) -> GuestSink {
-        GuestSink { pipe }
+        GuestSink { pipe, left: None }
+    }
+
+    /// Not more than `most` bytes; then its guest finds it cut.
+    pub fn with_bound(self, most: Option<u64>) -> GuestSink {
+        GuestSink { left: most, ..self }
     }
 
     pub async fn data(&mut self, buffer: Buffer, is_last: bool) -> (Result<(), SinkFault>, Buffer) {
+        if let Some(left) = &mut self.left {
+            match left.checked_sub(buffer.len() as u64) {
+                Some(rest) => *left = rest,
+                None => return (Err(SinkFault::Gone), buffer),
+            }
+        }
         let sent = self.pipe.data(Bytes::copy_from_slice(buffer.data())).await;
         if is_last {
             self.pipe.end();

@@ -35,8 +35,8 @@ pub struct Bounds {
 
 pub struct GuestSource<'a> {
     body: GuestBody,
-    /// Whose body it is. When an instance fails, its body looks as if it had ended.
-    call: &'a RefCell<Call>,
+    /// Whose answer it is, if it is one. When an instance fails, its body looks as if it had ended.
+    call: Option<&'a RefCell<Call>>,
     buffers: &'a Buffers,
     wheel: &'a Rc<Wheel>,
     bounds: Bounds,
@@ -63,7 +63,7 @@ impl<'a> GuestSource<'a> {
     /// `length` is that of the head; none if nobody gets the body.
     pub fn new(
         body: GuestBody,
-        call: &'a RefCell<Call>,
+        call: Option<&'a RefCell<Call>>,
         length: BodyLength,
         bounds: Bounds,
         buffers: &'a Buffers,
@@ -144,7 +144,7 @@ impl<'a> GuestSource<'a> {
     /// What the guest has, of whatever kind.
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<Piece, SourceFault>> {
         Pin::new(&mut self.body).poll_frame(cx).map(|frame| match frame {
-            None if self.left.is_some() || self.call.borrow().fault().is_some() => Err(SourceFault::Cut),
+            None if self.left.is_some() || self.has_failed() => Err(SourceFault::Cut),
             None => Ok(Piece::End),
             Some(Err(_)) => Err(SourceFault::Cut),
             Some(Ok(frame)) => match frame.into_data() {
@@ -155,6 +155,10 @@ impl<'a> GuestSource<'a> {
                 })),
             },
         })
+    }
+
+    fn has_failed(&self) -> bool {
+        self.call.is_some_and(|call| call.borrow().fault().is_some())
     }
 
     fn take(&mut self, data: Bytes) -> Result<(), SourceFault> {

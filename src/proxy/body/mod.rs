@@ -90,9 +90,14 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// The reading side of the client whose request it is.
-    pub fn client(&self) -> &Reader<'a> {
-        self.h1().reader()
+    /// The reading side of the client whose request it is. A guest has none: when nobody waits for
+    /// its request any more, the exchange is dropped.
+    pub fn client(&self) -> Option<&Reader<'a>> {
+        match self {
+            Source::H1(source) => Some(source.reader()),
+            #[cfg(feature = "wasm")]
+            Source::Guest(_) => None,
+        }
     }
 
     /// The next frame if it can be had without waiting.

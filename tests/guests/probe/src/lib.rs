@@ -74,6 +74,9 @@ impl Guest for Probe {
                 write_out("went on\n");
             }
             "ask" => ask(out),
+            "relay" => relay(&request, out),
+            "asks" => many(out, number),
+            "forget" => forget(out, number),
             "status" => say(out, number as u16, ""),
             _ => say(out, 404, "no such thing"),
         }
@@ -153,18 +156,7 @@ fn echo(request: &IncomingRequest, out: ResponseOutparam) {
             }
         }
     }
-    let trailers = IncomingBody::finish(incoming);
-    trailers.subscribe().block();
-    let trailers = match trailers.get() {
-        Some(Ok(Ok(Some(fields)))) => {
-            let copied = Fields::new();
-            for (name, value) in fields.entries() {
-                let _ = copied.append(&name, &value);
-            }
-            Some(copied)
-        }
-        _ => None,
-    };
+    let trailers = trailers_of(incoming);
     let _ = OutgoingBody::finish(body, trailers);
 }
 
@@ -255,21 +247,161 @@ fn print(bytes: u64) {
     }
 }
 
+/// A request for somebody: the fields `x-to`, `x-method`, `x-path` of the request at hand say for whom
+/// and what, `x-connect`, `x-first`, `x-between` how many milliseconds it may take.
+fn asking(request: &IncomingRequest) -> (OutgoingRequest, RequestOptions) {
+    let said = |name: &str| {
+        let value = request.headers().get(name).into_iter().next()?;
+        String::from_utf8(value).ok()
+    };
+    let fields = Fields::new();
+    for (name, value) in request.headers().entries() {
+        if name.starts_with("x-pass-") || name == "content-length" || name == "expect" || name == "te" {
+            fields.append(&name, &value).unwrap();
+        }
+    }
+    let asked = OutgoingRequest::new(fields);
+    let method = match said("x-method").as_deref() {
+        Some("HEAD") => Method::Head,
+        Some("POST") => Method::Post,
+        _ => request.method(),
+    };
+    let scheme = if said("x-scheme").as_deref() == Some("https") { Scheme::Https } else { Scheme::Http };
+    let _ = asked.set_method(&method);
+    let _ = asked.set_scheme(Some(&scheme));
+    let _ = asked.set_authority(Some(&said("x-to").unwrap_or("api".to_owned())));
+    let _ = asked.set_path_with_query(Some(&said("x-path").unwrap_or("/asked".to_owned())));
+    let options = RequestOptions::new();
+    let millis = |name| said(name).and_then(|text| text.parse::<u64>().ok()).map(|millis| millis * 1_000_000);
+    let _ = options.set_connect_timeout(millis("x-connect"));
+    let _ = options.set_first_byte_timeout(millis("x-first"));
+    let _ = options.set_between_bytes_timeout(millis("x-between"));
+    (asked, options)
+}
+
+/// The answer, once it is here.
+fn awaited(response: FutureIncomingResponse) -> Result<IncomingResponse, ErrorCode> {
+    response.subscribe().block();
+    match response.get() {
+        Some(Ok(answer)) => answer,
+        _ => Err(ErrorCode::InternalError(Some("no answer".to_owned()))),
+    }
+}
+
 /// Asks somebody, and says what came of it.
 fn ask(out: ResponseOutparam) {
     let request = OutgoingRequest::new(Fields::new());
     let _ = request.set_scheme(Some(&Scheme::Http));
     let _ = request.set_authority(Some("api"));
     let _ = request.set_path_with_query(Some("/asked"));
-    match wasi::http::outgoing_handler::handle(request, None) {
+    match wasi::http::outgoing_handler::handle(request, None).and_then(awaited) {
         Err(error) => say(out, 200, &format!("{error:?}")),
-        Ok(response) => {
-            response.subscribe().block();
-            match response.get() {
-                Some(Ok(Ok(response))) => say(out, 200, &format!("status {}", response.status())),
-                other => say(out, 200, &format!("{other:?}")),
+        Ok(response) => say(out, 200, &format!("status {}", response.status())),
+    }
+}
+
+/// Asks so often, one after the other, and says how that went.
+fn many(out: ResponseOutparam, count: u64) {
+    let mut text = String::new();
+    for _ in 0..count {
+        let request = OutgoingRequest::new(Fields::new());
+        let _ = request.set_scheme(Some(&Scheme::Http));
+        let _ = request.set_authority(Some("api"));
+        text += &match wasi::http::outgoing_handler::handle(request, None).and_then(awaited) {
+            Err(error) => format!("{error:?}\n"),
+            Ok(response) => format!("status {}\n", response.status()),
+        };
+    }
+    say(out, 200, &text);
+}
+
+/// Asks, and lets go of the answer after so many milliseconds.
+fn forget(out: ResponseOutparam, millis: u64) {
+    let request = OutgoingRequest::new(Fields::new());
+    let _ = request.set_scheme(Some(&Scheme::Http));
+    let _ = request.set_authority(Some("api"));
+    let response = wasi::http::outgoing_handler::handle(request, None);
+    monotonic_clock::subscribe_duration(millis * 1_000_000).block();
+    drop(response);
+    say(out, 200, "forgotten");
+    monotonic_clock::subscribe_duration(u64::MAX).block();
+}
+
+/// Passes the request on to somebody, and the answer back, with bodies and trailers.
+fn relay(request: &IncomingRequest, out: ResponseOutparam) {
+    let (asked, options) = asking(request);
+    let has_body = matches!(request.method(), Method::Post | Method::Put);
+    let body = has_body.then(|| asked.body().unwrap());
+    let response = match wasi::http::outgoing_handler::handle(asked, Some(options)) {
+        Ok(response) => response,
+        Err(error) => return say(out, 502, &format!("refused {error:?}")),
+    };
+    if let Some(body) = body {
+        let incoming = request.consume().unwrap();
+        let end = copy(&incoming, &body);
+        let trailers = trailers_of(incoming);
+        match end {
+            Ok(()) => {
+                let _ = OutgoingBody::finish(body, trailers);
+            }
+            Err(()) => drop(body),
+        }
+    }
+    let response = match awaited(response) {
+        Ok(response) => response,
+        Err(error) => return say(out, 502, &format!("failed {error:?}")),
+    };
+    let mut fields: Vec<(String, String)> = Vec::new();
+    for (name, value) in response.headers().entries() {
+        fields.push((format!("x-got-{name}"), String::from_utf8_lossy(&value).into_owned()));
+    }
+    let fields: Vec<(&str, &str)> = fields.iter().map(|(name, value)| (&**name, &**value)).collect();
+    let answer = begin(out, response.status(), &fields);
+    let incoming = response.consume().unwrap();
+    match copy(&incoming, &answer) {
+        Ok(()) => {
+            let trailers = trailers_of(incoming);
+            let _ = OutgoingBody::finish(answer, trailers);
+        }
+        Err(()) => {
+            let stream = answer.write();
+            drop(stream);
+            drop(answer);
+        }
+    }
+}
+
+/// All of a body; an error if it was cut, or nobody takes it.
+fn copy(from: &IncomingBody, to: &OutgoingBody) -> Result<(), ()> {
+    let (input, output) = (from.stream().unwrap(), to.write().unwrap());
+    loop {
+        match input.blocking_read(16 << 10) {
+            Ok(data) => {
+                for part in data.chunks(4096) {
+                    output.blocking_write_and_flush(part).map_err(drop)?;
+                }
+            }
+            Err(StreamError::Closed) => return Ok(()),
+            Err(StreamError::LastOperationFailed(error)) => {
+                write_out(&format!("body: {:?}\n", http_error_code(&error)));
+                return Err(());
             }
         }
+    }
+}
+
+fn trailers_of(body: IncomingBody) -> Option<Fields> {
+    let trailers = IncomingBody::finish(body);
+    trailers.subscribe().block();
+    match trailers.get() {
+        Some(Ok(Ok(Some(fields)))) => {
+            let copied = Fields::new();
+            for (name, value) in fields.entries() {
+                let _ = copied.append(&name, &value);
+            }
+            Some(copied)
+        }
+        _ => None,
     }
 }
 

@@ -1,0 +1,243 @@
+//! The requests that components send while they answer one: on the same core, over the same
+//! connections to upstreams, with the same retries as those of clients.
+//!
+//! They are run by who runs the call that sent them, and end with it. An upstream is told by whom
+//! the client is, as if the client itself had asked.
+
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use super::body::guest_source::{self, GuestSource};
+use super::body::{GuestSink, Sink, Source};
+use super::changes::Changes;
+use super::core::{Active, Core};
+use super::downstream::Downstream;
+use super::error::{Broken, Error};
+use super::flight::Flight;
+use super::forward::{Answered, Forward, cleanliness, client_error};
+use super::trace::Trace;
+use super::upload::Upload;
+use crate::http::fields::Known;
+use crate::http::forwarding::{Peer, Stamp};
+use crate::http::framing::BodyLength;
+use crate::http::h1::{Parsed, encode, parse};
+use crate::http::head::{RequestHead, ResponseHead};
+use crate::plan;
+use crate::wasm::message;
+use crate::wasm::outgoing::{Ask, Outbox, Refusal, Reply};
+use crate::wasm::pipe::{Receiver, pipe};
+use crate::wasm::pool::{ComponentId, Pool};
+use crate::wasm::settings::Limits;
+
+/// Nobody is as patient as that, whatever a guest says.
+const PATIENCE_MAX: Duration = Duration::from_secs(60 * 60);
+
+/// For whom a component asks.
+pub struct Errands<'a> {
+    pub core: &'a Rc<Core>,
+    pub active: &'a Rc<Active>,
+    pub component: ComponentId,
+    pub pool: &'a Rc<Pool>,
+    pub peer: &'a Peer,
+    pub stamp: Stamp,
+    pub running: Running,
+}
+
+/// Requests under way. Dropped, they end.
+#[derive(Default)]
+pub struct Running(Vec<Pin<Box<dyn Future<Output = ()>>>>);
+
+impl Errands<'_> {
+    /// Begins what is in the outbox, and goes on with what was begun.
+    pub fn poll(&mut self, outbox: &Outbox, cx: &mut Context<'_>) {
+        for ask in outbox.take() {
+            self.pool.counters().outgoing.add(1);
+            self.begin(ask);
+        }
+        self.running.0.retain_mut(|errand| errand.as_mut().poll(cx).is_pending());
+    }
+
+    fn begin(&mut self, ask: Ask) {
+        let allowed = &self.active.plan.outgoing[self.component.0 as usize];
+        let Some(forward) = allowed.destination(&ask.authority) else {
+            let name = &self.pool.guest.settings.name;
+            self.pool.complain(name, format_args!("it may not ask `{}`", ask.authority.escape_debug()));
+            return ask.reply.put(Err(Refusal::Denied));
+        };
+        let errand = Errand {
+            core: Rc::clone(self.core),
+            active: Rc::clone(self.active),
+            pool: Rc::clone(self.pool),
+            peer: self.peer.clone(),
+            stamp: self.stamp,
+            forward: forward.clone(),
+        };
+        self.running.0.push(Box::pin(errand.run(ask)));
+    }
+}
+
+/// One request of a component.
+struct Errand {
+    core: Rc<Core>,
+    active: Rc<Active>,
+    pool: Rc<Pool>,
+    peer: Peer,
+    stamp: Stamp,
+    forward: plan::Forward,
+}
+
+impl Errand {
+    async fn run(mut self, mut ask: Ask) {
+        let mut request = RequestHead::default();
+        let parsed = parse::request(&ask.head, self.active.head_bounds(), &mut request);
+        if !matches!(parsed, Ok(Parsed::Head(_))) {
+            return ask.reply.put(Err(Refusal::Malformed));
+        }
+        let patience = |given: Option<Duration>, ours| given.unwrap_or(ours).min(PATIENCE_MAX);
+        let silence = patience(ask.timeouts.between_bytes_timeout, self.forward.read_timeout);
+        self.forward.connect_timeout = patience(ask.timeouts.connect_timeout, self.forward.connect_timeout);
+        self.forward.read_timeout = patience(ask.timeouts.first_byte_timeout, self.forward.read_timeout);
+        let limits = &self.pool.guest.settings.limits;
+        let bounds = guest_source::Bounds { timeout: limits.time, bytes: limits.outgoing_body };
+        let body = ask.body.take().unwrap_or_else(message::no_body);
+        let (buffers, wheel) = (&self.core.buffers, &self.core.wheel);
+        let source = Source::Guest(GuestSource::new(body, None, request.body, bounds, buffers, wheel));
+        let exchange = pin!(self.exchange(&request, source, silence, limits, &ask.reply));
+        if let Some(Err(error)) = unless(exchange, pin!(ask.reply.dropped())).await {
+            ask.reply.put(Err(refusal(error)));
+        }
+    }
+
+    async fn exchange(
+        &self,
+        request: &RequestHead,
+        mut source: Source<'_>,
+        silence: Duration,
+        limits: &Limits,
+        reply: &Reply,
+    ) -> Result<(), Error> {
+        let Errand { core, active, peer, forward: route, .. } = self;
+        let mut trace = Trace::start(core, false);
+        let upstream = &active.upstreams[route.upstream.0 as usize];
+        let date = core.date(trace.stamp.start_ms);
+        let forward = Forward {
+            core,
+            active,
+            limits: &active.plan.limits,
+            upstream,
+            route,
+            request,
+            peer,
+            silence,
+            date,
+        };
+        let changes = Changes::default();
+        let flight = Flight::load(&core.buffers, request, &changes, &[], peer, &self.stamp, &mut source);
+        let mut flight = flight.map_err(client_error)?;
+        let mut downstream = Downstream::Guest(Waiting::new(reply, limits.outgoing_body));
+        let upload = Upload::default();
+        upload.is_sent.set(flight.is_whole);
+        let mut response = ResponseHead::default();
+        let outcome = forward
+            .attempts(&mut flight, &mut source, &mut downstream, &mut response, &mut trace, &upload)
+            .await;
+        flight.land(&core.buffers);
+        self.count(&trace, outcome.as_ref().err().copied());
+        let (_pick, lease, answered) = outcome?;
+        if let Answered::Whole { is_reusable: true } = answered
+            && upload.is_sent.get()
+        {
+            lease.mark_clean(cleanliness(&response), trace.end());
+        }
+        Ok(())
+    }
+}
+
+impl Errand {
+    /// As what clients ask of the upstream is counted.
+    fn count(&self, trace: &Trace, error: Option<Error>) {
+        let Some(counters) = self.active.ledger.upstream(self.forward.upstream.0) else { return };
+        if let Some(taken) = trace.upstream_duration {
+            counters.response.observe(taken);
+        }
+        if let Some(rejection) = error.and_then(Error::rejection) {
+            counters.rejections(rejection).add(1);
+        }
+    }
+}
+
+/// What comes of `exchange`, unless nobody waits for it any more before that.
+async fn unless<T>(
+    mut exchange: Pin<&mut impl Future<Output = T>>,
+    mut dropped: Pin<&mut impl Future<Output = ()>>,
+) -> Option<T> {
+    poll_fn(|cx| match exchange.as_mut().poll(cx) {
+        Poll::Ready(ended) => Poll::Ready(Some(ended)),
+        Poll::Pending => dropped.as_mut().poll(cx).map(|()| None),
+    })
+    .await
+}
+
+/// A component's side of an exchange in which it is the client.
+pub struct Waiting<'a> {
+    reply: &'a Reply,
+    /// [`Sink::Guest`]; kept as a sink so that a relay can write to it.
+    sink: Sink<'a>,
+    /// Until the head is here.
+    body: Option<Receiver>,
+}
+
+impl<'a> Waiting<'a> {
+    /// For an answer whose body has at most so many bytes.
+    fn new(reply: &'a Reply, most: Option<u64>) -> Waiting<'a> {
+        let (sender, receiver) = pipe(None);
+        let sink = Sink::Guest(GuestSink::new(sender).with_bound(most));
+        Waiting { reply, sink, body: Some(receiver) }
+    }
+
+    /// Gives the guest the final head, and the end of the pipe that the body comes through.
+    pub fn respond(&mut self, head: &ResponseHead) {
+        let Some(body) = self.body.take() else { return };
+        let (body, length) = match head.body {
+            BodyLength::Known(length) => (body.with_length(length), Some(length)),
+            // What the answer to HEAD, or a 304, says of a body that it does not have.
+            _ => (body, head.fields.value(Known::ContentLength).and_then(number)),
+        };
+        let fields = encode::end_to_end(head).map(|field| (field.name, field.value));
+        let answer = message::answer(head.status.0, fields, length, body);
+        self.reply.put(answer.ok_or(Refusal::Protocol));
+    }
+
+    pub fn sink(&mut self) -> &mut Sink<'a> {
+        &mut self.sink
+    }
+
+    /// The guest has the head.
+    pub fn has_answer(&self) -> bool {
+        self.body.is_none()
+    }
+}
+
+fn number(text: &[u8]) -> Option<u64> {
+    std::str::from_utf8(text).ok()?.parse().ok()
+}
+
+/// What a component is told of an exchange that failed.
+fn refusal(error: Error) -> Refusal {
+    match error {
+        Error::Body(_) => Refusal::Malformed,
+        Error::BodyTooLarge => Refusal::BodyTooLarge,
+        Error::NoEndpoint | Error::HoldFull | Error::HoldTimeout => Refusal::Unreachable,
+        Error::QueueFull | Error::QueueTimeout => Refusal::NoConnection,
+        Error::ConnectFailed => Refusal::ConnectFailed,
+        Error::ConnectTimeout => Refusal::ConnectTimeout,
+        Error::UpstreamTimeout => Refusal::Timeout,
+        Error::UpstreamBroken(Broken::BeforeResponse) => Refusal::Closed,
+        Error::UpstreamBroken(_) => Refusal::Incomplete,
+        Error::UpstreamProtocol(_) => Refusal::Protocol,
+        _ => Refusal::Abandoned,
+    }
+}
