@@ -23,7 +23,7 @@ fn all_to(address: SocketAddr, more: &str) -> Builder {
 }
 
 /// Waits until a counter has stood still for a while; where it stands.
-fn stalled(counter: &AtomicUsize) -> usize {
+pub fn stalled(counter: &AtomicUsize) -> usize {
     let mut last = (0, Instant::now());
     eventually("the transfer to stall", || {
         let now = counter.load(Ordering::SeqCst);

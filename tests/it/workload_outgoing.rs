@@ -1,6 +1,10 @@
 //! Requests that components send while they answer one: to whom they may, over the upstreams of
 //! their core. `/relay` of the component `probe` passes its request on (tests/guests/probe).
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
+use crate::faults::stalled;
 use crate::harness::client::Response;
 use crate::harness::origin::ok;
 use crate::harness::wire::values;
@@ -210,4 +214,22 @@ fn requests_end_with_the_request_that_they_were_sent_for() {
     let mut client = proxy.client();
     client.send("GET /forget?300 HTTP/1.1\r\nHost: a\r\n\r\n");
     origin.wait_end(1);
+}
+
+#[test]
+fn an_upstream_is_not_read_faster_than_the_client_reads() {
+    let whole = 256 << 20;
+    let sent = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&sent);
+    let origin = Origin::scripted(move |c| {
+        c.expect_request()?;
+        c.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {whole}\r\n\r\n"))?;
+        c.send_counted(&vec![b'x'; whole], &counted)
+    });
+    let proxy = asking(&origin, "", "").start();
+    let mut client = proxy.client();
+    client.send("GET /relay HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(client.head().values("x-got-content-length"), [whole.to_string()]);
+    let seen = stalled(&sent);
+    assert!(seen < whole / 2, "{seen} of {whole}");
 }
