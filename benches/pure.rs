@@ -162,7 +162,7 @@ fn record(more: &str) -> Case {
         trace.bytes_out = 1234;
         trace.response_head_is_here();
         trace.end();
-        trace.tell(&core, Some(&active), &work);
+        trace.tell(&core, &active, &work);
     })
 }
 

@@ -1,7 +1,7 @@
 //! Whom components may ask, as it is known on every request: authorities to upstreams.
 
-use super::routes::{CONNECT_TIMEOUT, READ_TIMEOUT, undefined};
-use super::{FieldChanges, Forward, PathChange};
+use super::Forward;
+use super::routes::undefined;
 use crate::config::{self, Config, Diagnostic, Written};
 use crate::upstream::UpstreamId;
 
@@ -15,7 +15,7 @@ pub struct Outgoing {
 impl Outgoing {
     /// Where a request for this authority goes; nowhere if it may not be sent.
     pub fn destination(&self, authority: &str) -> Option<&Forward> {
-        let authority = authority.strip_suffix(":80").unwrap_or(authority);
+        let authority = without_default_port(authority);
         let mut destinations = self.destinations.iter();
         let found = destinations.find(|(allowed, _)| allowed.eq_ignore_ascii_case(authority));
         found.map(|(_, forward)| forward)
@@ -42,7 +42,7 @@ fn of(config: &Config, component: &config::Component, diagnostics: &mut Vec<Diag
     let mut destinations: Vec<(String, Forward)> = Vec::new();
     for (host, upstream) in by_name.chain(by_host) {
         let Some(forward) = forward(config, upstream, diagnostics) else { continue };
-        let authority = host.value.strip_suffix(":80").unwrap_or(&host.value).to_ascii_lowercase();
+        let authority = without_default_port(&host.value).to_ascii_lowercase();
         if destinations.iter().any(|(other, _)| *other == authority) {
             let message = format!("component `{}` may ask `{authority}` already", component.name.value);
             let twice = Diagnostic::error(host.place.clone(), message);
@@ -53,6 +53,10 @@ fn of(config: &Config, component: &config::Component, diagnostics: &mut Vec<Diag
     Outgoing { destinations }
 }
 
+fn without_default_port(authority: &str) -> &str {
+    authority.strip_suffix(":80").unwrap_or(authority)
+}
+
 fn forward(config: &Config, name: &Written<String>, diagnostics: &mut Vec<Diagnostic>) -> Option<Forward> {
     let mut upstreams = config.upstreams.iter().zip(0..);
     let Some((upstream, id)) = upstreams.find(|(upstream, _)| upstream.name.value == name.value) else {
@@ -60,17 +64,14 @@ fn forward(config: &Config, name: &Written<String>, diagnostics: &mut Vec<Diagno
         diagnostics.push(undefined("upstream", "upstreams", names, name));
         return None;
     };
-    Some(Forward {
-        upstream: UpstreamId(id),
-        path: PathChange::Keep,
-        fields: FieldChanges::default(),
-        connect_timeout: upstream.connect_timeout.unwrap_or(CONNECT_TIMEOUT),
-        read_timeout: upstream.read_timeout.unwrap_or(READ_TIMEOUT),
-    })
+    Some(Forward::unchanged(UpstreamId(id), upstream))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use super::super::{FieldChanges, PathChange};
     use super::*;
 
     #[test]
@@ -101,8 +102,8 @@ mod tests {
             upstream: UpstreamId(0),
             path: PathChange::Keep,
             fields: FieldChanges::default(),
-            connect_timeout: CONNECT_TIMEOUT,
-            read_timeout: READ_TIMEOUT,
+            connect_timeout: Duration::ZERO,
+            read_timeout: Duration::ZERO,
         }
     }
 }

@@ -16,8 +16,8 @@ use crate::route::{FieldChanges, PathChange, PathCondition, Rule, Template};
 #[cfg(feature = "wasm")]
 use crate::wasm;
 
-pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-pub(super) const READ_TIMEOUT: Duration = Duration::from_secs(60);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const READ_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// As many names are listed where one was expected.
 const NAMES_SHOWN_MAX: usize = 8;
@@ -86,13 +86,13 @@ impl Compiler<'_> {
             self.diagnostics.push(undefined("upstream", "upstreams", names, &forward.upstream));
             return None;
         };
-        let upstream = &self.config.upstreams[id.0 as usize];
+        let plain = Forward::unchanged(*id, &self.config.upstreams[id.0 as usize]);
         Some(Forward {
-            upstream: *id,
             path: path?,
             fields: fields?,
-            connect_timeout: forward.connect_timeout.or(upstream.connect_timeout).unwrap_or(CONNECT_TIMEOUT),
-            read_timeout: forward.read_timeout.or(upstream.read_timeout).unwrap_or(READ_TIMEOUT),
+            connect_timeout: forward.connect_timeout.unwrap_or(plain.connect_timeout),
+            read_timeout: forward.read_timeout.unwrap_or(plain.read_timeout),
+            ..plain
         })
     }
 
@@ -220,6 +220,19 @@ fn steps(
         diagnostics.push(Diagnostic::error(place.clone(), message).with_help(help));
     }
     auth.cloned().map(Step::Auth).into_iter().collect()
+}
+
+impl Forward {
+    /// To an upstream as it is, with the timeouts that it says itself.
+    pub(super) fn unchanged(id: UpstreamId, upstream: &config::Upstream) -> Forward {
+        Forward {
+            upstream: id,
+            path: PathChange::Keep,
+            fields: FieldChanges::default(),
+            connect_timeout: upstream.connect_timeout.unwrap_or(CONNECT_TIMEOUT),
+            read_timeout: upstream.read_timeout.unwrap_or(READ_TIMEOUT),
+        }
+    }
 }
 
 /// `what` it is that has none of the `defined` names, and the table that would define it.

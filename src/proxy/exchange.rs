@@ -15,7 +15,8 @@ use super::tunnel::Tunnel;
 use crate::http::framing::BodyLength;
 use crate::http::h1::Refusal;
 use crate::http::head::RequestHead;
-use crate::net::Stream;
+use crate::net::stream::Peeked;
+use crate::net::{Buffer, Stream};
 use crate::plan::{Action, Route, RouteId};
 use crate::route::Question;
 
@@ -27,6 +28,20 @@ pub enum Next {
     Close,
     /// Close so that the client can still read the answer: it may be sending.
     Linger,
+}
+
+impl Next {
+    /// After an answer that is through. `is_sent`: so is the whole request; `persists`: the answer
+    /// has promised another exchange; `input`: what was read beyond the request.
+    pub fn after(is_sent: bool, persists: bool, input: Option<&Buffer>, stream: &Stream) -> Next {
+        match (is_sent, persists) {
+            (true, true) => Next::KeepAlive,
+            (true, false) if input.is_none() && stream.peek() != Peeked::Data => Next::Close,
+            // The answer came first, or more has come than was asked for; the client may still be
+            // sending.
+            _ => Next::Linger,
+        }
+    }
 }
 
 /// What became of an exchange.
@@ -73,7 +88,9 @@ impl Drop for Telling<'_> {
             let error = if std::thread::panicking() { Error::Panicked } else { Error::Cut };
             self.trace.break_off(error);
         }
-        self.trace.tell(self.core, self.active.as_deref(), self.work);
+        // A tunnel has left its own plan: the one in force has it told.
+        let active = self.active.take().unwrap_or_else(|| self.core.active());
+        self.trace.tell(self.core, &active, self.work);
     }
 }
 

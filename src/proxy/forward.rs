@@ -26,7 +26,6 @@ use crate::http::h1::{self, FIELDS_MAX, Parsed, parse};
 use crate::http::head::{RequestHead, ResponseHead};
 use crate::http::status::Status;
 use crate::net::deadline::Expired;
-use crate::net::stream::Peeked;
 use crate::net::{Buffer, Reader, Writer};
 use crate::plan::{self, Limits, Route};
 use crate::upstream::pool::{Cleanliness, Lease};
@@ -117,17 +116,9 @@ pub async fn run(
     let outcome = forward.attempts(&mut flight, &mut source, &mut downstream, response, trace, &upload).await;
     let is_sent = upload.is_sent.get();
 
-    trace.is_response_started = downstream.is_started();
-    trace.is_request_done = source.is_finished() && is_sent;
     flight.land(&core.buffers);
-    trace.bytes_out = downstream.sent();
     let persists = downstream.persists();
-    let source = source.into_h1();
-    trace.bytes_in = source.received();
-    *input = source.into_rest();
-    if trace.is_response_started {
-        trace.status = response.status;
-    }
+    *input = trace.settle(source, &downstream, is_sent, response.status);
     let (pick, lease, answered) = outcome?;
     trace.status = response.status;
     match answered {
@@ -139,13 +130,7 @@ pub async fn run(
             if is_reusable && is_sent {
                 lease.mark_clean(cleanliness(response), trace.end());
             }
-            Ok(Served::Whole(match (is_sent, persists) {
-                (true, true) => Next::KeepAlive,
-                (true, false) if input.is_none() && stream.peek() != Peeked::Data => Next::Close,
-                // The answer came first, or more has come than was asked for; the client may
-                // still be sending.
-                _ => Next::Linger,
-            }))
+            Ok(Served::Whole(Next::after(is_sent, persists, input.as_ref(), stream)))
         }
     }
 }
@@ -341,7 +326,7 @@ impl Forward<'_> {
         let rest = source.into_rest();
         match relayed {
             Ok(()) => Ok(Answered::Whole { is_reusable: response.keep_alive && rest.is_none() }),
-            Err(RelayFault::Sink(fault)) => Err(downstream_error(fault)),
+            Err(RelayFault::Sink(fault)) => Err(downstream_error(fault).into()),
             Err(RelayFault::Source(fault)) => Err(upstream_error(fault).into()),
         }
     }
@@ -458,9 +443,9 @@ fn upstream_error(fault: SourceFault) -> Error {
     }
 }
 
-fn downstream_error(fault: SinkFault) -> Failed {
+pub(super) fn downstream_error(fault: SinkFault) -> Error {
     match fault {
-        SinkFault::Gone => Error::ClientGone.into(),
-        SinkFault::Stalled => Error::ClientStalled.into(),
+        SinkFault::Gone => Error::ClientGone,
+        SinkFault::Stalled => Error::ClientStalled,
     }
 }

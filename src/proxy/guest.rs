@@ -13,14 +13,14 @@ use http_body::Body;
 
 use super::body::guest_source::{self, GuestSource};
 use super::body::h1_source::{Bounds, H1Source};
-use super::body::{GuestSink, RelayFault, Sink, SinkFault, Source, SourceFault, relay};
+use super::body::{GuestSink, RelayFault, Sink, Source, SourceFault, relay};
 use super::connection::Work;
 use super::core::{Active, Core};
 use super::downstream::{Downstream, FieldLines};
 use super::error::Error;
 use super::exchange::Next;
 use super::flight::write_head;
-use super::forward::client_error;
+use super::forward::{client_error, downstream_error};
 use super::outgoing::{Errands, Running};
 use super::trace::Trace;
 use super::upload::{Upload, gone};
@@ -30,7 +30,6 @@ use crate::http::h1::changes::change;
 use crate::http::h1::{self, FIELDS_MAX, Parsed, parse};
 use crate::http::head::{RequestHead, ResponseHead};
 use crate::http::status::Status;
-use crate::net::stream::Peeked;
 use crate::net::{Stream, task};
 use crate::plan::{Route, ToWorkload};
 use crate::wasm;
@@ -107,25 +106,12 @@ pub async fn run(
         .await;
     let is_sent = upload.is_sent.get();
 
-    trace.is_response_started = downstream.is_started();
-    trace.is_request_done = source.is_finished() && is_sent;
-    trace.bytes_out = downstream.sent();
     let persists = downstream.persists();
-    let source = source.into_h1();
-    trace.bytes_in = source.received();
-    *input = source.into_rest();
-    if trace.is_response_started {
-        trace.status = response.status;
-    }
+    *input = trace.settle(source, &downstream, is_sent, response.status);
     outcome?;
     trace.status = response.status;
     finish(errands, call.into_inner());
-    Ok(match (is_sent, persists) {
-        (true, true) => Next::KeepAlive,
-        (true, false) if input.is_none() && stream.peek() != Peeked::Data => Next::Close,
-        // The answer came before the request was read, or more has come than was asked for.
-        _ => Next::Linger,
-    })
+    Ok(Next::after(is_sent, persists, input.as_ref(), stream))
 }
 
 /// The instances of the component that takes the request, and the request's head as it gets it.
@@ -308,13 +294,6 @@ async fn take_turns(
         client.as_mut().poll(cx).map(Err)
     })
     .await
-}
-
-fn downstream_error(fault: SinkFault) -> Error {
-    match fault {
-        SinkFault::Gone => Error::ClientGone,
-        SinkFault::Stalled => Error::ClientStalled,
-    }
 }
 
 /// `fault`: that of the call, if it has failed.

@@ -154,9 +154,7 @@ impl Errand {
         }
         Ok(())
     }
-}
 
-impl Errand {
     /// As what clients ask of the upstream is counted.
     fn count(&self, trace: &Trace, error: Option<Error>) {
         let Some(counters) = self.active.ledger.upstream(self.forward.upstream.0) else { return };

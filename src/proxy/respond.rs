@@ -139,6 +139,6 @@ pub async fn refuse(
 ) -> Next {
     let mut trace = Trace::start(core, false);
     let next = fail(core, active, stream, work, &mut trace, error).await;
-    trace.tell(core, Some(active), work);
+    trace.tell(core, active, work);
     next
 }

@@ -3,8 +3,10 @@
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use super::body::Source;
 use super::connection::Work;
 use super::core::{Active, Core};
+use super::downstream::Downstream;
 use super::error::Error;
 use crate::http::fields::Known;
 use crate::http::forwarding::{Peer, Stamp};
@@ -12,6 +14,7 @@ use crate::http::head::{RequestHead, Version};
 use crate::http::server_timing::Timing;
 use crate::http::status::Status;
 use crate::http::trace_context::{Continued, Span, received_trace_id};
+use crate::net::Buffer;
 use crate::plan::{Plan, RouteId, Tracing, UpstreamId};
 use crate::telemetry::counters::{Ledger, Outcome};
 use crate::telemetry::{Record, Share};
@@ -138,7 +141,7 @@ impl Trace {
         let route = self.route.map(|id| &plan.routes[id.0 as usize]);
         Chosen {
             ledger: &active.ledger,
-            place: route.map_or("", |route| &route.place),
+            place: self.route_place(plan),
             upstream: self.upstream.map_or("", |id| &plan.upstreams[id.0 as usize].name),
             is_logged: route.is_none_or(|route| route.is_logged),
         }
@@ -153,6 +156,25 @@ impl Trace {
         *self.end.get_or_insert_with(Instant::now)
     }
 
+    /// Notes how far both sides have come, and gives back what was read beyond the request.
+    pub fn settle(
+        &mut self,
+        source: Source<'_>,
+        downstream: &Downstream<'_>,
+        is_sent: bool,
+        status: Status,
+    ) -> Option<Buffer> {
+        self.is_response_started = downstream.is_started();
+        self.is_request_done = source.is_finished() && is_sent;
+        self.bytes_out = downstream.sent();
+        if self.is_response_started {
+            self.status = status;
+        }
+        let source = source.into_h1();
+        self.bytes_in = source.received();
+        source.into_rest()
+    }
+
     /// It ends here and now, whatever the client has got of it.
     pub fn break_off(&mut self, error: Error) {
         self.reason = error.reason();
@@ -162,16 +184,8 @@ impl Trace {
         }
     }
 
-    /// The one record of an exchange: counters and the access-log line. Without `active` it is told
-    /// as the plan in force has it.
-    pub fn tell(&self, core: &Core, active: Option<&Active>, work: &Work) {
-        match active {
-            Some(active) => self.tell_by(core, active, work),
-            None => self.tell_by(core, &core.active(), work),
-        }
-    }
-
-    fn tell_by(&self, core: &Core, active: &Active, work: &Work) {
+    /// The one record of an exchange: counters and the access-log line.
+    pub fn tell(&self, core: &Core, active: &Active, work: &Work) {
         let duration = self.end.unwrap_or_else(Instant::now).duration_since(self.start);
         core.counters.exchanges.add(1);
         let chosen = self.chosen(active);

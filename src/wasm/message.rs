@@ -62,11 +62,7 @@ pub fn answer<'a>(
 ) -> Option<http::Response<Receiver>> {
     let mut answer = http::Response::new(body);
     *answer.status_mut() = http::StatusCode::from_u16(status).ok()?;
-    for (name, value) in fields {
-        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
-            answer.headers_mut().append(name, value);
-        }
-    }
+    append(answer.headers_mut(), fields);
     if let Some(length) = length {
         answer.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
     }
@@ -112,14 +108,17 @@ pub fn fields(trailers: &HeaderMap) -> Fields {
 /// Trailers in a guest's form; what it cannot have is left out.
 pub fn trailers(fields: &Fields) -> HeaderMap {
     let mut trailers = HeaderMap::with_capacity(fields.len());
-    for field in fields.iter() {
-        if let (Ok(name), Ok(value)) =
-            (HeaderName::from_bytes(field.name), HeaderValue::from_bytes(field.value))
-        {
-            trailers.append(name, value);
+    append(&mut trailers, fields.iter().map(|field| (field.name, field.value)));
+    trailers
+}
+
+/// Leaves out what a guest cannot have.
+fn append<'a>(to: &mut HeaderMap, fields: impl Iterator<Item = (&'a [u8], &'a [u8])>) {
+    for (name, value) in fields {
+        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
+            to.append(name, value);
         }
     }
-    trailers
 }
 
 #[cfg(test)]

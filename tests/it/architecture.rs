@@ -98,7 +98,6 @@ const HOMES: &[(&str, &[&str])] = &[
     ("serde_json", &["cli", "config", "process", "server"]),
     ("hyper", &["server"]),
     ("hyper_util", &["server"]),
-    ("http_body_util", &["server"]),
     ("data_encoding", &["server"]),
     ("tracing_subscriber", &["process"]),
 ];
