@@ -86,7 +86,7 @@ fn keys_of(title: &str) -> Option<Vec<&'static str>> {
         "[server]" => &["limits"],
         "[upstreams.NAME]" => &["instances", "health", "process"],
         "[wasm]" => &["components", "workloads"],
-        "[wasm.components.NAME]" => &["interface_config", "limits"],
+        "[wasm.components.NAME]" => &["interface_config", "limits", "outgoing"],
         "[wasm.workloads.NAME]" => &["host_interfaces"],
         _ => &[],
     };

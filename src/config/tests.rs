@@ -506,6 +506,14 @@ url = "x""#,
             "6:2: `postgres` is known, but does not work yet in this version",
         ],
     ),
+    (
+        "[wasm.components.user]
+file = \"user.wasm\"
+zzzz = 1",
+        &[
+            "3:1: unknown key `zzzz` in [wasm.components.user] [[wasm.components.user] has the keys `file`, `env`, `config`, `interface_config`, `limits`, `outgoing`]",
+        ],
+    ),
     ("include = 1", &["1:11: include must be a list of strings, not an integer"]),
     (r#"include = ["a", 2]"#, &["1:17: each of include must be a string, not an integer"]),
 ];
