@@ -191,6 +191,16 @@ mod tests {
         }
     }
 
+    /// A socket that has a port of its own and does not listen yet, at an address that the other
+    /// tests do not use: a port that was let go could be somebody else's by the next line.
+    fn bound() -> (OwnedFd, SocketAddr) {
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, flags, None).unwrap();
+        rustix::net::bind(&socket, &SocketAddr::from(([127, 83, 0, 1], 0))).unwrap();
+        let own = SocketAddr::try_from(rustix::net::getsockname(&socket).unwrap()).unwrap();
+        (socket, own)
+    }
+
     #[test]
     fn a_listener_is_seen_when_it_is_there() {
         let directory = std::env::temp_dir().join(format!("warpdrive-probe-{}", std::process::id()));
@@ -205,26 +215,25 @@ mod tests {
         assert!(unix.ask(), "it stays seen");
         std::fs::remove_dir_all(&directory).unwrap();
 
-        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-        let address = Address::Tcp(listener.local_addr().unwrap());
+        let (socket, at) = bound();
+        let address = Address::Tcp(at);
+        assert!(!ask(&mut Probe::new(address.clone())));
+        assert!(!is_taken(&address, Duration::from_secs(5)));
+        rustix::net::listen(&socket, 1).unwrap();
         assert!(ask(&mut Probe::new(address.clone())));
         assert!(is_taken(&address, Duration::from_secs(5)));
-        drop(listener);
-        assert!(!ask(&mut Probe::new(address.clone())));
+        drop(socket);
         assert!(!is_taken(&address, Duration::from_secs(5)));
     }
 
     #[test]
     fn a_connection_to_itself_is_nobody() {
-        let free = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap();
-        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-        let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, flags, None).unwrap();
-        rustix::net::bind(&socket, &free).unwrap();
-        let connected = rustix::net::connect(&socket, &free);
+        let (socket, own) = bound();
+        let connected = rustix::net::connect(&socket, &own);
         assert!(matches!(connected, Ok(()) | Err(Errno::INPROGRESS)), "{connected:?}");
         assert!(is_writable(&socket, Duration::from_secs(5)));
-        let state = Probe::new(Address::Tcp(free)).look(socket);
+        let state = Probe::new(Address::Tcp(own)).look(socket);
         assert!(matches!(state, State::Resting { .. }), "{state:?}");
-        let _still_free = TcpListener::bind(free).unwrap();
+        let _free_again = TcpListener::bind(own).unwrap();
     }
 }
