@@ -108,6 +108,20 @@ impl<'a> Downstream<'a> {
         h1.has_response = true;
     }
 
+    /// The client itself, not a component that answers one.
+    pub fn is_client(&self) -> bool {
+        matches!(self, Downstream::H1(_))
+    }
+
+    /// The body goes in chunks.
+    pub fn is_chunked(&self) -> bool {
+        match self {
+            Downstream::H1(h1) => h1.sink.h1().is_chunked,
+            #[cfg(feature = "wasm")]
+            Downstream::Guest(_) => false,
+        }
+    }
+
     pub fn sink(&mut self) -> &mut Sink<'a> {
         match self {
             Downstream::H1(h1) => &mut h1.sink,

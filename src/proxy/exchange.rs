@@ -6,6 +6,7 @@ use super::changes::Changes;
 use super::connection::Work;
 use super::core::{Active, Core};
 use super::error::Error;
+use super::event_stream::EventStream;
 use super::forward;
 use super::guest;
 use super::respond;
@@ -47,8 +48,9 @@ impl Next {
 /// What became of an exchange.
 pub enum Served {
     Whole(Next),
-    /// It goes on without a plan.
+    /// It goes on without a plan, as the next one does.
     Tunnel(Box<Tunnel>),
+    EventStream(Box<EventStream>),
 }
 
 /// Serves the request whose head is in `work`, by the plan that is in force.
@@ -65,6 +67,15 @@ pub async fn run(core: &Rc<Core>, active: Rc<Active>, stream: &mut Stream, work:
             // Boxed, so that an exchange without a tunnel does not carry its room.
             Box::pin(tunnel.run(core, stream, work, trace)).await;
             Next::Close
+        }
+        Ok(Served::EventStream(events)) => {
+            trace.leave(plan);
+            *active = None;
+            let served = Box::pin(events.run(core, stream, work, trace)).await;
+            served.unwrap_or_else(|error| {
+                trace.break_off(if core.is_cut() { Error::Cut } else { error });
+                Next::Close
+            })
         }
         Err(error) => respond::fail(core, plan, stream, work, trace, error).await,
     };
@@ -88,7 +99,7 @@ impl Drop for Telling<'_> {
             let error = if std::thread::panicking() { Error::Panicked } else { Error::Cut };
             self.trace.break_off(error);
         }
-        // A tunnel has left its own plan: the one in force has it told.
+        // One that has left its own plan is told by the one in force.
         let active = self.active.take().unwrap_or_else(|| self.core.active());
         self.trace.tell(self.core, &active, self.work);
     }

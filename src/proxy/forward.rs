@@ -13,6 +13,7 @@ use super::connection::Work;
 use super::core::{Active, Core};
 use super::downstream::{Downstream, FieldLines};
 use super::error::{Broken, Error, Fault};
+use super::event_stream::{self, EventStream};
 use super::exchange::{Next, Served};
 use super::flight::Flight;
 use super::hold::Held;
@@ -56,6 +57,8 @@ pub(super) enum Answered {
     Whole { is_reusable: bool },
     /// 101: what the upstream sent after it.
     Switched(Option<Buffer>),
+    /// The head of an event stream is with the client; what the upstream sent after it.
+    Events(Buffer),
 }
 
 /// How an attempt failed.
@@ -117,7 +120,7 @@ pub async fn run(
     let is_sent = upload.is_sent.get();
 
     flight.land(&core.buffers);
-    let persists = downstream.persists();
+    let (persists, is_chunked) = (downstream.persists(), downstream.is_chunked());
     *input = trace.settle(source, &downstream, is_sent, response.status);
     let (pick, lease, answered) = outcome?;
     trace.status = response.status;
@@ -126,6 +129,16 @@ pub async fn run(
             let tunnel = Tunnel { _pick: pick, lease, by_upstream, timeout: limits.tunnel_timeout };
             Ok(Served::Tunnel(Box::new(tunnel)))
         }
+        Answered::Events(by_upstream) => Ok(Served::EventStream(Box::new(EventStream {
+            _pick: pick,
+            lease,
+            by_upstream,
+            is_chunked,
+            persists,
+            silence,
+            write_timeout: limits.write_timeout,
+            abort_on_close: limits.abort_on_close,
+        }))),
         Answered::Whole { is_reusable } => {
             if is_reusable && is_sent {
                 lease.mark_clean(cleanliness(response), trace.end());
@@ -226,7 +239,7 @@ impl Forward<'_> {
             Ok(Answered::Whole { is_reusable }) => {
                 Ok((lease, Answered::Whole { is_reusable: is_reusable && unsent.is_none() }))
             }
-            Ok(switched) => Ok((lease, switched)),
+            Ok(goes_on) => Ok((lease, goes_on)),
             Err(failed) => {
                 let is_closed = failed.error == Error::UpstreamBroken(Broken::BeforeResponse);
                 Err(Failed {
@@ -317,6 +330,10 @@ impl Forward<'_> {
         // An answer that comes before the body was sent is the last on its connection.
         let may_persist = self.request.keep_alive && !self.core.is_draining() && upload.is_sent.get();
         downstream.respond(response, may_persist, &self.date, trace.timing(self.core, &self.active.plan));
+        if upload.is_sent.get() && downstream.is_client() && event_stream::begins(response) {
+            downstream.sink().flush().await.map_err(downstream_error)?;
+            return Ok(Answered::Events(input));
+        }
         let bounds = Bounds { timeout: self.silence, bytes: None, min_rate: None };
         let source = H1Source::new(reader, &self.core.buffers, Some(input), response.body, bounds);
         let mut source = Source::H1(source.with_room(room));
@@ -432,7 +449,7 @@ pub(super) fn client_error(fault: SourceFault) -> Error {
     }
 }
 
-fn upstream_error(fault: SourceFault) -> Error {
+pub(super) fn upstream_error(fault: SourceFault) -> Error {
     match fault {
         SourceFault::Cut => Error::UpstreamBroken(Broken::InBody),
         SourceFault::Timeout => Error::UpstreamTimeout,

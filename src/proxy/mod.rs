@@ -12,6 +12,7 @@ pub mod connection;
 pub mod core;
 pub mod downstream;
 pub mod error;
+pub mod event_stream;
 pub mod exchange;
 pub mod explain;
 pub mod flight;

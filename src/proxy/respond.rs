@@ -26,13 +26,8 @@ pub async fn fail(
     error: Error,
 ) -> Next {
     let error = if core.is_cut() { Error::Cut } else { error };
-    trace.reason = error.reason();
-    trace.error = Some(error);
-    if trace.is_response_started {
-        return Next::Close;
-    }
-    trace.status = error.status();
-    if matches!(error, Error::ClientGone | Error::ClientStalled | Error::Cut) {
+    trace.break_off(error);
+    if trace.is_response_started || matches!(error, Error::ClientGone | Error::ClientStalled | Error::Cut) {
         return Next::Close;
     }
     let text = error.text();

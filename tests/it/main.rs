@@ -13,6 +13,7 @@ mod balancing;
 mod browser;
 mod demo;
 mod diagnostics;
+mod event_streams;
 mod explanations;
 mod failover;
 mod faults;

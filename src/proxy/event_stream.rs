@@ -1,0 +1,128 @@
+//! After the head of an event stream: the rest of a response that may go on for days.
+//!
+//! It has no plan, so that a plan that is not in force any more does not live as long.
+
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::task::Poll;
+use std::time::Duration;
+
+use super::body::h1_source::Bounds;
+use super::body::{H1Sink, H1Source, RelayFault, Sink, Source, relay};
+use super::connection::Work;
+use super::core::Core;
+use super::error::Error;
+use super::exchange::Next;
+use super::forward::{cleanliness, downstream_error, upstream_error};
+use super::trace::Trace;
+use super::upload::gone;
+use crate::http::framing::BodyLength;
+use crate::http::head::ResponseHead;
+use crate::net::{Buffer, Stream};
+use crate::upstream::pool::Lease;
+use crate::upstream::state::Pick;
+
+/// All that an exchange leaves to the event stream that it became.
+pub struct EventStream {
+    /// Counts for its endpoint as long as it lives.
+    pub _pick: Pick,
+    pub lease: Lease,
+    /// What the upstream had already sent after the head.
+    pub by_upstream: Buffer,
+    /// The client is sent chunks.
+    pub is_chunked: bool,
+    /// The client was promised another exchange.
+    pub persists: bool,
+    /// How long the upstream may be silent.
+    pub silence: Duration,
+    /// How long the client may take nothing.
+    pub write_timeout: Duration,
+    /// A client that sends no more is gone.
+    pub abort_on_close: bool,
+}
+
+/// Whether a response is one: of no known length, and of their type (HTML, 9.2.5).
+pub fn begins(response: &ResponseHead) -> bool {
+    matches!(response.body, BodyLength::Chunked | BodyLength::UntilClose)
+        && response
+            .fields
+            .iter()
+            .any(|field| field.name.eq_ignore_ascii_case(b"content-type") && is_of_events(field.value))
+}
+
+fn is_of_events(content_type: &[u8]) -> bool {
+    let essence = content_type.split(|byte| *byte == b';').next().unwrap_or_default();
+    essence.trim_ascii().eq_ignore_ascii_case(b"text/event-stream")
+}
+
+impl EventStream {
+    /// Passes on what is left of the response in `work`, whose head the client has.
+    ///
+    /// # Errors
+    /// One side failed, or the client is gone.
+    pub async fn run(
+        mut self,
+        core: &Core,
+        client: &mut Stream,
+        work: &mut Work,
+        trace: &mut Trace,
+    ) -> Result<Next, Error> {
+        let Work { input, response, out, .. } = work;
+        let (client_reader, writer) = client.split();
+        let (reader, _) = self.lease.stream().split();
+        let bounds = Bounds { timeout: self.silence, bytes: None, min_rate: None };
+        let source = H1Source::new(reader, &core.buffers, Some(self.by_upstream), response.body, bounds);
+        let mut source = Source::H1(source);
+        let mut sink = H1Sink::new(writer, &core.buffers, out, self.write_timeout);
+        sink.is_chunked = self.is_chunked;
+        let mut sink = Sink::H1(sink);
+        let relayed = {
+            let relayed = pin!(relay(&mut source, &mut sink));
+            let gone = pin!(gone(Some(&client_reader), self.abort_on_close));
+            unless(relayed, gone).await
+        };
+        trace.bytes_out = sink.h1().sent();
+        let rest = source.into_h1().into_rest();
+        match relayed {
+            Some(Ok(())) => {}
+            Some(Err(RelayFault::Source(fault))) => return Err(upstream_error(fault)),
+            Some(Err(RelayFault::Sink(fault))) => return Err(downstream_error(fault)),
+            None => return Err(Error::ClientGone),
+        }
+        if response.keep_alive && rest.is_none() {
+            self.lease.mark_clean(cleanliness(response), trace.end());
+        }
+        Ok(Next::after(true, self.persists, input.as_ref(), client))
+    }
+}
+
+/// What comes of `whole`, unless `end` is there before.
+async fn unless<T>(
+    mut whole: Pin<&mut impl Future<Output = T>>,
+    mut end: Pin<&mut impl Future<Output = ()>>,
+) -> Option<T> {
+    poll_fn(|cx| match whole.as_mut().poll(cx) {
+        Poll::Ready(done) => Poll::Ready(Some(done)),
+        Poll::Pending => end.as_mut().poll(cx).map(|()| None),
+    })
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_type_may_have_parameters() {
+        for (content_type, expected) in [
+            ("text/event-stream", true),
+            ("Text/Event-Stream; charset=utf-8", true),
+            ("text/event-stream ;x", true),
+            ("text/event-streams", false),
+            ("text/html; text/event-stream", false),
+            ("", false),
+        ] {
+            assert_eq!(is_of_events(content_type.as_bytes()), expected, "{content_type}");
+        }
+    }
+}
