@@ -8,10 +8,12 @@
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::os::fd::RawFd;
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
+use super::task::unless;
 use crate::sys::socket::{self, Ended};
 
 /// The granularity: a timeout fires up to one tick late, never early.
@@ -177,15 +179,7 @@ impl Wheel {
     /// The output of `future`, or `None` if it takes longer. The future is dropped then.
     pub async fn timeout<F: Future>(self: &Rc<Wheel>, after: Duration, future: F) -> Option<F::Output> {
         let timer = Timer::new(self, -1, Ended::Read);
-        let mut pause = std::pin::pin!(timer.pause(after));
-        let mut future = std::pin::pin!(future);
-        poll_fn(|cx| {
-            if let Poll::Ready(output) = future.as_mut().poll(cx) {
-                return Poll::Ready(Some(output));
-            }
-            pause.as_mut().poll(cx).map(|()| None)
-        })
-        .await
+        unless(pin!(future), pin!(timer.pause(after))).await
     }
 }
 

@@ -1,4 +1,4 @@
-//! Tasks of one core. A panic ends its own task and nothing else.
+//! Tasks of one core, and how they wait. A panic ends its own task and nothing else.
 
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,6 +11,19 @@ pub fn spawn(future: impl Future<Output = ()> + 'static, panicked: impl FnOnce()
     let contained = Contained { future: Box::pin(future), panicked: Some(panicked) };
     // Nobody waits for it: the task goes on without its handle.
     let _detached = monoio::spawn(contained);
+}
+
+/// What comes of `whole`, unless `end` is there before; at the same time, `whole` counts. Both are
+/// pinned where they were made: they are large, and moved twice otherwise.
+pub async fn unless<T>(
+    mut whole: Pin<&mut impl Future<Output = T>>,
+    mut end: Pin<&mut impl Future<Output = ()>>,
+) -> Option<T> {
+    poll_fn(|cx| match whole.as_mut().poll(cx) {
+        Poll::Ready(output) => Poll::Ready(Some(output)),
+        Poll::Pending => end.as_mut().poll(cx).map(|()| None),
+    })
+    .await
 }
 
 /// Steps that a task takes before the others of its core have a turn.

@@ -2,22 +2,21 @@
 //!
 //! It has no plan, so that a plan that is not in force any more does not live as long.
 
-use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
-use std::task::Poll;
+use std::pin::pin;
 use std::time::Duration;
 
 use super::body::h1_source::Bounds;
-use super::body::{H1Sink, H1Source, RelayFault, Sink, Source, relay};
+use super::body::{H1Sink, H1Source, Sink, Source, relay};
 use super::connection::Work;
 use super::core::Core;
 use super::error::Error;
 use super::exchange::Next;
-use super::forward::{cleanliness, downstream_error, upstream_error};
+use super::forward::{cleanliness, relay_error};
 use super::trace::Trace;
 use super::upload::gone;
 use crate::http::framing::BodyLength;
 use crate::http::head::ResponseHead;
+use crate::net::task::unless;
 use crate::net::{Buffer, Stream};
 use crate::upstream::pool::Lease;
 use crate::upstream::state::Pick;
@@ -57,10 +56,15 @@ fn is_of_events(content_type: &[u8]) -> bool {
 
 impl EventStream {
     /// Passes on what is left of the response in `work`, whose head the client has.
-    ///
-    /// # Errors
-    /// One side failed, or the client is gone.
-    pub async fn run(
+    pub async fn run(self, core: &Core, client: &mut Stream, work: &mut Work, trace: &mut Trace) -> Next {
+        let relayed = self.pass_on(core, client, work, trace).await;
+        relayed.unwrap_or_else(|error| {
+            trace.break_off(if core.is_cut() { Error::Cut } else { error });
+            Next::Close
+        })
+    }
+
+    async fn pass_on(
         mut self,
         core: &Core,
         client: &mut Stream,
@@ -85,8 +89,7 @@ impl EventStream {
         let rest = source.into_h1().into_rest();
         match relayed {
             Some(Ok(())) => {}
-            Some(Err(RelayFault::Source(fault))) => return Err(upstream_error(fault)),
-            Some(Err(RelayFault::Sink(fault))) => return Err(downstream_error(fault)),
+            Some(Err(fault)) => return Err(relay_error(fault)),
             None => return Err(Error::ClientGone),
         }
         if response.keep_alive && rest.is_none() {
@@ -94,18 +97,6 @@ impl EventStream {
         }
         Ok(Next::after(true, self.persists, input.as_ref(), client))
     }
-}
-
-/// What comes of `whole`, unless `end` is there before.
-async fn unless<T>(
-    mut whole: Pin<&mut impl Future<Output = T>>,
-    mut end: Pin<&mut impl Future<Output = ()>>,
-) -> Option<T> {
-    poll_fn(|cx| match whole.as_mut().poll(cx) {
-        Poll::Ready(done) => Poll::Ready(Some(done)),
-        Poll::Pending => end.as_mut().poll(cx).map(|()| None),
-    })
-    .await
 }
 
 #[cfg(test)]

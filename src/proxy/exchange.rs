@@ -71,11 +71,7 @@ pub async fn run(core: &Rc<Core>, active: Rc<Active>, stream: &mut Stream, work:
         Ok(Served::EventStream(events)) => {
             trace.leave(plan);
             *active = None;
-            let served = Box::pin(events.run(core, stream, work, trace)).await;
-            served.unwrap_or_else(|error| {
-                trace.break_off(if core.is_cut() { Error::Cut } else { error });
-                Next::Close
-            })
+            Box::pin(events.run(core, stream, work, trace)).await
         }
         Err(error) => respond::fail(core, plan, stream, work, trace, error).await,
     };

@@ -343,8 +343,7 @@ impl Forward<'_> {
         let rest = source.into_rest();
         match relayed {
             Ok(()) => Ok(Answered::Whole { is_reusable: response.keep_alive && rest.is_none() }),
-            Err(RelayFault::Sink(fault)) => Err(downstream_error(fault).into()),
-            Err(RelayFault::Source(fault)) => Err(upstream_error(fault).into()),
+            Err(fault) => Err(relay_error(fault).into()),
         }
     }
 
@@ -449,7 +448,15 @@ pub(super) fn client_error(fault: SourceFault) -> Error {
     }
 }
 
-pub(super) fn upstream_error(fault: SourceFault) -> Error {
+/// Of the body of a response on its way from the upstream to the client.
+pub(super) fn relay_error(fault: RelayFault) -> Error {
+    match fault {
+        RelayFault::Source(fault) => upstream_error(fault),
+        RelayFault::Sink(fault) => downstream_error(fault),
+    }
+}
+
+fn upstream_error(fault: SourceFault) -> Error {
     match fault {
         SourceFault::Cut => Error::UpstreamBroken(Broken::InBody),
         SourceFault::Timeout => Error::UpstreamTimeout,

@@ -3,8 +3,10 @@
 //! `connection` turns bytes into requests, `exchange` is what is done with one, step by step,
 //! `forward` is the way to an upstream and back, `upload` tells whose silence counts on it,
 //! `guest` is the way to a component and back, `outgoing` that of the requests which it sends, `body`
-//! moves what follows a head, `tunnel` what follows an upgrade, `respond` is what we say ourselves. `core` is what one core owns. `explain` tells what would be done with a request,
-//! without doing it.
+//! moves what follows a head. Two kinds of exchange outlive their plan: what follows an upgrade is a
+//! `tunnel`, what follows the head of server-sent events an `event_stream`. `respond` is what we say
+//! ourselves, `core` what one core owns. `explain` tells what would be done with a request, without
+//! doing it.
 
 pub mod body;
 pub mod changes;

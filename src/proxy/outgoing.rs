@@ -4,10 +4,10 @@
 //! They are run by who runs the call that sent them, and end with it. An upstream is told by whom
 //! the client is, as if the client itself had asked.
 
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::Context;
 use std::time::Duration;
 
 use super::body::guest_source::{self, GuestSource};
@@ -25,6 +25,7 @@ use crate::http::forwarding::{Peer, Stamp};
 use crate::http::framing::BodyLength;
 use crate::http::h1::{Parsed, encode, parse};
 use crate::http::head::{RequestHead, ResponseHead};
+use crate::net::task::unless;
 use crate::plan;
 use crate::wasm::message;
 use crate::wasm::outgoing::{Ask, Outbox, Refusal, Reply};
@@ -165,18 +166,6 @@ impl Errand {
             counters.rejections(rejection).add(1);
         }
     }
-}
-
-/// What comes of `exchange`, unless nobody waits for it any more before that.
-async fn unless<T>(
-    mut exchange: Pin<&mut impl Future<Output = T>>,
-    mut dropped: Pin<&mut impl Future<Output = ()>>,
-) -> Option<T> {
-    poll_fn(|cx| match exchange.as_mut().poll(cx) {
-        Poll::Ready(ended) => Poll::Ready(Some(ended)),
-        Poll::Pending => dropped.as_mut().poll(cx).map(|()| None),
-    })
-    .await
 }
 
 /// A component's side of an exchange in which it is the client.

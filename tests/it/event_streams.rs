@@ -4,9 +4,8 @@ use std::time::Duration;
 
 use crate::harness::client::request;
 use crate::harness::origin::{Connection, ok};
-use crate::harness::{Builder, Latch, Origin, Proxy, eventually, holds};
-use crate::operators::done;
-use crate::reload::{configuration, reload, reloadable, write};
+use crate::harness::{Builder, Latch, Origin, Proxy};
+use crate::reload::{configuration, only_one_plan_is_left, reload, reloadable, write};
 
 const HEAD: &str =
     "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nTransfer-Encoding: chunked\r\n\r\n";
@@ -39,10 +38,7 @@ fn an_event_stream_keeps_nothing_of_its_plan_but_its_timeouts() {
     write(&proxy, &text.replace("events", "others").replace("before", "after"));
     assert!(reload(&proxy).contains("generation 2"));
     assert_eq!(proxy.answering(), ["other"]);
-    eventually("the end of the first plan", || {
-        let status = done(&proxy, &["status"]);
-        holds(!status.contains("still run by"), status)
-    });
+    only_one_plan_is_left(&proxy);
     go.open();
     client.until("data: 2\n\n\r\n0\r\n\r\n");
     // The connection goes on, by the new plan, and the stream is told by the names that it had.

@@ -40,6 +40,14 @@ pub fn reload(proxy: &Proxy) -> String {
     done(proxy, &["reload"])
 }
 
+/// Waits until nothing is run by the plans before the one in force.
+pub fn only_one_plan_is_left(proxy: &Proxy) {
+    eventually("the end of the first plan", || {
+        let status = done(proxy, &["status"]);
+        holds(!status.contains("still run by"), status)
+    });
+}
+
 /// Several origins as upstreams of these names.
 fn upstreams(builder: Builder, origins: &[(&str, &Origin)]) -> Builder {
     origins.iter().fold(builder, |builder, (name, origin)| builder.upstream(name, origin, ""))
@@ -118,10 +126,7 @@ fn what_runs_ends_by_the_plan_that_it_began_with() {
     let line = proxy.log_line(200);
     assert!(proxy.log_lines(1, |line| line.text("upstream") == "slow").len() == 1, "{line:?}");
     assert_eq!(client.get("/").text(), "second");
-    eventually("the end of the first plan", || {
-        let status = done(&proxy, &["status"]);
-        holds(!status.contains("still run by"), status)
-    });
+    only_one_plan_is_left(&proxy);
     // Nobody needs a connection there any more.
     slow.wait_idle();
 }
@@ -143,10 +148,7 @@ fn a_tunnel_keeps_nothing_of_its_plan_but_its_timeout() {
     write(&proxy, &text);
     assert!(reload(&proxy).contains("generation 2"));
     assert_eq!(proxy.answering(), ["other"]);
-    eventually("the end of the first plan", || {
-        let status = done(&proxy, &["status"]);
-        holds(!status.contains("still run by"), status)
-    });
+    only_one_plan_is_left(&proxy);
     assert_eq!(client.send("still here.").until("."), b"still here.");
     drop(client);
     // It is told by the names that it had.
