@@ -2,9 +2,9 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use super::Dns;
 use super::table::Table;
 use super::value::{self, Wanted, wanted};
-use super::{Dns, Written};
 
 const PORT: u16 = 53;
 
@@ -12,17 +12,11 @@ pub fn read(mut table: Table<'_>) -> Dns {
     let servers = table.list("servers", server).unwrap_or_default();
     let dns = Dns {
         servers: servers.into_iter().map(|server| server.value).collect(),
-        min_ttl: ttl(&mut table, "min_ttl"),
-        max_ttl: ttl(&mut table, "max_ttl"),
+        min_ttl: table.placed_duration("min_ttl"),
+        max_ttl: table.placed_duration("max_ttl"),
     };
     table.finish(&[]);
     dns
-}
-
-fn ttl(table: &mut Table<'_>, key: &str) -> Option<Written<std::time::Duration>> {
-    let value = table.duration(key)?;
-    let place = table.key_place(key).or_else(|| table.key_place(&format!("{key}_secs")))?;
-    Some(Written::new(value, place))
 }
 
 /// An address, or an address and a port.

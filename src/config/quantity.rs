@@ -23,6 +23,13 @@ impl Table<'_> {
         found.map(|found| found.value)
     }
 
+    /// The same, with the place of its key.
+    pub fn placed_duration(&mut self, key: &str) -> Option<Written<Duration>> {
+        let value = self.duration(key)?;
+        let place = self.key_place(key).or_else(|| self.key_place(&format!("{key}_secs")))?;
+        Some(Written::new(value, place))
+    }
+
     fn read_duration(&mut self, key: &str) -> Option<Written<Duration>> {
         let in_secs = format!("{key}_secs");
         if self.are_both(key, &in_secs) {

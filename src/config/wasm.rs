@@ -24,6 +24,7 @@ const INSTANCES_MAX: u64 = 100_000;
 const TABLE_ELEMENTS_MAX: u64 = 1 << 17;
 const WAITING_MAX: u64 = 100_000;
 const OUTGOING_MAX: u64 = 10_000;
+const FAILURES_MAX: u64 = 1_000_000;
 
 /// `[wasm]`.
 #[derive(Clone, Debug, Default)]
@@ -85,6 +86,10 @@ pub struct ComponentLimits {
     pub waiting: Option<usize>,
     pub waiting_timeout: Option<Duration>,
     pub idle: Option<Duration>,
+    /// May be 0.
+    pub failures: Option<u32>,
+    pub pause: Option<Written<Duration>>,
+    pub pause_max: Option<Written<Duration>>,
 }
 
 /// `[wasm.workloads.NAME]`.
@@ -261,6 +266,9 @@ fn read_limits(table: &mut Table<'_>) -> ComponentLimits {
         waiting: table.integer("waiting", 0..=WAITING_MAX).map(|most| most.value),
         waiting_timeout: table.duration("waiting_timeout"),
         idle: table.duration("idle"),
+        failures: table.integer("failures", 0..=FAILURES_MAX).map(|failures| failures.value),
+        pause: table.placed_duration("pause"),
+        pause_max: table.placed_duration("pause_max"),
     };
     table.finish(&LIMITS_LATER);
     limits

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::config::{self, Config, Diagnostic};
 use crate::wasm::Settings;
-use crate::wasm::settings::{Component, ComponentId, Limits, Workload};
+use crate::wasm::settings::{Component, ComponentId, Limits, Patience, Workload};
 
 const CACHE_DIR: &str = "storage/warpdrive/wasm";
 const MEMORY_TOTAL: u64 = 2 << 30;
@@ -22,6 +22,9 @@ const INSTANCES: u32 = 100;
 const WAITING: usize = 1000;
 const WAITING_TIMEOUT: Duration = Duration::from_secs(5);
 const IDLE: Duration = Duration::from_secs(60);
+const FAILURES: u32 = 100;
+const PAUSE: Duration = Duration::from_secs(1);
+const PAUSE_MAX: Duration = Duration::from_secs(60);
 
 /// Everything about components; `cores` is the number of event loops.
 pub fn settings(config: &Config, cores: usize, diagnostics: &mut Vec<Diagnostic>) -> Settings {
@@ -40,7 +43,7 @@ pub fn settings(config: &Config, cores: usize, diagnostics: &mut Vec<Diagnostic>
         memory_total: written.memory_total.unwrap_or(MEMORY_TOTAL),
         instances_total: written.instances_total.unwrap_or(INSTANCES_TOTAL),
         cores,
-        components: written.components.iter().map(component).collect(),
+        components: written.components.iter().map(|one| component(one, diagnostics)).collect(),
         workloads,
     }
 }
@@ -69,7 +72,7 @@ fn look_at_files(config: &Config, diagnostics: &mut Vec<Diagnostic>) {
 #[cfg(not(feature = "wasm"))]
 fn look_at_files(_: &Config, _: &mut Vec<Diagnostic>) {}
 
-fn component(written: &config::Component) -> Component {
+fn component(written: &config::Component, diagnostics: &mut Vec<Diagnostic>) -> Component {
     let pairs = |pairs: &[(config::Written<String>, config::Written<String>)]| {
         pairs.iter().map(|(name, value)| (name.value.clone(), value.value.clone())).collect()
     };
@@ -79,11 +82,11 @@ fn component(written: &config::Component) -> Component {
         file: written.file.as_ref().map_or_else(PathBuf::new, |file| file.value.clone()),
         env: pairs(&written.env),
         config: pairs(&written.config),
-        limits: limits(&written.limits),
+        limits: limits(&written.limits, diagnostics),
     }
 }
 
-fn limits(written: &config::ComponentLimits) -> Limits {
+fn limits(written: &config::ComponentLimits, diagnostics: &mut Vec<Diagnostic>) -> Limits {
     Limits {
         memory: written.memory.unwrap_or(MEMORY),
         table_elements: written.table_elements.unwrap_or(TABLE_ELEMENTS),
@@ -99,7 +102,20 @@ fn limits(written: &config::ComponentLimits) -> Limits {
         waiting: written.waiting.unwrap_or(WAITING),
         waiting_timeout: written.waiting_timeout.unwrap_or(WAITING_TIMEOUT),
         idle: written.idle.unwrap_or(IDLE),
+        patience: patience(written, diagnostics),
     }
+}
+
+fn patience(written: &config::ComponentLimits, diagnostics: &mut Vec<Diagnostic>) -> Patience {
+    let [pause, pause_max] = [(&written.pause, PAUSE), (&written.pause_max, PAUSE_MAX)]
+        .map(|(written, default)| written.as_ref().map_or(default, |written| written.value));
+    if let (true, Some(wrong)) = (pause > pause_max, written.pause.as_ref().or(written.pause_max.as_ref())) {
+        let [first, most] = [pause, pause_max].map(config::show_duration);
+        let message = format!("pause is {first}, longer than pause_max, which is {most}");
+        let help = "the first pause is as long as pause, and no later one longer than pause_max";
+        diagnostics.push(Diagnostic::error(wrong.place.clone(), message).with_help(help));
+    }
+    Patience { failures: written.failures.unwrap_or(FAILURES), pause, pause_max }
 }
 
 /// Its components by their paths; what cannot be told apart is reported.

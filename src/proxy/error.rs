@@ -143,6 +143,7 @@ impl Error {
             Error::Guest(wasm::Fault::QueueFull | wasm::Fault::QueueTimeout | wasm::Fault::NotMade) => {
                 Fault::Us
             }
+            Error::Guest(wasm::Fault::Paused { .. }) => Fault::Us,
             Error::Guest(_) | Error::GuestProtocol(_) => Fault::Guest,
             Error::QueueFull | Error::QueueTimeout | Error::HoldFull | Error::HoldTimeout => Fault::Us,
             Error::TooManyConnections | Error::TooManyConnectionsOfAddress | Error::TunnelTimeout => {
@@ -151,6 +152,14 @@ impl Error {
             Error::ConnectFailed | Error::ConnectTimeout | Error::UpstreamBroken(_) => Fault::Upstream,
             Error::UpstreamTimeout | Error::UpstreamProtocol(_) => Fault::Upstream,
             _ => Fault::Downstream,
+        }
+    }
+
+    /// Seconds after which it may be different, where a client is told (RFC 9110 10.2.3).
+    pub fn retry_after(self) -> u16 {
+        match self {
+            Error::Guest(wasm::Fault::Paused { secs }) => secs,
+            _ => 1,
         }
     }
 
@@ -195,6 +204,7 @@ fn guest_status(fault: wasm::Fault) -> Status {
         wasm::Fault::Cut | wasm::Fault::TooLong => Status::BAD_GATEWAY,
         wasm::Fault::Cpu | wasm::Fault::Time => Status::GATEWAY_TIMEOUT,
         wasm::Fault::NotMade | wasm::Fault::QueueFull | wasm::Fault::QueueTimeout => Status::UNAVAILABLE,
+        wasm::Fault::Paused { .. } => Status::UNAVAILABLE,
     }
 }
 
@@ -212,5 +222,6 @@ fn guest_reason(fault: wasm::Fault) -> &'static str {
         wasm::Fault::NotMade => "no room for another instance of the component",
         wasm::Fault::QueueFull => "too many requests wait for the component",
         wasm::Fault::QueueTimeout => "waited too long for the component",
+        wasm::Fault::Paused { .. } => "component has failed too often and gets no requests for a while",
     }
 }

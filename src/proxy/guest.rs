@@ -108,6 +108,9 @@ pub async fn run(
 
     let persists = downstream.persists();
     *input = trace.settle(source, &downstream, is_sent, response.status);
+    if outcome == Err(Error::Guest(wasm::Fault::Time)) {
+        pool.has_failed();
+    }
     outcome?;
     trace.status = response.status;
     finish(errands, call.into_inner());

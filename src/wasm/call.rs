@@ -120,23 +120,24 @@ async fn serve(
     counters.cpu_us.add(meter.total().saturating_sub(before).as_micros() as u64);
     match served {
         Ok(()) => {
+            pool.has_succeeded();
             pool.put_back(instance);
             Ok(())
         }
         Err(error) => {
-            counters.failed.add(1);
             let fault = fault_of(&error, instance.was_refused_memory());
             pool.complain(instance.name(), format_args!("{}", why(&error, fault)));
             instance.end(End::Failed);
+            pool.has_failed();
             Err(fault)
         }
     }
 }
 
 fn tell(pool: &Pool, not_made: &NotMade) -> Fault {
-    pool.counters().failed.add(1);
     match not_made {
         NotMade::NoRoom => {
+            pool.counters().failed.add(1);
             let name = &pool.guest.settings.name;
             pool.complain(name, format_args!("there is no room for another instance on this core"));
             Fault::NotMade
@@ -144,6 +145,7 @@ fn tell(pool: &Pool, not_made: &NotMade) -> Fault {
         NotMade::Failed(error, name) => {
             let fault = fault_of(error, true);
             pool.complain(name, format_args!("it cannot start: {}", why(error, fault)));
+            pool.has_failed();
             if fault == Fault::Memory { Fault::NotMade } else { fault }
         }
     }

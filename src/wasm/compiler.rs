@@ -70,6 +70,8 @@ impl Guest {
             reused: sum(|core| &core.reused),
             queued: sum(|core| &core.queued),
             refused: sum(|core| &core.refused),
+            pauses: sum(|core| &core.pauses),
+            shut_out: sum(|core| &core.shut_out),
             cpu_us: sum(|core| &core.cpu_us),
             outgoing: sum(|core| &core.outgoing),
         }

@@ -108,6 +108,7 @@ impl Drop for Memory {
 mod tests {
     use std::time::Duration;
 
+    use super::super::settings::Patience;
     use super::*;
 
     const PAGE: usize = 64 << 10;
@@ -128,6 +129,7 @@ mod tests {
             waiting: 0,
             waiting_timeout: Duration::ZERO,
             idle: Duration::ZERO,
+            patience: Patience { failures: 0, pause: Duration::ZERO, pause_max: Duration::ZERO },
         };
         Memory::new(&limits, Arc::clone(quota))
     }

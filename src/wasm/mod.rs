@@ -3,13 +3,16 @@
 //! `settings` are what was asked for. `inspect` tells what a file is without running it. `compiler`
 //! makes code of components, on the control thread's behalf, with `code_cache` beside it; what comes
 //! out are [`Guests`], which every core may use. `pool` are one core's instances of a component,
-//! `call` is one request to one of them, `pipe` the body on its way in, `outgoing` are the requests
-//! that it sends. `host` is what a guest can reach, `limits` and `meter` how much of it.
+//! `breaker` gives it a pause after repeated failures, `call` is one request to an instance, `pipe`
+//! the body on its way in, `outgoing` are the requests that it sends. `host` is what a guest can
+//! reach, `limits` and `meter` how much of it.
 //!
 //! Nothing of a core enters a `Store`. Must not know: connections, the plan.
 
 pub mod settings;
 
+#[cfg(feature = "wasm")]
+mod breaker;
 #[cfg(feature = "wasm")]
 pub mod call;
 #[cfg(feature = "wasm")]
@@ -68,6 +71,9 @@ pub struct Tally {
     pub reused: u64,
     pub queued: u64,
     pub refused: u64,
+    /// How often it got a pause after repeated failures, and requests that came within one.
+    pub pauses: u64,
+    pub shut_out: u64,
     /// On the processor.
     pub cpu_us: u64,
     /// Requests that it has sent.
@@ -101,4 +107,6 @@ pub enum Fault {
     QueueFull,
     /// Waited too long for an instance.
     QueueTimeout,
+    /// It has failed too often in a row, and is asked again in so many seconds.
+    Paused { secs: u16 },
 }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Fault;
+use super::breaker::{Admitted, Breaker, Change};
 use super::compiler::{Guest, Guests, Share};
 use super::instance::{End, Instance};
 use super::limits::Quota;
@@ -33,6 +34,9 @@ pub struct Counters {
     /// Requests that waited for an instance, and those that waited in vain.
     pub queued: Counter,
     pub refused: Counter,
+    /// How often the breaker has opened, and requests that it has refused.
+    pub pauses: Counter,
+    pub shut_out: Counter,
     /// Microseconds on the processor.
     pub cpu_us: Counter,
     /// Requests that instances have sent.
@@ -66,6 +70,7 @@ pub struct Pool {
     /// Requests that are being served.
     busy: Cell<u32>,
     queue: Queue,
+    breaker: Breaker,
     complaints: Cell<Complaints>,
 }
 
@@ -83,7 +88,11 @@ const COMPLAINTS_MAX: u32 = 10;
 /// The right to one instance; given back on drop.
 pub struct Permit {
     pub(super) pool: Rc<Pool>,
+    _trial: Option<Trial>,
 }
+
+/// The request that decides whether the breaker closes. Without an outcome, the next one decides.
+struct Trial(Rc<Pool>);
 
 /// An instance that counts among those of its core while it lives.
 pub(super) struct Counted(Rc<Room>);
@@ -215,6 +224,7 @@ impl Pool {
             idle: RefCell::default(),
             busy: Cell::new(0),
             queue: Queue::default(),
+            breaker: Breaker::new(guest.settings.limits.patience),
             complaints: Cell::new(complaints),
         }
     }
@@ -226,10 +236,10 @@ impl Pool {
     /// The right to an instance, at once or after a wait.
     ///
     /// # Errors
-    /// Too many wait, or it took too long.
+    /// Too many wait, it took too long, or the component has failed too often.
     pub async fn enter(self: &Rc<Pool>, wheel: &Rc<Wheel>) -> Result<Permit, Fault> {
         if self.queue.is_empty()
-            && let Some(permit) = self.permit()
+            && let Some(permit) = self.permit()?
         {
             return Ok(permit);
         }
@@ -243,7 +253,7 @@ impl Pool {
         let until = Instant::now() + limits.waiting_timeout;
         loop {
             if place.is_first()
-                && let Some(permit) = self.permit()
+                && let Some(permit) = self.permit()?
             {
                 return Ok(permit);
             }
@@ -255,12 +265,40 @@ impl Pool {
         }
     }
 
-    fn permit(self: &Rc<Pool>) -> Option<Permit> {
+    fn permit(self: &Rc<Pool>) -> Result<Option<Permit>, Fault> {
+        let trial = match self.breaker.admit(Instant::now) {
+            Ok(Admitted::Freely) => None,
+            Ok(Admitted::OnTrial) => Some(Trial(Rc::clone(self))),
+            Err(left) => {
+                self.counters().shut_out.add(1);
+                let secs = left.as_secs() + u64::from(left.subsec_nanos() > 0);
+                return Err(Fault::Paused { secs: u16::try_from(secs).unwrap_or(u16::MAX) });
+            }
+        };
         let has_place = self.busy.get() < self.guest.settings.limits.instances;
-        has_place.then(|| {
+        Ok(has_place.then(|| {
             self.busy.set(self.busy.get() + 1);
-            Permit { pool: Rc::clone(self) }
-        })
+            Permit { pool: Rc::clone(self), _trial: trial }
+        }))
+    }
+
+    pub(super) fn has_succeeded(&self) {
+        if self.breaker.succeeded() == Change::Closed {
+            let (name, core) = (&self.guest.settings.name, self.room.core);
+            tracing::info!("component `{name}` gets requests again on core {core}");
+        }
+    }
+
+    /// A call has failed through the component's own fault.
+    pub fn has_failed(&self) {
+        self.counters().failed.add(1);
+        if let Change::Opened(pause) = self.breaker.failed(Instant::now()) {
+            self.counters().pauses.add(1);
+            let (name, core) = (&self.guest.settings.name, self.room.core);
+            tracing::warn!(
+                "component `{name}` has failed too often and gets no requests on core {core} for {pause:?}"
+            );
+        }
     }
 
     /// Keeps an instance for the next request, or ends it.
@@ -329,6 +367,12 @@ impl Permit {
 
     pub fn pool(&self) -> &Rc<Pool> {
         &self.pool
+    }
+}
+
+impl Drop for Trial {
+    fn drop(&mut self) {
+        self.0.breaker.trial_is_over(Instant::now());
     }
 }
 

@@ -86,6 +86,17 @@ pub struct Limits {
     pub waiting_timeout: Duration,
     /// How long an instance is kept that nobody needs.
     pub idle: Duration,
+    pub patience: Patience,
+}
+
+/// When a component gets no requests for a while, and how long that is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patience {
+    /// Failed calls in a row on one core; 0 is never.
+    pub failures: u32,
+    /// The first pause; each one after a failed trial is twice as long.
+    pub pause: Duration,
+    pub pause_max: Duration,
 }
 
 /// Components that are deployed together: a request goes to one of them by its path.

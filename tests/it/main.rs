@@ -51,5 +51,7 @@ mod workload_limits;
 #[cfg(feature = "wasm")]
 mod workload_outgoing;
 #[cfg(feature = "wasm")]
+mod workload_pauses;
+#[cfg(feature = "wasm")]
 mod workloads;
 mod wrapping;

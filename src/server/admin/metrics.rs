@@ -131,13 +131,15 @@ fn components(page: &mut Exposition, seen: &Observation) {
         return;
     }
     type Number = fn(&Tally) -> u64;
-    let families: [(&str, &str, Number); 7] = [
+    let families: [(&str, &str, Number); 9] = [
         ("warpdrive_component_requests", "Requests that a component was asked.", |one| one.requests),
         ("warpdrive_component_failures", "Calls that failed, whatever the reason.", |one| one.failed),
         ("warpdrive_component_instances_made", "Instances of a component that were made.", |one| one.made),
         ("warpdrive_component_reused", "Requests to an instance that had served before.", |one| one.reused),
         ("warpdrive_component_queued", "Requests that waited for an instance.", |one| one.queued),
         ("warpdrive_component_refused", "Requests that waited for an instance in vain.", |one| one.refused),
+        ("warpdrive_component_pauses", "How often it got a pause after repeated failures.", |one| one.pauses),
+        ("warpdrive_component_shut_out", "Requests that came within such a pause.", |one| one.shut_out),
         ("warpdrive_component_outgoing", "Requests that a component has sent.", |one| one.outgoing),
     ];
     for (name, help, number) in families {
