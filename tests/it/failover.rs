@@ -119,8 +119,12 @@ fn of_a_failing_instance_requests_notice_as_little_as_can_be() {
         let what = format!("{fault:?} with {strategy}: {failed:?} failed");
         let seen = bad.as_ref().map_or(0, |bad| bad.requests().len());
         if !fault.counts() {
-            // It goes on getting its share, whatever it says; less, where it matters that it is slow.
-            assert!(seen > if fault == Fault::IsSlow { 0 } else { MAX_FAILS }, "{what}, {seen} seen");
+            // It goes on getting its share, whatever it says. Where it matters how fast it is, on a busy
+            // machine it may look slower than the others.
+            let judges_speed = strategy == "p2c";
+            assert!(seen > if judges_speed { 0 } else { MAX_FAILS }, "{what}, {seen} seen");
+            let ejected = proxy.stderr().iter().any(|line| line.contains("gets no requests"));
+            assert!(!ejected, "{what}: {:?}", proxy.stderr());
             assert_eq!(failed.len(), if fault == Fault::Answers500 { seen } else { 0 }, "{what}");
             return;
         }
