@@ -140,10 +140,7 @@ impl Error {
             Error::NoRoute | Error::NoRoutesConfigured | Error::NoEndpoint | Error::Cut => Fault::Us,
             Error::Panicked => Fault::Us,
             Error::NoComponents | Error::NoComponent => Fault::Us,
-            Error::Guest(wasm::Fault::QueueFull | wasm::Fault::QueueTimeout | wasm::Fault::NotMade) => {
-                Fault::Us
-            }
-            Error::Guest(wasm::Fault::Paused { .. }) => Fault::Us,
+            Error::Guest(fault) if is_not_asked(fault) => Fault::Us,
             Error::Guest(_) | Error::GuestProtocol(_) => Fault::Guest,
             Error::QueueFull | Error::QueueTimeout | Error::HoldFull | Error::HoldTimeout => Fault::Us,
             Error::TooManyConnections | Error::TooManyConnectionsOfAddress | Error::TunnelTimeout => {
@@ -156,10 +153,11 @@ impl Error {
     }
 
     /// Seconds after which it may be different, where a client is told (RFC 9110 10.2.3).
-    pub fn retry_after(self) -> u16 {
-        match self {
-            Error::Guest(wasm::Fault::Paused { secs }) => secs,
-            _ => 1,
+    pub fn retry_after(self) -> Option<u16> {
+        match (self, self.status()) {
+            (Error::Guest(wasm::Fault::Paused { secs }), _) => Some(secs),
+            (_, Status::UNAVAILABLE | Status::TOO_MANY_REQUESTS) => Some(1),
+            _ => None,
         }
     }
 
@@ -197,14 +195,20 @@ impl Error {
     }
 }
 
+/// The component knows nothing of the request: we have not given it any instance.
+fn is_not_asked(fault: wasm::Fault) -> bool {
+    use wasm::Fault;
+    matches!(fault, Fault::NotMade | Fault::QueueFull | Fault::QueueTimeout | Fault::Paused { .. })
+}
+
 fn guest_status(fault: wasm::Fault) -> Status {
     match fault {
         wasm::Fault::Trap | wasm::Fault::Memory | wasm::Fault::Exit => Status::INTERNAL_ERROR,
         wasm::Fault::NoAnswer | wasm::Fault::Declined => Status::INTERNAL_ERROR,
         wasm::Fault::Cut | wasm::Fault::TooLong => Status::BAD_GATEWAY,
         wasm::Fault::Cpu | wasm::Fault::Time => Status::GATEWAY_TIMEOUT,
-        wasm::Fault::NotMade | wasm::Fault::QueueFull | wasm::Fault::QueueTimeout => Status::UNAVAILABLE,
-        wasm::Fault::Paused { .. } => Status::UNAVAILABLE,
+        wasm::Fault::NotMade | wasm::Fault::QueueFull => Status::UNAVAILABLE,
+        wasm::Fault::QueueTimeout | wasm::Fault::Paused { .. } => Status::UNAVAILABLE,
     }
 }
 

@@ -66,17 +66,24 @@ pub fn refusal_head(error: Error) -> OwnHead<'static> {
     OwnHead {
         status: error.status(),
         length: error.text().len() + 1,
-        retry_after: Some(error.retry_after()),
+        is_refusal: true,
+        retry_after: error.retry_after(),
         location: b"",
     }
 }
 
 pub fn answer_head(respond: &Respond) -> OwnHead<'static> {
-    OwnHead { status: respond.status, length: respond.body.len(), retry_after: None, location: b"" }
+    OwnHead {
+        status: respond.status,
+        length: respond.body.len(),
+        is_refusal: false,
+        retry_after: None,
+        location: b"",
+    }
 }
 
 pub fn redirect_head(status: Status, changes: &Changes) -> OwnHead<'_> {
-    OwnHead { status, length: 0, retry_after: None, location: &changes.location }
+    OwnHead { status, length: 0, is_refusal: false, retry_after: None, location: &changes.location }
 }
 
 /// Appends the head of what we say ourselves, with what the route changes, if there is one.

@@ -66,7 +66,6 @@ impl Breaker {
 
     pub fn succeeded(&self) -> Change {
         match self.state.get() {
-            State::Closed { failures: 0 } => Change::Nothing,
             State::Closed { .. } => {
                 self.state.set(State::Closed { failures: 0 });
                 Change::Nothing

@@ -3,8 +3,7 @@
 
 use std::time::Duration;
 
-use crate::harness::client::Response;
-use crate::harness::client::{get, request};
+use crate::harness::client::{Response, get, request};
 use crate::harness::{Client, eventually, holds};
 use crate::workloads::with_probe;
 

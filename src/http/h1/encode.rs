@@ -167,7 +167,9 @@ pub struct OwnHead<'a> {
     pub status: Status,
     /// Bytes of its body, which is text.
     pub length: usize,
-    /// In seconds, if it says why nothing better is answered; `None` is what the operator has us say.
+    /// Why nothing better is answered; otherwise what the operator has us say.
+    pub is_refusal: bool,
+    /// Seconds after which it may be worth another try.
     pub retry_after: Option<u16>,
     /// Where the client is sent; empty if it is not.
     pub location: &'a [u8],
@@ -192,14 +194,12 @@ pub fn own_response(
     if !head.location.is_empty() {
         push_field(out, b"Location", head.location);
     }
-    if let Some(seconds) = head.retry_after
-        && (status == Status::UNAVAILABLE || status == Status::TOO_MANY_REQUESTS)
-    {
+    if let Some(seconds) = head.retry_after {
         out.extend_from_slice(b"Retry-After: ");
         push_decimal(out, seconds.into());
         out.extend_from_slice(b"\r\n");
     }
-    if head.retry_after.is_some() && status == Status::UNAUTHORIZED {
+    if head.is_refusal && status == Status::UNAUTHORIZED {
         out.extend_from_slice(CHALLENGE);
     }
     if !status.is_bodiless() {
