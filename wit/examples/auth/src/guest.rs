@@ -29,7 +29,7 @@ impl Guest for Auth {
         })
     }
 
-    fn on_request(request: &Request) -> RequestAction {
+    fn on_request(request: Request) -> RequestAction {
         let authorization = request.field("authorization");
         let result = SETTINGS.with(|cell| {
             let settings = cell.get().expect("configure comes first");
@@ -45,11 +45,11 @@ impl Guest for Auth {
         }
     }
 
-    fn on_response(_: &Request, _: &Response) -> ResponseAction {
+    fn on_response(_: Request, _: Response) -> ResponseAction {
         ResponseAction::Next
     }
 
-    fn on_log(_: &Request, _: Summary) {}
+    fn on_log(_: Request, _: Summary) {}
 }
 
 fn refuse(challenge: String) -> RequestAction {

@@ -41,7 +41,7 @@ impl Guest for Billing {
         })
     }
 
-    fn on_request(request: &Request) -> RequestAction {
+    fn on_request(request: Request) -> RequestAction {
         let bearer = || request.field("authorization")?.strip_prefix("Bearer ").map(str::to_owned);
         let key = request.field("x-api-key").or_else(bearer).unwrap_or_default();
         let customer = with_settings(|settings| settings.customer(&key).map(str::to_owned));
@@ -52,11 +52,11 @@ impl Guest for Billing {
         if is_noted { RequestAction::Next } else { answer(503, "cannot be billed\n") }
     }
 
-    fn on_response(_: &Request, _: &Response) -> ResponseAction {
+    fn on_response(_: Request, _: Response) -> ResponseAction {
         ResponseAction::Next
     }
 
-    fn on_log(_: &Request, _: Summary) {}
+    fn on_log(_: Request, _: Summary) {}
 }
 
 fn answer(status: u16, text: &str) -> RequestAction {
@@ -75,7 +75,7 @@ struct Body {
 }
 
 impl GuestBody for Body {
-    fn new(request: &Request, _: &Response) -> Body {
+    fn new(request: Request, _: Response) -> Body {
         Body {
             customer: request.note("customer"),
             unit: with_settings(|settings| settings.unit),

@@ -31,7 +31,7 @@ impl Guest for Fault {
         })
     }
 
-    fn on_request(request: &Request) -> RequestAction {
+    fn on_request(request: Request) -> RequestAction {
         match request.field("x-fault").as_deref() {
             Some("trap") => std::process::abort(),
             Some("loop") => spin(),
@@ -47,14 +47,14 @@ impl Guest for Fault {
         }
     }
 
-    fn on_response(request: &Request, _: &Response) -> ResponseAction {
+    fn on_response(request: Request, _: Response) -> ResponseAction {
         if request.field("x-fault").as_deref() == Some("response-trap") {
             std::process::abort();
         }
         ResponseAction::Next
     }
 
-    fn on_log(_: &Request, _: Summary) {}
+    fn on_log(_: Request, _: Summary) {}
 }
 
 fn respond(status: u16, body: Vec<u8>) -> RequestAction {

@@ -23,7 +23,7 @@ impl Guest for Fault {
         Ok(Subscription { head: true, text_max: 0 })
     }
 
-    fn select(ctx: &Context, endpoints: Vec<Endpoint>) -> Option<u32> {
+    fn select(ctx: Context, endpoints: Vec<Endpoint>) -> Option<u32> {
         let first = |healthy| endpoints.iter().position(|endpoint| endpoint.healthy == healthy);
         match ctx.field("x-fault").as_deref() {
             Some("none") => None,

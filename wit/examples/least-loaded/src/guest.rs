@@ -26,7 +26,7 @@ impl Guest for LeastLoaded {
         Ok(Subscription { head: false, text_max: 0 })
     }
 
-    fn select(_: &Context, endpoints: Vec<Endpoint>) -> Option<u32> {
+    fn select(_: Context, endpoints: Vec<Endpoint>) -> Option<u32> {
         let endpoints: Vec<_> = endpoints
             .into_iter()
             .map(|Endpoint { active, ewma_us, weight, healthy, .. }| crate::Endpoint {

@@ -33,15 +33,15 @@ impl Guest for Moderation {
         Ok(Subscription { hooks: Hooks::REQUEST, request_body, response_body: BodyAccess::None })
     }
 
-    fn on_request(request: &Request) -> RequestAction {
-        SETTINGS.with(|cell| judge(cell.get().expect("configure comes first"), request))
+    fn on_request(request: Request) -> RequestAction {
+        SETTINGS.with(|cell| judge(cell.get().expect("configure comes first"), &request))
     }
 
-    fn on_response(_: &Request, _: &Response) -> ResponseAction {
+    fn on_response(_: Request, _: Response) -> ResponseAction {
         ResponseAction::Next
     }
 
-    fn on_log(_: &Request, _: Summary) {}
+    fn on_log(_: Request, _: Summary) {}
 }
 
 fn judge(settings: &Settings, request: &Request) -> RequestAction {

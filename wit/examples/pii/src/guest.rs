@@ -32,7 +32,7 @@ impl Guest for Pii {
         })
     }
 
-    fn on_request(request: &Request) -> RequestAction {
+    fn on_request(request: Request) -> RequestAction {
         // Compressed bytes and parts of a whole cannot be searched: neither is asked for.
         for field in ["accept-encoding", "range", "if-range"] {
             request.remove_field(field).expect("a field of the client's");
@@ -40,7 +40,7 @@ impl Guest for Pii {
         RequestAction::Next
     }
 
-    fn on_response(_: &Request, response: &Response) -> ResponseAction {
+    fn on_response(_: Request, response: Response) -> ResponseAction {
         // They speak of the bytes before the redaction.
         for field in ["etag", "content-digest", "repr-digest", "accept-ranges"] {
             response.remove_field(field).expect("a field of the upstream's");
@@ -48,7 +48,7 @@ impl Guest for Pii {
         ResponseAction::Next
     }
 
-    fn on_log(_: &Request, _: Summary) {}
+    fn on_log(_: Request, _: Summary) {}
 }
 
 impl response_stream::Guest for Pii {
@@ -62,7 +62,7 @@ struct Body {
 }
 
 impl GuestBody for Body {
-    fn new(_: &Request, response: &Response) -> Body {
+    fn new(_: Request, response: Response) -> Body {
         let kind = response.field("content-type").unwrap_or_default().to_ascii_lowercase();
         let is_binary = ["image/", "audio/", "video/", "font/"].iter().any(|prefix| kind.starts_with(prefix));
         let coding = response.field("content-encoding");

@@ -29,15 +29,15 @@ impl Guest for RateLimit {
         })
     }
 
-    fn on_request(request: &Request) -> RequestAction {
-        SETTINGS.with(|cell| take(cell.get().expect("configure comes first"), request))
+    fn on_request(request: Request) -> RequestAction {
+        SETTINGS.with(|cell| take(cell.get().expect("configure comes first"), &request))
     }
 
-    fn on_response(_: &Request, _: &Response) -> ResponseAction {
+    fn on_response(_: Request, _: Response) -> ResponseAction {
         ResponseAction::Next
     }
 
-    fn on_log(_: &Request, _: Summary) {}
+    fn on_log(_: Request, _: Summary) {}
 }
 
 fn take(settings: &Settings, request: &Request) -> RequestAction {

@@ -29,7 +29,7 @@ impl Guest for Sticky {
         Ok(Subscription { head: true, text_max: 0 })
     }
 
-    fn select(ctx: &Context, endpoints: Vec<Endpoint>) -> Option<u32> {
+    fn select(ctx: Context, endpoints: Vec<Endpoint>) -> Option<u32> {
         let key = KEY.with(|cell| match cell.get().expect("configure comes first") {
             Key::Cookie(name) => ctx.cookie(name),
             Key::Field(name) => ctx.field(name),
