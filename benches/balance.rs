@@ -78,6 +78,7 @@ impl Traffic {
             now: self.start,
             now_ms: NOW,
             tried: None,
+            chooser: None,
         };
         upstream.pick(&question).expect("one is available")
     }

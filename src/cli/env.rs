@@ -68,7 +68,7 @@ pub fn print_overrides(overrides: &[Override]) {
 }
 
 fn line(setting: Setting, default: impl Fn(&str) -> Option<Value>) -> Line {
-    let is_secret = matches!(setting.kind, Kind::Secret | Kind::Variables);
+    let is_secret = matches!(setting.kind, Kind::Secret | Kind::Variables | Kind::Object);
     let (value, source) = match setting.value {
         Some(written) if written.place == Place::Default => (Some(written.value), "default".to_owned()),
         Some(written) => (Some(written.value), written.place.file_and_line()),

@@ -2,7 +2,7 @@
 //! what other programs call them. A test keeps the list true.
 
 /// The keys that work, by table.
-pub const KEYS: [(&str, &[&str]); 24] = [
+pub const KEYS: [(&str, &[&str]); 25] = [
     (
         "[server]",
         &[
@@ -45,6 +45,8 @@ pub const KEYS: [(&str, &[&str]); 24] = [
             "socket",
             "strategy",
             "hash_key",
+            "policy",
+            "fallback",
             "slow_start",
             "max_fails",
             "fail_timeout",
@@ -167,6 +169,7 @@ pub const KEYS: [(&str, &[&str]); 24] = [
             "pause_max",
         ],
     ),
+    ("[wasm.policies.NAME]", &["file", "config", "max_memory", "max_execution_time", "store", "store_size"]),
     ("[wasm.workloads.NAME]", &["components"]),
     ("[[wasm.workloads.NAME.host_interfaces]]", &["namespace", "package", "interfaces"]),
     ("[wasm.workloads.NAME.host_interfaces.config]", &["host"]),
@@ -262,6 +265,7 @@ pub fn table_of(title: &str) -> &str {
             "[wasm.components.NAME.interface_config.INTERFACE]"
         }
         title if title.starts_with("[wasm.components.") => "[wasm.components.NAME]",
+        title if title.starts_with("[wasm.policies.") => "[wasm.policies.NAME]",
         title if title.starts_with("[[wasm.workloads.") => "[[wasm.workloads.NAME.host_interfaces]]",
         title if title.starts_with("[wasm.workloads.") && title.ends_with(".host_interfaces.config]") => {
             "[wasm.workloads.NAME.host_interfaces.config]"

@@ -12,6 +12,7 @@ use std::time::Duration;
 pub use diagnostic::{Diagnostic, Document, Place, Position, Related, Severity, sort};
 pub use file::{read, settings};
 pub use layers::Override;
+pub use policy::Policy;
 pub use render::{Colours, refusal, render, visible};
 pub use report::{Kind, SecretFile, Setting};
 pub use schema::schema;
@@ -36,7 +37,9 @@ mod known;
 mod layers;
 mod log;
 mod node;
+mod object;
 mod parse;
+mod policy;
 mod process;
 mod quantity;
 pub mod reference;
@@ -49,6 +52,7 @@ mod secret_file;
 mod server;
 mod sources;
 mod spelling;
+mod strategy;
 mod substitute;
 mod suggest;
 mod syntax;
@@ -202,6 +206,8 @@ pub struct Upstream {
     /// At least one, if the upstream is without mistakes.
     pub instances: Vec<Instance>,
     pub strategy: Option<Strategy>,
+    /// The name of what chooses endpoints before the strategy, which then is its fallback.
+    pub policy: Option<Written<String>>,
     pub slow_start: Option<Duration>,
     /// May be 0.
     pub max_fails: Option<u32>,

@@ -51,6 +51,8 @@ pub enum Kind {
     Commands,
     /// A table of strings under names of the operator's, which are never shown.
     Variables,
+    /// A table of whatever the operator writes, which is never shown.
+    Object,
     /// A string that is never shown; also in a file, whose path has `_file` at the end of the key.
     Secret,
 }

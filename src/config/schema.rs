@@ -149,6 +149,7 @@ fn properties(key: &str, kind: &Kind) -> Vec<(String, Value)> {
             one(json!({ "type": "array", "items": command }))
         }
         Kind::Variables => one(json!({ "type": "object", "additionalProperties": string })),
+        Kind::Object => one(json!({ "type": "object" })),
         Kind::Boolean => one(json!({ "anyOf": [{ "type": "boolean" }, whole] })),
         Kind::Choice(words) => one(json!({ "anyOf": [{ "enum": words }, replaced] })),
         Kind::Integer { least, most } => one(json!({ "anyOf": [integer(*least, *most), whole] })),

@@ -361,6 +361,7 @@ mod tests {
                     .replace("upstreams.app", "upstreams.NAME")
                     .replace("wasm.components.user", "wasm.components.NAME")
                     .replace("\"wasi:http/incoming-handler\"", "INTERFACE")
+                    .replace("wasm.policies.sticky", "wasm.policies.NAME")
                     .replace("wasm.workloads.site", "wasm.workloads.NAME");
                 if !tables.iter().any(|(table, _)| *table == title) {
                     tables.push((title, Vec::new()));

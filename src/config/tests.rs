@@ -338,12 +338,8 @@ b.socket = "b""#,
     (
         r#"[upstreams.a]
 socket = "s"
-strategy = "wasm"
 protocol = "h2""#,
-        &[
-            "3:12: strategy `wasm` is known, but does not work yet in this version",
-            "4:12: protocol `h2` is known, but does not work yet in this version",
-        ],
+        &["3:12: protocol `h2` is known, but does not work yet in this version"],
     ),
     (
         r#"[upstreams.a]
@@ -351,7 +347,7 @@ socket = "s"
 strategy = "round-robin"
 protocol = "gopher""#,
         &[
-            "3:12: strategy must be `round_robin`, `least_conn`, `random`, `ip_hash`, `p2c` or `consistent_hash`, not `round-robin` [did you mean `round_robin`?]",
+            "3:12: strategy must be `round_robin`, `least_conn`, `random`, `ip_hash`, `p2c`, `consistent_hash` or `wasm`, not `round-robin` [did you mean `round_robin`?]",
             "4:12: protocol must be `http`, not `gopher`",
         ],
     ),
@@ -364,7 +360,7 @@ fallback = "p2c""#,
         &[
             "3:19: command must be a program alone, without its arguments, not `x y` [what follows the program goes into args]",
             "4:19: each of before must be a list of strings, not a string",
-            "5:1: `fallback` in [upstreams.a] is known, but does not work yet in this version",
+            "5:1: fallback is for the strategy `wasm` alone [add strategy = \"wasm\", or remove it]",
         ],
     ),
 ];
@@ -496,13 +492,13 @@ enabled = false",
 size_bytes = 1
 [admin]
 port = 9180
-[wasm.policies.x]
+[wasm.middleware.x]
 [postgres]
 url = "x""#,
         &[
             "1:2: `cache` is known, but does not work yet in this version",
             "4:1: unknown key `port` in [admin] [did you mean `listen`?]",
-            "5:7: `policies` in [wasm] is known, but does not work yet in this version",
+            "5:7: `middleware` in [wasm] is known, but does not work yet in this version",
             "6:2: `postgres` is known, but does not work yet in this version",
         ],
     ),

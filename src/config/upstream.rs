@@ -5,10 +5,9 @@ use std::path::PathBuf;
 use super::diagnostic::{Diagnostic, Place};
 use super::table::Table;
 use super::value::{self, Wanted, wanted};
-use super::{Address, HashKey, Instance, Strategy, Upstream, Written, health, process, suggest};
+use super::{Address, Instance, Upstream, Written, health, process, strategy, suggest};
 
-const LATER: [&str; 3] = ["fallback", "policy", "tls"];
-const STRATEGIES_LATER: [&str; 1] = ["wasm"];
+const LATER: [&str; 1] = ["tls"];
 const PROTOCOLS_LATER: [&str; 3] = ["https", "h2", "h2c"];
 
 const WEIGHT_MAX: u64 = 1000;
@@ -35,10 +34,12 @@ pub fn read(name: Written<String>, mut table: Table<'_>, defined: &[String]) -> 
         format!("there is no such upstream in a file{meant}")
     });
     let is_checked = table.has("health");
+    let (strategy, policy) = strategy::read(&mut table);
     let upstream = Upstream {
         name,
         instances: read_instances(&mut table, stranger.as_deref()),
-        strategy: read_strategy(&mut table),
+        strategy,
+        policy,
         slow_start: table.duration("slow_start"),
         max_fails: table.integer("max_fails", 0..=FAILS_MAX).map(|fails| fails.value),
         fail_timeout: table.duration("fail_timeout"),
@@ -61,55 +62,6 @@ pub fn read(name: Written<String>, mut table: Table<'_>, defined: &[String]) -> 
     doubt_sockets(&table, &upstream.instances);
     table.finish(&LATER);
     upstream
-}
-
-/// The strategy, with the key that one of them needs.
-fn read_strategy(table: &mut Table<'_>) -> Option<Strategy> {
-    let words = [
-        ("round_robin", Some(Strategy::RoundRobin)),
-        ("least_conn", Some(Strategy::LeastConn)),
-        ("random", Some(Strategy::Random)),
-        ("ip_hash", Some(Strategy::IpHash)),
-        ("p2c", Some(Strategy::P2c)),
-        ("consistent_hash", None),
-    ];
-    let is_absent = !table.has("strategy");
-    let word = table.choice("strategy", &words, &STRATEGIES_LATER);
-    let key = table.parsed("hash_key", hash_key);
-    let strategy = match word {
-        Some(None) if !table.has("hash_key") => {
-            let place = table.key_place("strategy")?;
-            let missing = Diagnostic::error(place, "strategy `consistent_hash` needs a hash_key");
-            let help = "such as hash_key = \"header:X-Tenant\", or \"cookie:NAME\", \"query:NAME\", \"path\" or \"client\"";
-            table.report().push_unless_torn(missing.with_help(help));
-            return None;
-        }
-        Some(None) => return key.map(|key| Strategy::ConsistentHash(key.value)),
-        Some(strategy) => strategy,
-        None if is_absent => None,
-        // Whether a key is right depends on what was meant.
-        None => return None,
-    };
-    if let Some(place) = table.key_place("hash_key") {
-        let message = "hash_key is for the strategy `consistent_hash` alone";
-        let help = "add strategy = \"consistent_hash\", or remove it";
-        let help = if is_absent { help } else { "change the strategy to it, or remove hash_key" };
-        table.report().push(Diagnostic::error(place, message).with_help(help));
-    }
-    strategy
-}
-
-/// `client`, `path`, or what and its name: `header:X-Tenant`.
-fn hash_key(text: &str) -> Result<HashKey, Wanted> {
-    let (what, name) = text.split_once(':').unwrap_or((text, ""));
-    match (what, name) {
-        ("client", "") if text == what => Ok(HashKey::Client),
-        ("path", "") if text == what => Ok(HashKey::Path),
-        ("header", name) if value::is_token(name) => Ok(HashKey::Header(name.to_ascii_lowercase())),
-        ("cookie", name) if value::is_token(name) => Ok(HashKey::Cookie(name.to_owned())),
-        ("query", name) if !name.is_empty() => Ok(HashKey::Query(name.to_owned())),
-        _ => Err(wanted("`header:NAME`, `cookie:NAME`, `query:NAME`, `path` or `client`")),
-    }
 }
 
 /// Nobody waits where there may be any number of connections.

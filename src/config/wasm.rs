@@ -4,11 +4,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::diagnostic::{Diagnostic, Place};
+use super::policy::{self, Policy};
 use super::table::Table;
 use super::value::{self, Wanted, wanted};
 use super::{Action, FieldChanges, Host, PathChange, Route, ToWorkload, Written};
 
-const LATER: [&str; 3] = ["images", "middleware", "policies"];
+const LATER: [&str; 2] = ["images", "middleware"];
 const COMPONENT_LATER: [&str; 1] = ["image"];
 const WORKLOAD_LATER: [&str; 1] = ["manifest"];
 const INTERFACE_LATER: [&str; 1] = ["name"];
@@ -18,8 +19,8 @@ const LIMITS_LATER: [&str; 1] = ["concurrency"];
 pub const HANDLER: &str = "wasi:http/incoming-handler";
 
 /// WebAssembly's own limit: 32 bits.
-const MEMORY_MAX: u64 = 4 << 30;
-const PAGE: u64 = 64 << 10;
+pub const MEMORY_MAX: u64 = 4 << 30;
+pub const PAGE: u64 = 64 << 10;
 const INSTANCES_MAX: u64 = 100_000;
 const TABLE_ELEMENTS_MAX: u64 = 1 << 17;
 const WAITING_MAX: u64 = 100_000;
@@ -36,6 +37,7 @@ pub struct Wasm {
     pub instances_total: Option<u32>,
     pub components: Vec<Component>,
     pub workloads: Vec<Workload>,
+    pub policies: Vec<Policy>,
 }
 
 /// `[wasm.components.NAME]`.
@@ -124,6 +126,7 @@ pub fn read(table: &mut Table<'_>) -> Wasm {
         instances_total: table.integer("instances_total", 1..=INSTANCES_MAX).map(|most| most.value),
         components: named(&mut table, "components", "component", read_component),
         workloads: named(&mut table, "workloads", "workload", read_workload),
+        policies: named(&mut table, "policies", "policy", policy::read),
     };
     table.finish(&LATER);
     wasm
@@ -198,7 +201,7 @@ fn read_component(name: Written<String>, mut table: Table<'_>) -> Component {
 }
 
 /// A path is relative to the file that it stands in.
-fn beside(path: &Written<PathBuf>) -> PathBuf {
+pub fn beside(path: &Written<PathBuf>) -> PathBuf {
     let folder = path.place.file().and_then(|file| Path::new(file).parent());
     folder.unwrap_or(Path::new("")).join(&path.value)
 }
@@ -328,7 +331,7 @@ fn is_there(table: &Table<'_>) -> bool {
     *table.place() != Place::Default
 }
 
-fn path(text: &str) -> Result<PathBuf, Wanted> {
+pub fn path(text: &str) -> Result<PathBuf, Wanted> {
     match text {
         "" => Err(wanted("a path")),
         path => Ok(path.into()),

@@ -14,7 +14,7 @@ use super::log::{log, tracing};
 use super::outgoing::{self, outgoing};
 use super::routes::routes;
 use super::rules::{rules, tree};
-use super::{Dns, Limits, Plan, RouteId, Server, workloads};
+use super::{Dns, Limits, Plan, RouteId, Server, policies, workloads};
 use crate::config::{self, Config, Diagnostic, Sources};
 use crate::http::forwarding;
 use crate::http::target::EncodedSlash;
@@ -116,6 +116,7 @@ pub fn compile(config: &Config) -> Result<(Plan, Vec<Diagnostic>), Vec<Diagnosti
     let server = server(&config.server);
     let wasm = workloads::settings(config, server.worker_threads, &mut diagnostics);
     let outgoing = outgoing(config, &mut diagnostics);
+    policies::refuse_unknown(config, &mut diagnostics);
     refuse_unusable_token(config, &mut diagnostics);
     refuse_slashes(config, &mut diagnostics);
     warn_of_unused(config, &mut diagnostics);
@@ -139,7 +140,7 @@ pub fn compile(config: &Config) -> Result<(Plan, Vec<Diagnostic>), Vec<Diagnosti
         server_timing: config.middleware.server_timing.unwrap_or(false),
         log,
         tracing: tracing(&config.tracing),
-        upstreams: config.upstreams.iter().map(settings).collect(),
+        upstreams: config.upstreams.iter().map(|upstream| settings(config, upstream)).collect(),
         admin,
         children: children.into(),
         routes: routes.into(),
@@ -213,10 +214,11 @@ fn forwarding(config: &Config) -> forwarding::Settings {
     }
 }
 
-fn settings(written: &config::Upstream) -> upstream::Settings {
+fn settings(config: &Config, written: &config::Upstream) -> upstream::Settings {
     upstream::Settings {
         name: written.name.value.clone(),
         instances: written.instances.iter().map(|one| instance(written, one)).collect(),
+        policy: policies::of_upstream(config, written),
         strategy: strategy(written.strategy.as_ref()),
         slow_start: written.slow_start.unwrap_or(Duration::ZERO),
         ejection: ejection::Settings {

@@ -30,6 +30,7 @@ mod label;
 mod log;
 mod outgoing;
 mod placeholder;
+mod policies;
 mod reload;
 mod routes;
 mod rules;

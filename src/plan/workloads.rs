@@ -3,16 +3,16 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::policies;
 use crate::config::{self, Config, Diagnostic};
 use crate::wasm::Settings;
-use crate::wasm::settings::{Component, ComponentId, Limits, Patience, Workload};
+use crate::wasm::settings::{Component, ComponentId, Limits, Patience, TABLE_ELEMENTS, Workload};
 
 const CACHE_DIR: &str = "storage/warpdrive/wasm";
 const MEMORY_TOTAL: u64 = 2 << 30;
 const INSTANCES_TOTAL: u32 = 1000;
 
 const MEMORY: u64 = 64 << 20;
-const TABLE_ELEMENTS: u64 = 100_000;
 const CPU: Duration = Duration::from_secs(1);
 const TIME: Duration = Duration::from_secs(30);
 const OUTPUT: u64 = 64 << 10;
@@ -45,6 +45,7 @@ pub fn settings(config: &Config, cores: usize, diagnostics: &mut Vec<Diagnostic>
         cores,
         components: written.components.iter().map(|one| component(one, diagnostics)).collect(),
         workloads,
+        policies: policies::settings(config, diagnostics),
     }
 }
 

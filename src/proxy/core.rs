@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::connection::Work;
+use super::policy;
 use crate::http::date::Civil;
 use crate::http::h1;
 use crate::net::admission::{self, Admission};
@@ -43,6 +44,8 @@ pub struct Active {
     pub captures: RefCell<Captures>,
     /// What is counted by route and upstream; it outlives the plan where the names do.
     pub ledger: Arc<Ledger>,
+    /// By id.
+    pub policies: wasm::hooks::Seats,
 }
 
 /// What one core has to do at one moment.
@@ -53,6 +56,8 @@ pub struct Load {
     /// Those of them that are read only until their client has seen the answer.
     pub lingering: usize,
     pub upstreams: Vec<upstream::Load>,
+    /// What policies say of themselves.
+    pub policies: Vec<wasm::hooks::Said>,
 }
 
 /// What one core has of a plan for itself. With many routes it takes a while to make: not for a
@@ -81,6 +86,8 @@ pub struct Core {
     pub upstreams: Upstreams,
     /// Instances of components.
     pub guests: wasm::Pools,
+    /// Guests that are asked for endpoints.
+    pub policies: wasm::hooks::Policies,
     pub counters: Arc<Counters>,
     pub admission: Arc<Admission>,
     pub log: Option<AccessLog>,
@@ -115,16 +122,19 @@ impl Core {
         let seed = RandomState::new().hash_one(index);
         let upstreams = Upstreams::new(index, seed);
         upstreams.adopt(&plan.upstreams, endpoints);
-        let own = Own::of(&plan, &counters);
-        let active = Active::new(plan, 1, upstreams.list(), own);
         let guests = wasm::Pools::new(index);
-        guests.adopt(&active.plan.guests);
+        guests.adopt(&plan.guests);
+        let policies = wasm::hooks::Policies::new(index);
+        policies.adopt(&plan.guests);
+        let own = Own::of(&plan, &counters);
+        let active = Active::new(plan, 1, upstreams.list(), policies.list(), own);
         Rc::new(Core {
             index,
             wheel: Wheel::new(Instant::now()),
             buffers: Buffers::default(),
             upstreams,
             guests,
+            policies,
             counters,
             admission,
             log,
@@ -153,8 +163,9 @@ impl Core {
     pub fn adopt(&self, plan: Arc<Plan>, generation: u64, own: Own, endpoints: &[Endpoints]) {
         self.upstreams.adopt(&plan.upstreams, endpoints);
         self.guests.adopt(&plan.guests);
-        let active = Rc::new(Active::new(plan, generation, self.upstreams.list(), own));
-        let before = self.active.replace(active);
+        self.policies.adopt(&plan.guests);
+        let active = Active::new(plan, generation, self.upstreams.list(), self.policies.list(), own);
+        let before = self.active.replace(Rc::new(active));
         self.former.borrow_mut().push(before);
         self.forget_former();
     }
@@ -197,7 +208,12 @@ impl Core {
 
     /// What this core has to do now.
     pub fn load(&self) -> Load {
-        Load { open: self.open.get(), lingering: self.lingering.get(), upstreams: self.upstreams.loads() }
+        Load {
+            open: self.open.get(),
+            lingering: self.lingering.get(),
+            upstreams: self.upstreams.loads(),
+            policies: policy::said(self),
+        }
     }
 
     /// The most that were open since this was last asked.
@@ -331,10 +347,16 @@ fn wall() -> (Instant, Duration) {
 }
 
 impl Active {
-    pub fn new(plan: Arc<Plan>, generation: u64, upstreams: List, own: Own) -> Active {
+    pub fn new(
+        plan: Arc<Plan>,
+        generation: u64,
+        upstreams: List,
+        policies: wasm::hooks::Seats,
+        own: Own,
+    ) -> Active {
         let Own { tree, scratch, ledger } = own;
         let scratch = RefCell::new(scratch);
-        Active { plan, generation, upstreams, tree, scratch, captures: RefCell::default(), ledger }
+        Active { plan, generation, upstreams, policies, tree, scratch, captures: RefCell::default(), ledger }
     }
 
     pub fn head_bounds(&self) -> h1::Bounds {

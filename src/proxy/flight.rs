@@ -15,6 +15,32 @@ use crate::http::head::RequestHead;
 use crate::net::buffer::Size;
 use crate::net::{Buffer, Buffers, Writer};
 
+/// The beginning of a body, for somebody who wants to see it before it is sent.
+pub struct Text {
+    bytes: Vec<u8>,
+    most: usize,
+}
+
+impl Text {
+    /// For one who wants so many bytes; `None` if there is nothing to be seen.
+    pub fn wanted(most: usize, request: &RequestHead) -> Option<Text> {
+        (most > 0 && request.body != BodyLength::Empty).then_some(Text { bytes: Vec::new(), most })
+    }
+
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+
+    fn is_full(&self) -> bool {
+        self.bytes.len() >= self.most
+    }
+
+    fn add(&mut self, bytes: &[u8]) {
+        let wanted = bytes.len().min(self.most - self.bytes.len());
+        self.bytes.extend_from_slice(&bytes[..wanted]);
+    }
+}
+
 /// The head of a request and the part of its body that was already here, as they go out.
 pub struct Flight {
     buffer: Option<Buffer>,
@@ -24,6 +50,7 @@ pub struct Flight {
 }
 
 impl Flight {
+    #[expect(clippy::too_many_arguments, reason = "each is a different part of one exchange, borrowed apart")]
     pub fn load(
         buffers: &Buffers,
         request: &RequestHead,
@@ -32,11 +59,28 @@ impl Flight {
         peer: &Peer,
         stamp: &Stamp,
         source: &mut Source<'_>,
+        text: Option<&mut Text>,
     ) -> Result<Flight, SourceFault> {
         let mut buffer = buffers.take(Size::Small);
         write_head(buffer.as_vec(), request, changes, removed, peer, stamp);
-        let is_whole = fill(&mut buffer, source, request.body == BodyLength::Chunked)?;
+        let is_whole = fill(&mut buffer, source, request.body == BodyLength::Chunked, text)?;
         Ok(Flight { len: buffer.len(), buffer: Some(buffer), is_whole })
+    }
+
+    /// Takes more of the body along, until the text is full or there is no more.
+    pub async fn wait_for(
+        &mut self,
+        text: &mut Text,
+        source: &mut Source<'_>,
+        is_chunked: bool,
+    ) -> Result<(), SourceFault> {
+        let buffer = self.buffer.as_mut().expect("a flight has its buffer between attempts");
+        while !self.is_whole && !text.is_full() {
+            let frame = source.next().await?;
+            self.is_whole = append(buffer, source, frame, is_chunked, Some(text));
+        }
+        self.len = buffer.len();
+        Ok(())
     }
 
     /// Sends it; tells how much had left if that fails.
@@ -81,36 +125,65 @@ pub fn write_head(
 }
 
 /// Appends what of the body can be had without waiting; returns whether that is all of it.
-fn fill(buffer: &mut Buffer, source: &mut Source<'_>, is_chunked: bool) -> Result<bool, SourceFault> {
+fn fill(
+    buffer: &mut Buffer,
+    source: &mut Source<'_>,
+    is_chunked: bool,
+    mut text: Option<&mut Text>,
+) -> Result<bool, SourceFault> {
     loop {
         match source.ready()? {
             None => return Ok(false),
-            Some(Frame::Data(data)) => {
-                let size = SizeLine::new(data.len());
-                let framed = data.len() + size.as_bytes().len() + 2;
-                if framed + chunked::LAST.len() > buffer.spare() {
-                    source.unread(data);
-                    return Ok(false);
-                }
-                if is_chunked {
-                    buffer.extend(size.as_bytes());
-                    buffer.extend(data.data());
-                    buffer.extend(b"\r\n");
-                } else {
-                    buffer.extend(data.data());
-                }
-                source.recycle(data);
+            Some(Frame::Data(data)) if !has_room(buffer, &data) => {
+                source.unread(data);
+                return Ok(false);
             }
-            Some(Frame::Trailers(fields)) => {
-                encode::trailers(buffer.as_vec(), &fields);
-                return Ok(true);
-            }
-            Some(Frame::End) => {
-                if is_chunked {
-                    buffer.extend(chunked::LAST);
+            Some(frame) => {
+                if append(buffer, source, frame, is_chunked, text.as_deref_mut()) {
+                    return Ok(true);
                 }
-                return Ok(true);
             }
+        }
+    }
+}
+
+fn has_room(buffer: &Buffer, data: &Buffer) -> bool {
+    let size = SizeLine::new(data.len());
+    data.len() + size.as_bytes().len() + 2 + chunked::LAST.len() <= buffer.spare()
+}
+
+/// Appends one frame; returns whether it was the last.
+fn append(
+    buffer: &mut Buffer,
+    source: &mut Source<'_>,
+    frame: Frame,
+    is_chunked: bool,
+    text: Option<&mut Text>,
+) -> bool {
+    match frame {
+        Frame::Data(data) => {
+            if let Some(text) = text {
+                text.add(data.data());
+            }
+            if is_chunked {
+                buffer.extend(SizeLine::new(data.len()).as_bytes());
+                buffer.extend(data.data());
+                buffer.extend(b"\r\n");
+            } else {
+                buffer.extend(data.data());
+            }
+            source.recycle(data);
+            false
+        }
+        Frame::Trailers(fields) => {
+            encode::trailers(buffer.as_vec(), &fields);
+            true
+        }
+        Frame::End => {
+            if is_chunked {
+                buffer.extend(chunked::LAST);
+            }
+            true
         }
     }
 }

@@ -17,6 +17,7 @@ use super::event_stream::{self, EventStream};
 use super::exchange::{Next, Served};
 use super::flight::Flight;
 use super::hold::Held;
+use super::policy::Policy;
 use super::trace::Trace;
 use super::tunnel::Tunnel;
 use super::upload::{Upload, gone};
@@ -48,6 +49,8 @@ pub(super) struct Forward<'a> {
     pub(super) peer: &'a Peer,
     /// How long the upstream may be silent within a response.
     pub(super) silence: Duration,
+    /// What is asked for an endpoint before the upstream's strategy.
+    pub(super) policy: Option<Policy<'a>>,
     pub(super) date: [u8; 29],
 }
 
@@ -63,7 +66,7 @@ pub(super) enum Answered {
 
 /// How an attempt failed.
 pub(super) struct Failed {
-    error: Error,
+    pub(super) error: Error,
     /// Not a byte of a response was here.
     is_before_response: bool,
     /// Not a byte of the request was written.
@@ -100,9 +103,11 @@ pub async fn run(
     let Work { input, request, response, out, peer, changes, .. } = work;
     let peer = peer.as_ref().expect("a connection makes its peer before its first exchange");
     let date = core.date(trace.stamp.start_ms);
-    let removed = &forward.fields.removed;
     let silence = forward.read_timeout;
-    let forward = Forward { core, active, limits, upstream, route: forward, request, peer, silence, date };
+    let policy = Policy::of(core, active, &upstream.settings);
+    let route_to = forward;
+    let mut forward =
+        Forward { core, active, limits, upstream, route: route_to, request, peer, silence, policy, date };
 
     let (reader, writer) = stream.split();
     let bounds =
@@ -111,8 +116,11 @@ pub async fn run(
     let mut source = Source::H1(body);
     let lines = FieldLines { removed: &route.response.removed, set: &changes.response };
     let mut downstream = Downstream::h1(writer, &core.buffers, out, request, lines, limits.write_timeout);
-    let flight = Flight::load(&core.buffers, request, changes, removed, peer, &trace.stamp, &mut source);
-    let mut flight = flight.map_err(client_error)?;
+    let (mut flight, text) = forward.load(changes, &trace.stamp, &mut source)?;
+    if let Some(text) = text {
+        // Boxed, because most exchanges do not wait for it.
+        Box::pin(forward.read_text(text, &mut flight, &mut source, &mut downstream)).await?;
+    }
     let upload = Upload::default();
     upload.is_sent.set(flight.is_whole);
 
@@ -181,9 +189,13 @@ impl Forward<'_> {
                 upload,
             );
             let failed = match attempt.await {
-                Ok((lease, answered)) => return Ok((pick, lease, answered)),
+                Ok((lease, answered)) => {
+                    self.report(&pick, response, None);
+                    return Ok((pick, lease, answered));
+                }
                 Err(failed) => failed,
             };
+            self.report(&pick, response, Some(failed.error));
             let may_repeat = failed.is_before_response && (failed.is_unsent || is_repeatable);
             may_reuse = !failed.is_stale;
             if failed.is_stale && may_repeat {
@@ -225,6 +237,9 @@ impl Forward<'_> {
         // How long a client takes to send a body says nothing of the endpoint.
         let is_timed = flight.is_whole;
         let (reader, mut writer) = lease.stream().split();
+        if let Some(policy) = &self.policy {
+            policy.sends();
+        }
         let unsent = flight.send(&mut writer, self.upstream.settings.write_timeout).await.err();
         let outcome = match unsent {
             // It may still have said why it takes nothing.
@@ -324,6 +339,9 @@ impl Forward<'_> {
         }
         let now = trace.response_head_is_here();
         self.note_answer(pick, now);
+        if let Some(policy) = &self.policy {
+            policy.head_is_here(now);
+        }
         if is_timed {
             pick.observe(now);
         }

@@ -13,6 +13,7 @@ use crate::net::Reader;
 use crate::net::deadline::TICK;
 use crate::net::stream::Peeked;
 use crate::telemetry::counters::UpstreamCounters;
+use crate::upstream::balance::Chooser;
 use crate::upstream::ejection::Change;
 use crate::upstream::pool::Lease;
 use crate::upstream::state::{Pick, Tried};
@@ -62,7 +63,8 @@ impl Forward<'_> {
         now_ms: u64,
         tried: Option<&'a Tried>,
     ) -> Question<'a> {
-        Question { request: self.request, peer: self.peer, now, now_ms, tried }
+        let chooser = self.policy.as_ref().map(|policy| policy as &dyn Chooser);
+        Question { request: self.request, peer: self.peer, now, now_ms, tried, chooser }
     }
 
     /// In a queue, until an endpoint may have another connection.

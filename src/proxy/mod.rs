@@ -1,13 +1,14 @@
 //! The life of a request, from its first byte to its last.
 //!
 //! `connection` turns bytes into requests, `exchange` is what is done with one, step by step,
-//! `forward` is the way to an upstream and back, `upload` tells whose silence counts on it,
-//! `guest` is the way to a component and back, `outgoing` that of the requests which it sends, `body`
-//! moves what follows a head. Two kinds of exchange outlive their plan: what follows an upgrade is a
-//! `tunnel`, what follows the head of server-sent events an `event_stream`. `respond` is what we say
-//! ourselves, `core` what one core owns. `explain` tells what would be done with a request, without
-//! doing it.
+//! `forward` is the way to an upstream and back, `asking` what it does for a `policy` that picks
+//! endpoints, `upload` tells whose silence counts on it, `guest` is the way to a component and back,
+//! `outgoing` that of the requests which it sends, `body` moves what follows a head. Two kinds of
+//! exchange outlive their plan: what follows an upgrade is a `tunnel`, what follows the head of
+//! server-sent events an `event_stream`. `respond` is what we say ourselves, `core` what one core
+//! owns. `explain` tells what would be done with a request, without doing it.
 
+mod asking;
 pub mod body;
 pub mod changes;
 pub mod connection;
@@ -28,6 +29,11 @@ mod hold;
 mod lease;
 #[cfg(feature = "wasm")]
 mod outgoing;
+#[cfg(feature = "wasm")]
+mod policy;
+#[cfg(not(feature = "wasm"))]
+#[path = "policy_absent.rs"]
+mod policy;
 pub mod respond;
 mod steps;
 pub mod trace;

@@ -16,8 +16,8 @@ use super::changes::Changes;
 use super::core::{Active, Core};
 use super::downstream::Downstream;
 use super::error::{Broken, Error};
-use super::flight::Flight;
-use super::forward::{Answered, Forward, cleanliness, client_error};
+use super::forward::{Answered, Forward, cleanliness};
+use super::policy::Policy;
 use super::trace::Trace;
 use super::upload::Upload;
 use crate::http::fields::Known;
@@ -124,7 +124,8 @@ impl Errand {
         let mut trace = Trace::start(core, false);
         let upstream = &active.upstreams[route.upstream.0 as usize];
         let date = core.date(trace.stamp.start_ms);
-        let forward = Forward {
+        let policy = Policy::of(core, active, &upstream.settings);
+        let mut forward = Forward {
             core,
             active,
             limits: &active.plan.limits,
@@ -133,12 +134,14 @@ impl Errand {
             request,
             peer,
             silence,
+            policy,
             date,
         };
-        let changes = Changes::default();
-        let flight = Flight::load(&core.buffers, request, &changes, &[], peer, &self.stamp, &mut source);
-        let mut flight = flight.map_err(client_error)?;
         let mut downstream = Downstream::Guest(Waiting::new(reply, limits.outgoing_body));
+        let (mut flight, text) = forward.load(&Changes::default(), &self.stamp, &mut source)?;
+        if let Some(text) = text {
+            forward.read_text(text, &mut flight, &mut source, &mut downstream).await?;
+        }
         let upload = Upload::default();
         upload.is_sent.set(flight.is_whole);
         let mut response = ResponseHead::default();

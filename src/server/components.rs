@@ -20,9 +20,6 @@ impl Components {
     /// # Errors
     /// A component cannot be compiled, or there is no room for its instances.
     pub fn compile(&self, plan: &mut Plan) -> Result<(), String> {
-        if plan.wasm.components.is_empty() && plan.wasm.workloads.is_empty() {
-            return Ok(());
-        }
         let begun = Instant::now();
         // Not known before who runs it is: the number of threads does not follow that of processors.
         plan.wasm.cores = plan.server.worker_threads;
@@ -37,9 +34,11 @@ impl Components {
             let thread = spawned.map_err(|error| format!("cannot start the compiler: {error}"))?;
             thread.join().unwrap_or_else(|_| Err("the compiler of components panicked".to_owned()))
         })?;
-        let count = settings.components.len();
-        let plural = if count == 1 { "" } else { "s" };
-        tracing::info!("{count} component{plural} ready after {:?}", begun.elapsed());
+        match settings.count() {
+            0 => {}
+            1 => tracing::info!("1 component ready after {:?}", begun.elapsed()),
+            count => tracing::info!("{count} components ready after {:?}", begun.elapsed()),
+        }
         plan.guests = guests;
         Ok(())
     }

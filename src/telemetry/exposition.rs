@@ -40,6 +40,8 @@ pub enum Kind {
     Counter,
     Gauge,
     Histogram,
+    /// A sum, and of how many.
+    Summary,
 }
 
 type Labels<'a> = &'a [(&'a str, &'a dyn Display)];
@@ -66,6 +68,7 @@ impl Exposition {
             Kind::Counter => "counter",
             Kind::Gauge => "gauge",
             Kind::Histogram => "histogram",
+            Kind::Summary => "summary",
         };
         let suffix = match self.format {
             Format::Prometheus => self.suffix(),
@@ -102,6 +105,11 @@ impl Exposition {
         }
         self.sample("_sum", labels, None, Seconds(sum_ns));
         self.sample("_count", labels, None, below);
+    }
+
+    pub fn summary(&mut self, labels: Labels<'_>, sum: impl Display, count: u64) {
+        self.sample("_sum", labels, None, sum);
+        self.sample("_count", labels, None, count);
     }
 
     fn sample(&mut self, suffix: &str, labels: Labels<'_>, bound: Option<&str>, value: impl Display) {

@@ -46,9 +46,10 @@ pub struct Endpoints {
 
 /// How an endpoint does, for the whole process. Written seldom, read by every core for each
 /// request: on a cache line of its own.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 #[repr(align(64))]
 pub struct Vitals {
+    id: u32,
     health: AtomicU8,
     supervision: AtomicU8,
     recovered_at_ms: AtomicU64,
@@ -118,7 +119,27 @@ pub enum Supervision {
     Stopped,
 }
 
+impl Default for Vitals {
+    fn default() -> Vitals {
+        static NEXT: AtomicU32 = AtomicU32::new(1);
+        Vitals {
+            id: NEXT.fetch_add(1, Relaxed),
+            health: AtomicU8::default(),
+            supervision: AtomicU8::default(),
+            recovered_at_ms: AtomicU64::default(),
+            ejection: Ejection::default(),
+            connections: AtomicU32::default(),
+            waiting: AtomicU32::default(),
+        }
+    }
+}
+
 impl Vitals {
+    /// No other endpoint of this process has or had it.
+    pub fn id(&self) -> u32 {
+        self.id
+    }
+
     pub fn supervision(&self) -> Supervision {
         match self.supervision.load(Relaxed) {
             0 => Supervision::None,

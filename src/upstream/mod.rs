@@ -11,7 +11,7 @@ pub mod pool;
 pub mod state;
 pub mod upstreams;
 
-pub use balance::{HashKey, Strategy};
+pub use balance::{HashKey, PolicyId, Strategy};
 pub use endpoint::{Address, Endpoint, Endpoints, Health, Place, Supervision, Vitals};
 pub use health::Check;
 pub use pool::{Lease, Pools};
@@ -31,6 +31,8 @@ pub struct Settings {
     /// At least one.
     pub instances: Box<[Instance]>,
     pub strategy: Strategy,
+    /// What chooses endpoints; the strategy does wherever it does not.
+    pub policy: Option<PolicyId>,
     pub ejection: ejection::Settings,
     /// How often a request that failed is tried on another endpoint.
     pub retries: u32,
@@ -59,6 +61,7 @@ impl Settings {
             name: name.to_owned(),
             instances,
             strategy,
+            policy: None,
             ejection: ejection::Settings::NEVER,
             retries: 0,
             queue: 0,

@@ -80,6 +80,8 @@ pub struct Pick {
     balancer: Rc<Balancer>,
     since: Instant,
     since_ms: u64,
+    /// By whom the upstream leaves the choice to, not by its strategy.
+    pub is_chosen: bool,
 }
 
 impl Pick {
@@ -87,7 +89,7 @@ impl Pick {
     pub fn new(state: Rc<State>, balancer: Rc<Balancer>, since: Instant, since_ms: u64) -> Pick {
         state.in_flight.set(state.in_flight.get() + 1);
         balancer.in_flight.set(balancer.in_flight.get() + 1);
-        Pick { state, balancer, since, since_ms }
+        Pick { state, balancer, since, since_ms, is_chosen: false }
     }
 
     /// Another endpoint instead of this one, from now on.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::balance::hash::hash;
-use super::balance::{Balancer, Group, HashKey, Rank, Strategy, Wish};
+use super::balance::{Balancer, Candidates, Chooser, Group, HashKey, Rank, Strategy, Wish};
 use super::budget::Budget;
 use super::endpoint::{Endpoint, Endpoints, Supervision, Vitals, Waiting};
 use super::pool::Pools;
@@ -36,6 +36,8 @@ pub struct Upstream {
 
 struct Table {
     generation: u64,
+    /// In the order of the configuration.
+    all: Box<[Rc<State>]>,
     primaries: Group,
     backups: Group,
 }
@@ -52,6 +54,8 @@ pub struct Question<'a> {
     pub now_ms: u64,
     /// Not these again.
     pub tried: Option<&'a Tried>,
+    /// Is asked first.
+    pub chooser: Option<&'a dyn Chooser>,
 }
 
 /// Why no endpoint is available.
@@ -234,6 +238,11 @@ impl Upstreams {
         Rc::clone(&self.list.borrow())
     }
 
+    /// One of those of the plan in force by its name. Looks at all of them.
+    pub fn named(&self, name: &str) -> Option<Rc<Upstream>> {
+        self.list.borrow().iter().find(|upstream| upstream.settings.name == name).map(Rc::clone)
+    }
+
     pub fn of(&self, id: UpstreamId) -> Rc<Upstream> {
         Rc::clone(&self.list.borrow()[id.0 as usize])
     }
@@ -248,7 +257,12 @@ impl Table {
             let members = members.map(|state| (Rc::clone(state), instance(state).weight)).collect();
             Group::new(rank, &settings.strategy, members, slow_start_ms)
         };
-        Table { generation, primaries: group(Rank::Primary), backups: group(Rank::Backup) }
+        Table {
+            generation,
+            all: states.into(),
+            primaries: group(Rank::Primary),
+            backups: group(Rank::Backup),
+        }
     }
 
     fn states(&self) -> impl Iterator<Item = &Rc<State>> {
@@ -284,6 +298,11 @@ impl Upstream {
         let Question { now, now_ms, tried, .. } = *question;
         let mut wish = Wish { key, now_ms, tried, is_last_resort: false };
         let table = self.endpoints.borrow();
+        if let Some(state) = question.chooser.and_then(|chooser| self.chosen(chooser, question, &table)) {
+            let mut pick = Pick::new(Rc::clone(state), Rc::clone(&self.balancer), now, now_ms);
+            pick.is_chosen = true;
+            return Ok(pick);
+        }
         loop {
             let primary = table.primaries.pick(&self.balancer, &wish);
             let Some(state) = primary.or_else(|| table.backups.pick(&self.balancer, &wish)) else {
@@ -302,6 +321,33 @@ impl Upstream {
             .states()
             .filter(|state| state.vitals().is_up() && !tried.is_some_and(|tried| tried.has(state)));
         Err(if up.next().is_some() { Lack::Full } else { Lack::Down })
+    }
+
+    /// What is chosen of the rank that is in use. With nothing but ejected endpoints, nobody is asked.
+    fn chosen<'a>(
+        &self,
+        chooser: &dyn Chooser,
+        question: &Question<'_>,
+        table: &'a Table,
+    ) -> Option<&'a Rc<State>> {
+        let wish = Wish { key: 0, now_ms: question.now_ms, tried: question.tried, is_last_resort: false };
+        let group = [&table.primaries, &table.backups].into_iter().find(|group| group.is_available(&wish))?;
+        let candidates = Candidates::new(group, &wish, &self.settings);
+        group.member(chooser.choose(&candidates, question)?)
+    }
+
+    /// How many endpoints there are, whatever their rank.
+    pub fn len(&self) -> usize {
+        self.endpoints.borrow().all.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// One of the endpoints, in the order of the configuration.
+    pub fn endpoint(&self, index: usize) -> Option<Rc<State>> {
+        self.endpoints.borrow().all.get(index).map(Rc::clone)
     }
 
     /// Queues for a connection to any of the endpoints; `None` if too many do.

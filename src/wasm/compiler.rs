@@ -14,7 +14,7 @@ use super::host::Host;
 use super::pool::Counters;
 use super::settings::{self, Settings, WorkloadId};
 use super::workload::Router;
-use super::{host, inspect};
+use super::{hooks, host, inspect};
 use crate::telemetry::counters::Counter;
 
 /// Components ready to be instantiated on any core, and how requests come to them. Without any,
@@ -24,6 +24,8 @@ pub struct Guests {
     /// Indexed by [`settings::ComponentId`].
     pub components: Vec<Arc<Guest>>,
     workloads: Vec<Arc<Router>>,
+    /// Indexed by the number of a policy.
+    pub policies: Vec<Arc<hooks::Policy>>,
 }
 
 /// One component and what its instances may do.
@@ -83,6 +85,7 @@ impl Guest {
 pub struct Compiler {
     engine: Option<Engine>,
     known: Vec<Arc<Guest>>,
+    hooks: hooks::Loader,
 }
 
 impl Compiler {
@@ -91,20 +94,22 @@ impl Compiler {
     /// # Errors
     /// A component cannot be read, compiled or linked.
     pub fn compile(&mut self, settings: &Settings) -> Result<Guests, String> {
-        if settings.components.is_empty() && settings.workloads.is_empty() {
+        let has_components = !settings.components.is_empty() || !settings.workloads.is_empty();
+        let cache = match has_components || !settings.policies.is_empty() {
+            true => open_cache(settings),
+            false => None,
+        };
+        let policies = self.hooks.load(&settings.policies, settings.cores, cache.as_ref())?;
+        if !has_components {
             self.known.clear();
-            return Ok(Guests::default());
+            return Ok(Guests { policies: self.hooks.keep(policies), ..Guests::default() });
         }
         let engine = match &self.engine {
             Some(engine) => engine.clone(),
             None => Engine::new(settings.instances_total, settings.cores)?,
         };
         self.engine = Some(engine.clone());
-        let cache = Cache::open(&settings.cache_dir).map_err(|error| {
-            let directory = settings.cache_dir.display();
-            tracing::warn!("compiled components are not kept: {directory}: {error}");
-        });
-        let work = Work { engine, cache: cache.ok(), known: &self.known, settings };
+        let work = Work { engine, cache, known: &self.known, settings };
         let components: Vec<Arc<Guest>> =
             settings.components.iter().map(|one| work.guest(one)).collect::<Result<_, _>>()?;
         let workloads = settings.workloads.iter().map(|workload| {
@@ -114,7 +119,7 @@ impl Compiler {
         });
         let workloads = workloads.collect::<Result<_, _>>()?;
         self.known.clone_from(&components);
-        Ok(Guests { components, workloads })
+        Ok(Guests { components, workloads, policies: self.hooks.keep(policies) })
     }
 }
 
@@ -141,7 +146,8 @@ impl Work<'_> {
         }
         let component = match self.known.iter().find(is_alike) {
             Some(alike) => alike.component.clone(),
-            None => self.component(&bytes).map_err(|error| wrong(&format!("{error:#}")))?,
+            None => component(&self.engine.wasmtime, self.cache.as_ref(), &bytes)
+                .map_err(|error| wrong(&format!("{error:#}")))?,
         };
         let linked = host::link(&self.engine.wasmtime, &component).and_then(ProxyPre::new);
         let pre = linked.map_err(|error| wrong(&format!("{error:#}")))?;
@@ -165,24 +171,35 @@ impl Work<'_> {
             instances: (self.settings.instances_total / cores as u32).max(1),
         }
     }
+}
 
-    /// From the cache, or compiled and put there.
-    fn component(&self, bytes: &[u8]) -> wasmtime::Result<Component> {
-        let engine = &self.engine.wasmtime;
-        let Some(cache) = &self.cache else {
-            return Component::from_binary(engine, bytes);
-        };
-        let key = Key::new(engine, bytes);
-        if let Some(component) = cache.load(engine, &key) {
-            return Ok(component);
-        }
-        let code = engine.precompile_component(bytes)?;
-        if let Err(error) = cache.store(&key, &code) {
-            tracing::warn!("a compiled component is not kept: {error}");
-        }
-        match cache.load(engine, &key) {
-            Some(component) => Ok(component),
-            None => Component::from_binary(engine, bytes),
-        }
+fn open_cache(settings: &Settings) -> Option<Cache> {
+    let cache = Cache::open(&settings.cache_dir).map_err(|error| {
+        let directory = settings.cache_dir.display();
+        tracing::warn!("compiled components are not kept: {directory}: {error}");
+    });
+    cache.ok()
+}
+
+/// From the cache, or compiled and put there.
+pub(super) fn component(
+    engine: &wasmtime::Engine,
+    cache: Option<&Cache>,
+    bytes: &[u8],
+) -> wasmtime::Result<Component> {
+    let Some(cache) = cache else {
+        return Component::from_binary(engine, bytes);
+    };
+    let key = Key::new(engine, bytes);
+    if let Some(component) = cache.load(engine, &key) {
+        return Ok(component);
+    }
+    let code = engine.precompile_component(bytes)?;
+    if let Err(error) = cache.store(&key, &code) {
+        tracing::warn!("a compiled component is not kept: {error}");
+    }
+    match cache.load(engine, &key) {
+        Some(component) => Ok(component),
+        None => Component::from_binary(engine, bytes),
     }
 }

@@ -83,7 +83,8 @@ pub struct Beat {
 struct Busy(AtomicBool);
 
 impl Beat {
-    fn start(engine: &wasmtime::Engine, cores: usize) -> std::io::Result<Arc<Beat>> {
+    /// For so many threads that call guests.
+    pub fn start(engine: &wasmtime::Engine, cores: usize) -> std::io::Result<Arc<Beat>> {
         let busy = std::iter::repeat_with(Busy::default).take(cores).collect();
         let beat = Arc::new(Beat { busy, is_parked: AtomicBool::new(false), thread: OnceLock::new() });
         let (theirs, engine) = (Arc::downgrade(&beat), engine.weak());

@@ -63,7 +63,11 @@ pub struct Memory {
 
 impl Memory {
     pub fn new(limits: &Limits, quota: Arc<Quota>) -> Memory {
-        let (most, elements_most) = (limits.memory, limits.table_elements);
+        Memory::of(limits.memory, limits.table_elements, quota)
+    }
+
+    /// So many bytes and elements at most.
+    pub fn of(most: u64, elements_most: u64, quota: Arc<Quota>) -> Memory {
         Memory { quota, used: 0, most, elements: 0, elements_most, was_refused: false }
     }
 

@@ -131,7 +131,8 @@ fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-fn thread_cpu() -> u64 {
+/// Nanoseconds that this thread has had of the processor.
+pub fn thread_cpu() -> u64 {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     // A thread that has run for less than no time, or for centuries, is none of ours.
     u64::try_from(time.tv_sec * 1_000_000_000 + time.tv_nsec).unwrap_or(0)

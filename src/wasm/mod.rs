@@ -1,4 +1,5 @@
-//! The one door to wasmtime: components that answer requests.
+//! The one door to wasmtime: components that answer requests, and in [`hooks`] those that are asked
+//! on a request's way.
 //!
 //! `settings` are what was asked for. `inspect` tells what a file is without running it. `compiler`
 //! makes code of components, on the control thread's behalf, with `code_cache` beside it; what comes
@@ -9,6 +10,7 @@
 //!
 //! Nothing of a core enters a `Store`. Must not know: connections, the plan.
 
+pub mod hooks;
 pub mod settings;
 
 #[cfg(feature = "wasm")]

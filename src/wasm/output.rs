@@ -93,7 +93,7 @@ impl Lines {
 }
 
 /// A line as it can be told without doing anything to a terminal or to other lines.
-fn visible(bytes: &[u8]) -> String {
+pub fn visible(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     let mut line = String::with_capacity(text.len());
     for character in text.trim_end().chars() {

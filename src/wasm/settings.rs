@@ -3,6 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::hooks;
+
+/// Elements that the tables of one instance may have unless somebody says otherwise.
+pub const TABLE_ELEMENTS: u64 = 100_000;
+
 /// Everything about components. Without any, there is no engine.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
@@ -18,6 +23,15 @@ pub struct Settings {
     pub components: Vec<Component>,
     /// Indexed by [`WorkloadId`].
     pub workloads: Vec<Workload>,
+    /// Indexed by the number of a policy.
+    pub policies: Vec<hooks::settings::Policy>,
+}
+
+impl Settings {
+    /// Components that there are, whatever they are for.
+    pub fn count(&self) -> usize {
+        self.components.len() + self.policies.len()
+    }
 }
 
 impl Settings {

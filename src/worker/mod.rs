@@ -261,6 +261,7 @@ async fn tick(core: &Core, former: &Former, listeners: &Listeners, ticker: &Tick
             listeners.look();
             core.upstreams.pools.expire(now);
             core.guests.expire();
+            core.policies.settle();
             if let Some(log) = &core.log {
                 log.flush(&core.counters);
             }

@@ -28,6 +28,7 @@ mod names;
 mod numbers;
 mod operators;
 mod page;
+mod policies;
 mod rails;
 mod readme;
 mod rehearsal;

@@ -16,7 +16,7 @@ names = set()
 for family in parse(sys.stdin.read()):
     assert family.name.startswith("warpdrive_"), family.name
     assert family.documentation, family.name
-    assert family.type in ("counter", "gauge", "histogram"), family
+    assert family.type in ("counter", "gauge", "histogram", "summary"), family
     seen = set()
     for sample in family.samples:
         key = (sample.name, tuple(sorted(sample.labels.items())))

@@ -69,6 +69,9 @@ fn every_configuration_loads_without_a_word() {
     for name in ["user.wasm", "admin.wasm"] {
         std::fs::write(directory.path().join(name), component).expect("a file of our own");
     }
+    let policy =
+        component.replace("wasi:http/incoming-handler@0.2.0", "warpdrive:policy/load-balancer@0.1.0");
+    std::fs::write(directory.path().join("sticky.wasm"), policy).expect("a file of our own");
     let can_load = |block: &&Block| cfg!(feature = "wasm") || !block.text.contains("[wasm.");
     for block in blocks.iter().filter(|block| block.language == "toml").filter(can_load) {
         std::fs::write(&file, &block.text).expect("a file of our own");

@@ -6,6 +6,7 @@ use std::time::UNIX_EPOCH;
 
 use super::board::{Board, Phase};
 use super::observation::{Business, Observation};
+use super::policies;
 use crate::plan::Action;
 use crate::process::orders::State;
 use crate::telemetry::Counters;
@@ -29,6 +30,7 @@ pub fn page(format: Format, board: &Board, seen: &Observation) -> String {
     children(&mut page, seen);
     components(&mut page, seen);
     workers(&mut page, board, seen);
+    policies::numbers(&mut page, seen);
     page.finish()
 }
 

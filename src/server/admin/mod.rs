@@ -35,6 +35,11 @@ mod doors;
 mod guard;
 mod metrics;
 mod observation;
+#[cfg(feature = "wasm")]
+mod policies;
+#[cfg(not(feature = "wasm"))]
+#[path = "policies_absent.rs"]
+mod policies;
 mod status;
 
 /// Connections at the same time, by socket and by port.

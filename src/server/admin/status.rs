@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::board::{Board, Phase};
 use super::observation::{Business, Group, Observation};
+use super::policies;
 use crate::process::readiness;
 use crate::process::settings::Settings;
 use crate::server::operation;
@@ -45,6 +46,7 @@ pub fn status(board: &Board, seen: &Observation) -> Value {
         "bounds_seconds": BOUNDS_US.map(|us| f64::from(us) / 1e6),
         "routes": routes(seen),
         "upstreams": upstreams(seen),
+        "policies": policies::status(seen),
         "children": children(seen),
     })
 }

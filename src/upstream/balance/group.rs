@@ -102,6 +102,20 @@ impl Group {
         self.members.iter().map(|member| &member.state)
     }
 
+    /// Each with its weight.
+    pub fn members(&self) -> impl ExactSizeIterator<Item = (&Rc<State>, u32)> {
+        self.members.iter().map(|member| (&member.state, member.weight))
+    }
+
+    pub fn member(&self, index: usize) -> Option<&Rc<State>> {
+        self.members.get(index).map(|member| &member.state)
+    }
+
+    /// Whether a request may go to any of them.
+    pub fn is_available(&self, wish: &Wish<'_>) -> bool {
+        self.members.iter().any(|member| wish.allows(&member.state))
+    }
+
     /// The endpoint for a request; `None` if none is available.
     pub fn pick(&self, balancer: &Balancer, wish: &Wish<'_>) -> Option<&Rc<State>> {
         if self.members.is_empty() {
@@ -178,11 +192,11 @@ impl Group {
         fits: impl Fn(usize) -> bool,
     ) -> Option<usize> {
         let next = self.turn(balancer);
-        let mut best: Option<Candidate> = None;
+        let mut best: Option<Contender> = None;
         for turn in (next.get()..).take(WINDOW.min(schedule.len())) {
             let index = schedule.at(turn);
             let load = u64::from(self.members[index].state.in_flight());
-            let one = Candidate { turn, index, load, weight: self.weight(index, wish.now_ms) };
+            let one = Contender { turn, index, load, weight: self.weight(index, wish.now_ms) };
             if best.as_ref().is_none_or(|best| one.is_better_than(best)) && fits(index) {
                 best = Some(one);
                 if load == 0 {
@@ -265,24 +279,24 @@ impl Group {
 }
 
 impl Wish<'_> {
-    fn allows(&self, state: &Rc<State>) -> bool {
+    pub fn allows(&self, state: &Rc<State>) -> bool {
         state.is_available(self.now_ms, self.is_last_resort)
             && !self.tried.is_some_and(|tried| tried.has(state))
     }
 }
 
 /// One of those among which the fewest requests in flight are looked for.
-struct Candidate {
+struct Contender {
     turn: u64,
     index: usize,
     load: u64,
     weight: u64,
 }
 
-impl Candidate {
+impl Contender {
     /// With half a request more, as seats are dealt out by Sainte-Laguë: without it the light
     /// ones would get too many, and with a whole one too few.
-    fn is_better_than(&self, other: &Candidate) -> bool {
+    fn is_better_than(&self, other: &Contender) -> bool {
         (2 * self.load + 1) * other.weight < (2 * other.load + 1) * self.weight
     }
 }

@@ -29,26 +29,12 @@ impl HashKey {
             HashKey::Client => None,
             HashKey::Path => Some(request.text(request.target.path)),
             HashKey::Host => Some(request.text(request.target.host)),
-            HashKey::Field(name) => field(request, name),
-            HashKey::Cookie(name) => cookie(request, name),
+            HashKey::Field(name) => request.field(name),
+            HashKey::Cookie(name) => request.cookie(name),
             HashKey::Parameter(name) => parameter(request, name),
         };
         hash(part.filter(|part| !part.is_empty()).unwrap_or_else(|| peer.client(request)))
     }
-}
-
-fn field<'a>(request: &'a RequestHead, name: &str) -> Option<&'a [u8]> {
-    let mut fields = request.fields.iter();
-    fields.find(|field| field.name.eq_ignore_ascii_case(name.as_bytes())).map(|field| field.value)
-}
-
-/// Pairs are parted by `;` and a space (RFC 6265 4.2); a client may have several fields of them.
-fn cookie<'a>(request: &'a RequestHead, name: &str) -> Option<&'a [u8]> {
-    let fields = request.fields.iter().filter(|field| field.name.eq_ignore_ascii_case(b"cookie"));
-    let pairs = fields.flat_map(|field| field.value.split(|byte| *byte == b';'));
-    let mut values =
-        pairs.filter_map(|pair| pair.trim_ascii().strip_prefix(name.as_bytes())?.strip_prefix(b"="));
-    values.next()
 }
 
 fn parameter<'a>(request: &'a RequestHead, name: &str) -> Option<&'a [u8]> {

@@ -37,6 +37,14 @@ impl Latency {
         self.learn(us, now_ms);
     }
 
+    /// The mean in whole microseconds, at least 1; 0 if nothing is known.
+    pub fn mean_us(&self) -> u32 {
+        match self.mean_us.get() {
+            mean if mean > 0.0 => (mean as u32).max(1),
+            _ => 0,
+        }
+    }
+
     /// It is another one now, or as good as that.
     pub fn forget(&self) {
         self.mean_us.set(0.0);

@@ -5,6 +5,7 @@
 //! allocation, and no look at every endpoint unless most of them are unavailable.
 
 mod alias;
+mod chooser;
 mod group;
 pub mod hash;
 mod key;
@@ -16,6 +17,7 @@ mod tests;
 
 use std::cell::Cell;
 
+pub use chooser::{Candidate, Candidates, Chooser, PolicyId};
 pub use group::{Group, Wish};
 pub use key::HashKey;
 

@@ -102,7 +102,9 @@ impl Cores {
     fn pick_untried(&self, upstream: &Upstream, client: usize, tried: Option<&Tried>) -> Option<Pick> {
         let now = self.start + Duration::from_millis(self.now_ms - NOW);
         let peer = &self.peers[client % self.peers.len()];
-        upstream.pick(&Question { request: &self.request, peer, now, now_ms: self.now_ms, tried }).ok()
+        upstream
+            .pick(&Question { request: &self.request, peer, now, now_ms: self.now_ms, tried, chooser: None })
+            .ok()
     }
 
     fn pick(&self, upstream: &Upstream, client: usize) -> Option<Pick> {

@@ -373,8 +373,9 @@ impl Proxy {
     pub fn spawn(command: Command, log: PathBuf, directory: Directory) -> Proxy {
         let unknown = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut proxy = Proxy::launch(command, unknown, log, directory);
-        // Behind it an application may have to start, on a machine that does much else.
-        proxy.address = eventually_within(BOUND * 3, "the proxy to listen", || {
+        // Before it an application may have to start, or a component in JavaScript to be compiled, on a
+        // machine that does much else.
+        proxy.address = eventually_within(BOUND * 12, "the proxy to listen", || {
             let lines = proxy.stderr();
             if let Ok(Some(status)) = proxy.master.try_wait() {
                 panic!("the proxy ended with {status}; it said: {lines:#?}");

@@ -1,0 +1,143 @@
+//! What a call of a Wasm policy costs, beside a strategy of ours: 8 endpoints, all healthy.
+//!
+//! Wall time, because no simulator runs what the guest is compiled to: the least and the median of several
+//! rounds. `cargo bench --bench policies`.
+
+use std::cell::OnceCell;
+use std::hint::black_box;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use warpdrive::http::forwarding::{self, Peer};
+use warpdrive::http::h1::{Bounds, parse};
+use warpdrive::http::head::RequestHead;
+use warpdrive::upstream::balance::Strategy;
+use warpdrive::upstream::upstreams::Question;
+use warpdrive::upstream::{Address, Endpoint as Place, Endpoints, Settings, UpstreamId, Upstreams};
+use warpdrive::wasm;
+use warpdrive::wasm::hooks::asked::{Asked, Candidates, NoEndpoints, Request};
+use warpdrive::wasm::hooks::settings::{Limits, Policy};
+use warpdrive::wasm::hooks::{Endpoint, Policies, Seat};
+
+const ENDPOINTS: u32 = 8;
+const ROUNDS: usize = 11;
+const CALLS: u32 = 20_000;
+
+struct NoUrls;
+
+impl Candidates for NoUrls {
+    fn url(&self, index: usize) -> Option<String> {
+        Some(format!("http://10.0.0.{index}:3000"))
+    }
+}
+
+fn request() -> RequestHead {
+    let mut head = RequestHead::default();
+    let text = "GET /a/b?x=1 HTTP/1.1\r\nHost: shop.example\r\nUser-Agent: bench\r\nAccept: */*\r\n\
+                Cookie: theme=dark; sid=0123456789abcdef\r\nX-User: u1\r\n\r\n";
+    let bounds = Bounds { head: 4096, fields: 64, uri: 1024 };
+    assert!(parse::request(text.as_bytes(), bounds, &mut head).is_ok());
+    head
+}
+
+fn policy(file: PathBuf, config: &str) -> Policy {
+    Policy {
+        name: file.display().to_string(),
+        place: String::new(),
+        file,
+        config: serde_json::from_str(config).expect("a JSON object"),
+        limits: Limits { memory: 64 << 20, time: Duration::from_millis(50) },
+        store: String::new(),
+        store_bytes: 1 << 20,
+    }
+}
+
+fn measure(name: &str, mut call: impl FnMut()) {
+    (0..2000).for_each(|_| call());
+    let mut rounds: Vec<f64> = (0..ROUNDS)
+        .map(|_| {
+            let begun = Instant::now();
+            (0..CALLS).for_each(|_| call());
+            begun.elapsed().as_nanos() as f64 / f64::from(CALLS)
+        })
+        .collect();
+    rounds.sort_by(f64::total_cmp);
+    println!("{name:44} least {:8.0} ns  median {:8.0} ns", rounds[0], rounds[ROUNDS / 2]);
+}
+
+fn native(head: &RequestHead, peer: &Peer, strategy: Strategy, name: &str) {
+    let address = |number: u32| Address::Tcp(([10, 0, 0, number as u8], 80).into());
+    let instance =
+        |number: u32| warpdrive::upstream::Place::Host { host: format!("10.0.0.{number}"), port: 80 }.into();
+    let settings = Settings::new("app", (0..ENDPOINTS).map(instance).collect(), strategy);
+    let upstreams = Upstreams::new(0, 1);
+    let endpoints = (0..ENDPOINTS).map(|number| Place::new(address(number), number)).collect();
+    let table = Endpoints { upstream: UpstreamId(0), generation: 1, endpoints };
+    upstreams.adopt(std::slice::from_ref(&settings), std::slice::from_ref(&table));
+    let upstream = upstreams.of(UpstreamId(0));
+    let now = Instant::now();
+    measure(name, || {
+        let question = Question { request: head, peer, now, now_ms: 1, tried: None, chooser: None };
+        black_box(upstream.pick(&question).is_ok());
+    });
+}
+
+fn guest(head: &RequestHead, peer: &Peer, seat: &Rc<Seat>, name: &str) {
+    let endpoint =
+        |id: u32| Endpoint { id, active: id * 7 % 5, ewma_us: 1000 + id * 31, weight: 1, healthy: true };
+    let head = seat.policy.subscription.head.then_some((head, peer));
+    measure(name, || {
+        let request = Request {
+            head,
+            upstream: "app",
+            attempt: 0,
+            text: None,
+            candidates: &NoUrls,
+            model: OnceCell::new(),
+        };
+        let asked = Asked { request: Some(&request), endpoints: &NoEndpoints };
+        let picked = seat.select(asked, (0..ENDPOINTS).map(endpoint));
+        black_box(picked);
+    });
+    let fallbacks: u64 = [4, 5, 6, 7]
+        .map(|at| seat.policy.component.account.count(warpdrive::wasm::hooks::account::Verdict::ALL[at].0))
+        .into_iter()
+        .sum();
+    assert_eq!(fallbacks, 0, "{name} has failed");
+}
+
+fn main() {
+    let head = request();
+    let peer = Peer::new(&forwarding::Settings::default(), [192, 0, 2, 1].into(), 80);
+    native(&head, &peer, Strategy::RoundRobin, "native: round_robin");
+    native(&head, &peer, Strategy::P2c, "native: p2c");
+    let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/guests/policies");
+    let by_hand = std::env::temp_dir().join(format!("warpdrive-bench-{}.wat", std::process::id()));
+    let text = include_str!("../tests/it/policies/policy.wat");
+    let (_, component) = text.split_once("\n(component").expect("a comment before it");
+    let text = format!("(component{component}")
+        .replace("CONFIGURE", "(call $subscribe (i32.const 0) (i32.const 0))")
+        .replace("SELECT", "(call $pick (i32.const 1))")
+        .replace("REPORT", "");
+    std::fs::write(&by_hand, text).expect("a file for the guest by hand");
+    let cases = [
+        ("WAT: the second endpoint", by_hand.clone(), "{}"),
+        ("Rust: least loaded", built.join("least-loaded.wasm"), "{}"),
+        ("Rust: sticky, by a cookie", built.join("sticky.wasm"), r#"{"cookie":"sid"}"#),
+        ("Rust: sticky, by a field", built.join("sticky.wasm"), r#"{"field":"x-user"}"#),
+        ("JavaScript: random", built.join("random-js.wasm"), "{}"),
+    ];
+    let policies = cases.iter().map(|(_, file, config)| policy(file.clone(), config)).collect();
+    let cache_dir = std::env::temp_dir().join(format!("warpdrive-bench-{}", std::process::id()));
+    let settings = wasm::Settings { cache_dir: cache_dir.clone(), cores: 1, policies, ..Default::default() };
+    let guests = wasm::Compiler::default().compile(&settings).expect("policies that can be compiled");
+    let seats = Policies::new(0);
+    seats.adopt(&guests);
+    for (seat, (name, ..)) in seats.list().iter().zip(&cases) {
+        assert_eq!(seat.policy.failure(), None, "{name}");
+        guest(&head, &peer, seat, name);
+    }
+    std::fs::remove_file(by_hand).expect("the file for the guest by hand");
+    std::fs::remove_dir_all(cache_dir).expect("the folder of the compiled code");
+}

@@ -1,0 +1,56 @@
+//! What wasmtime makes of the interfaces in `wit/`, all of it: types, what we have to answer, and what
+//! we may call.
+
+/// What every guest may import.
+pub mod guest {
+    wasmtime::component::bindgen!({
+        path: "wit/guest",
+        inline: "
+            package warpdrive:host;
+
+            world every-guest {
+                import warpdrive:guest/log@0.1.0;
+                import warpdrive:guest/metrics@0.1.0;
+                import warpdrive:guest/settings@0.1.0;
+                import warpdrive:guest/clock@0.1.0;
+                import warpdrive:guest/random@0.1.0;
+                import warpdrive:guest/store@0.1.0;
+                import warpdrive:guest/endpoints@0.1.0;
+            }
+        ",
+        world: "warpdrive:host/every-guest",
+    });
+}
+
+pub mod policy {
+    wasmtime::component::bindgen!({
+        path: ["wit/guest", "wit/policy"],
+        world: "warpdrive:policy/policy",
+        with: {
+            "warpdrive:guest/log": super::guest::warpdrive::guest::log,
+            "warpdrive:guest/metrics": super::guest::warpdrive::guest::metrics,
+            "warpdrive:guest/settings": super::guest::warpdrive::guest::settings,
+            "warpdrive:guest/clock": super::guest::warpdrive::guest::clock,
+            "warpdrive:guest/random": super::guest::warpdrive::guest::random,
+            "warpdrive:guest/store": super::guest::warpdrive::guest::store,
+            "warpdrive:guest/endpoints": super::guest::warpdrive::guest::endpoints,
+            "warpdrive:policy/requests.context": crate::wasm::hooks::asked::RequestHandle,
+        },
+    });
+}
+
+/// What a policy need not export.
+pub mod optional {
+    wasmtime::component::bindgen!({
+        path: ["wit/guest", "wit/policy"],
+        inline: "
+            package warpdrive:host;
+
+            world all-there-is {
+                export warpdrive:policy/feedback@0.1.0;
+                export warpdrive:guest/about@0.1.0;
+            }
+        ",
+        world: "warpdrive:host/all-there-is",
+    });
+}

@@ -1,0 +1,28 @@
+//! What was asked for of policies, complete: every default is filled in.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A policy, and what its instances may do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    pub name: String,
+    /// `file:line` of its table, for messages.
+    pub place: String,
+    pub file: PathBuf,
+    /// A JSON object: what the operator has to say to it.
+    pub config: serde_json::Map<String, serde_json::Value>,
+    pub limits: Limits,
+    /// The name of its store: that of the policy, unless several share one.
+    pub store: String,
+    /// Bytes that the store may have, keys and bookkeeping counted.
+    pub store_bytes: usize,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of linear memory of one instance, in all of its memories together.
+    pub memory: u64,
+    /// On the processor, for one call.
+    pub time: Duration,
+}
