@@ -2,7 +2,7 @@
 //! what other programs call them. A test keeps the list true.
 
 /// The keys that work, by table.
-pub const KEYS: [(&str, &[&str]); 25] = [
+pub const KEYS: [(&str, &[&str]); 26] = [
     (
         "[server]",
         &[
@@ -115,6 +115,7 @@ pub const KEYS: [(&str, &[&str]); 25] = [
             "connect_timeout",
             "read_timeout",
             "require_auth",
+            "middleware",
             "log",
             "upstream",
             "workload",
@@ -170,6 +171,23 @@ pub const KEYS: [(&str, &[&str]); 25] = [
         ],
     ),
     ("[wasm.policies.NAME]", &["file", "config", "max_memory", "max_execution_time", "store", "store_size"]),
+    (
+        "[wasm.middleware.NAME]",
+        &[
+            "file",
+            "config",
+            "upstreams",
+            "max_memory",
+            "max_execution_time",
+            "store",
+            "store_size",
+            "on_error",
+            "on_timeout",
+            "on_overload",
+            "on_load_failure",
+            "status",
+        ],
+    ),
     ("[wasm.workloads.NAME]", &["components"]),
     ("[[wasm.workloads.NAME.host_interfaces]]", &["namespace", "package", "interfaces"]),
     ("[wasm.workloads.NAME.host_interfaces.config]", &["host"]),
@@ -266,6 +284,7 @@ pub fn table_of(title: &str) -> &str {
         }
         title if title.starts_with("[wasm.components.") => "[wasm.components.NAME]",
         title if title.starts_with("[wasm.policies.") => "[wasm.policies.NAME]",
+        title if title.starts_with("[wasm.middleware.") => "[wasm.middleware.NAME]",
         title if title.starts_with("[[wasm.workloads.") => "[[wasm.workloads.NAME.host_interfaces]]",
         title if title.starts_with("[wasm.workloads.") && title.ends_with(".host_interfaces.config]") => {
             "[wasm.workloads.NAME.host_interfaces.config]"

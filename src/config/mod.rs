@@ -11,6 +11,7 @@ use std::time::Duration;
 
 pub use diagnostic::{Diagnostic, Document, Place, Position, Related, Severity, sort};
 pub use file::{read, settings};
+pub use filter::{Filter, Way};
 pub use layers::Override;
 pub use policy::Policy;
 pub use render::{Colours, refusal, render, visible};
@@ -31,6 +32,7 @@ mod conditions;
 mod diagnostic;
 mod dns;
 mod file;
+mod filter;
 mod health;
 mod include;
 mod known;
@@ -350,6 +352,8 @@ pub struct Route {
     pub parameters: Vec<Condition>,
     /// Where it is required, if it is.
     pub require_auth: Option<Place>,
+    /// Names of middleware, in the order in which requests pass them.
+    pub filters: Vec<Written<String>>,
     pub response_fields: FieldChanges,
     /// Whether it is in the access log.
     pub log: Option<bool>,

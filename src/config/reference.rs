@@ -82,7 +82,9 @@ fn header(line: &str) -> Option<String> {
     if let ["routes", _, ..] = segments.as_mut_slice() {
         segments[0] = "routes[]";
     }
-    if let ["wasm", "components" | "policies" | "workloads", name, below @ ..] = segments.as_mut_slice() {
+    if let ["wasm", "components" | "policies" | "middleware" | "workloads", name, below @ ..] =
+        segments.as_mut_slice()
+    {
         *name = "*";
         match below {
             ["interface_config", interface] => *interface = "*",

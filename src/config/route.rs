@@ -1,9 +1,9 @@
 //! One of `[[routes]]`: its conditions and its action.
 
 use super::table::Table;
-use super::{Route, action, conditions};
+use super::{Route, action, conditions, filter};
 
-const LATER: [&str; 4] = ["cache", "files", "middleware", "rate_limit"];
+const LATER: [&str; 3] = ["cache", "files", "rate_limit"];
 
 /// Actions that a route can have instead of those that work.
 pub const OTHER_ACTIONS: [&str; 1] = ["files"];
@@ -19,6 +19,8 @@ pub fn read(mut table: Table<'_>) -> Option<Route> {
     let fields = conditions::read_fields(&mut table);
     let parameters = conditions::read_parameters(&mut table);
     let require_auth = table.boolean("require_auth").filter(|required| required.value);
+    let filters = table.list("middleware", filter::name);
+    conditions::refuse_empty(&table, "middleware", "name");
     let response_fields = action::read_response_fields(&mut table);
     let log = table.boolean("log").map(|log| log.value);
     let action = action::read(&mut table);
@@ -34,6 +36,7 @@ pub fn read(mut table: Table<'_>) -> Option<Route> {
         fields,
         parameters,
         require_auth: require_auth.map(|required| required.place),
+        filters: filters.unwrap_or_default(),
         response_fields,
         log,
         action: action?,

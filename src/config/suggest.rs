@@ -362,6 +362,7 @@ mod tests {
                     .replace("wasm.components.user", "wasm.components.NAME")
                     .replace("\"wasi:http/incoming-handler\"", "INTERFACE")
                     .replace("wasm.policies.sticky", "wasm.policies.NAME")
+                    .replace("wasm.middleware.auth", "wasm.middleware.NAME")
                     .replace("wasm.workloads.site", "wasm.workloads.NAME");
                 if !tables.iter().any(|(table, _)| *table == title) {
                     tables.push((title, Vec::new()));

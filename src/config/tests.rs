@@ -423,12 +423,10 @@ upstream = "a""#,
         r#"[[routes]]
 rate_limit = 3
 cache = true
-middleware = ["x"]
 upstream = "a""#,
         &[
             "2:1: `rate_limit` in [[routes]] is known, but does not work yet in this version",
             "3:1: `cache` in [[routes]] is known, but does not work yet in this version",
-            "4:1: `middleware` in [[routes]] is known, but does not work yet in this version",
         ],
     ),
     (
@@ -492,13 +490,13 @@ enabled = false",
 size_bytes = 1
 [admin]
 port = 9180
-[wasm.middleware.x]
+[wasm.images.x]
 [postgres]
 url = "x""#,
         &[
             "1:2: `cache` is known, but does not work yet in this version",
             "4:1: unknown key `port` in [admin] [did you mean `listen`?]",
-            "5:7: `middleware` in [wasm] is known, but does not work yet in this version",
+            "5:7: `images` in [wasm] is known, but does not work yet in this version",
             "6:2: `postgres` is known, but does not work yet in this version",
         ],
     ),

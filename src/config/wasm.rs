@@ -4,12 +4,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::diagnostic::{Diagnostic, Place};
+use super::filter::{self, Filter};
 use super::policy::{self, Policy};
 use super::table::Table;
 use super::value::{self, Wanted, wanted};
 use super::{Action, FieldChanges, Host, PathChange, Route, ToWorkload, Written};
 
-const LATER: [&str; 2] = ["images", "middleware"];
+const LATER: [&str; 1] = ["images"];
 const COMPONENT_LATER: [&str; 1] = ["image"];
 const WORKLOAD_LATER: [&str; 1] = ["manifest"];
 const INTERFACE_LATER: [&str; 1] = ["name"];
@@ -38,6 +39,7 @@ pub struct Wasm {
     pub components: Vec<Component>,
     pub workloads: Vec<Workload>,
     pub policies: Vec<Policy>,
+    pub filters: Vec<Filter>,
 }
 
 /// `[wasm.components.NAME]`.
@@ -127,6 +129,7 @@ pub fn read(table: &mut Table<'_>) -> Wasm {
         components: named(&mut table, "components", "component", read_component),
         workloads: named(&mut table, "workloads", "workload", read_workload),
         policies: named(&mut table, "policies", "policy", policy::read),
+        filters: named(&mut table, "middleware", "middleware", filter::read),
     };
     table.finish(&LATER);
     wasm
@@ -147,6 +150,7 @@ pub fn routes(wasm: &Wasm) -> impl Iterator<Item = Route> + '_ {
                 fields: Vec::new(),
                 parameters: Vec::new(),
                 require_auth: None,
+                filters: Vec::new(),
                 log: None,
                 response_fields: FieldChanges::default(),
                 action: Action::Workload(ToWorkload {

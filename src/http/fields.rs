@@ -279,6 +279,37 @@ impl Fields {
         Some(self.bytes(entry.value))
     }
 
+    /// Removes all fields with this name, in whatever case. Their bytes stay.
+    pub fn remove(&mut self, name: &[u8]) {
+        let Fields { bytes, entries, .. } = self;
+        let own = |entry: &Entry| &bytes[entry.name.start as usize..entry.name.end()];
+        entries.retain(|entry| !own(entry).eq_ignore_ascii_case(name));
+    }
+
+    /// Bytes of all names and values that are there.
+    pub fn weight(&self) -> usize {
+        self.entries.iter().map(|entry| (entry.name.len + entry.value.len) as usize).sum()
+    }
+
+    /// Bytes that are kept, of what was removed, too.
+    pub fn stored(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Notes what there is, so that it can be restored.
+    pub fn save(&self, saved: &mut Saved) {
+        saved.entries.clone_from(&self.entries);
+        saved.kinds = self.kinds;
+        saved.bytes = self.bytes.len();
+    }
+
+    /// All is again as it was when it was saved: since then, bytes were only added.
+    pub fn restore(&mut self, saved: &Saved) {
+        self.entries.clone_from(&saved.entries);
+        self.kinds = saved.kinds;
+        self.bytes.truncate(saved.bytes);
+    }
+
     /// Marks the fields that a `Connection` field names (RFC 9110 7.6.1), so that they are
     /// not passed on. `Host` cannot be named away.
     pub fn mark_hop_by_hop(&mut self, name: &[u8]) {
@@ -292,6 +323,25 @@ impl Fields {
             }
         }
     }
+}
+
+/// A field section as it was: see [`Fields::save`].
+#[derive(Clone, Debug, Default)]
+pub struct Saved {
+    entries: Vec<Entry>,
+    kinds: KnownSet,
+    bytes: usize,
+}
+
+/// The characters of a token (RFC 9110 5.6.2).
+pub fn is_token(name: &[u8]) -> bool {
+    let is_fit = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
+    !name.is_empty() && name.iter().all(is_fit)
+}
+
+/// What a field may have as its value (RFC 9110 5.5): no control characters, but for tabs.
+pub fn is_value(value: &[u8]) -> bool {
+    value.iter().all(|byte| *byte == b'\t' || (*byte >= b' ' && *byte != 0x7f))
 }
 
 impl Span {
@@ -367,6 +417,33 @@ mod tests {
         fields.mark_hop_by_hop(b"host");
         let kinds: Vec<Known> = fields.iter().map(|field| field.known).collect();
         assert_eq!(kinds, [Known::Host, Known::HopByHop]);
+    }
+
+    #[test]
+    fn what_was_saved_is_restored() {
+        let mut fields = Fields::default();
+        fields.push(b"A", b"1");
+        fields.push(b"B", b"2");
+        let mut saved = Saved::default();
+        fields.save(&mut saved);
+        let shown = |fields: &Fields| -> Vec<(String, String)> {
+            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+            fields.iter().map(|field| (text(field.name), text(field.value))).collect()
+        };
+        let before = shown(&fields);
+        fields.remove(b"a");
+        fields.push(b"Via", b"3");
+        assert_eq!(shown(&fields), [("B".into(), "2".into()), ("Via".into(), "3".into())]);
+        assert_eq!((fields.weight(), fields.stored()), (6, 8));
+        fields.restore(&saved);
+        assert_eq!(shown(&fields), before);
+        assert!(!fields.may_have(Known::Via));
+    }
+
+    #[test]
+    fn names_and_values_are_told_from_what_breaks_a_line() {
+        assert!(is_token(b"X-Name") && !is_token(b"") && !is_token(b"a b") && !is_token(b"a:"));
+        assert!(is_value(b"") && is_value("a\té".as_bytes()) && !is_value(b"a\nb") && !is_value(b"\0"));
     }
 
     #[test]

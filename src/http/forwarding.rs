@@ -138,6 +138,15 @@ impl Peer {
         client
     }
 
+    /// `http`, or what a trusted proxy says that the client has.
+    pub fn scheme(&self, head: &RequestHead) -> &'static [u8] {
+        let received = self.trusted.as_ref().and_then(|_| head.fields.value(Known::XForwardedProto));
+        match received {
+            Some(scheme) if scheme.eq_ignore_ascii_case(b"https") => b"https",
+            _ => b"http",
+        }
+    }
+
     /// The request's identifier: a trusted proxy's, or the one that we made.
     pub fn request_id<'a>(&self, head: &'a RequestHead, stamp: &'a Stamp) -> &'a [u8] {
         let received = self.trusted.as_ref().and_then(|_| head.fields.value(Known::XRequestId));

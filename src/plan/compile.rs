@@ -14,7 +14,7 @@ use super::log::{log, tracing};
 use super::outgoing::{self, outgoing};
 use super::routes::routes;
 use super::rules::{rules, tree};
-use super::{Dns, Limits, Plan, RouteId, Server, policies, workloads};
+use super::{Dns, Limits, Plan, RouteId, Server, filters, policies, workloads};
 use crate::config::{self, Config, Diagnostic, Sources};
 use crate::http::forwarding;
 use crate::http::target::EncodedSlash;
@@ -134,6 +134,7 @@ pub fn compile(config: &Config) -> Result<(Plan, Vec<Diagnostic>), Vec<Diagnosti
         wasm,
         guests: wasm::Guests::default(),
         outgoing: outgoing.into(),
+        allowed: filters::allowed(config),
         dns,
         limits: limits(config),
         forwarding: forwarding(config),
@@ -302,7 +303,9 @@ fn warn_of_unused(config: &Config, diagnostics: &mut Vec<Diagnostic>) {
         config::Action::Forward(forward) => Some(forward.upstream.value.as_str()),
         config::Action::Redirect(_) | config::Action::Respond(_) | config::Action::Workload(_) => None,
     });
-    let used: HashSet<&str> = used.chain(outgoing::used(config)).collect();
+    let chosen = config.wasm.filters.iter().flat_map(|filter| &filter.upstreams);
+    let chosen = chosen.map(|name| name.value.as_str());
+    let used: HashSet<&str> = used.chain(outgoing::used(config)).chain(chosen).collect();
     for upstream in &config.upstreams {
         let name = upstream.name.value.as_str();
         if !used.contains(name) {

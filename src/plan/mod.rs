@@ -21,11 +21,14 @@ pub use outgoing::Outgoing;
 pub use reload::reload;
 pub use rules::rules;
 pub use upstream::UpstreamId;
+pub use wasm::settings::FilterId;
 
 mod admin;
 mod children;
 mod compile;
 pub mod explain;
+mod filters;
+mod guests;
 mod label;
 mod log;
 mod outgoing;
@@ -58,6 +61,8 @@ pub struct Plan {
     pub guests: wasm::Guests,
     /// Whom components may ask; indexed by [`wasm::settings::ComponentId`].
     pub outgoing: Box<[Outgoing]>,
+    /// The upstreams that each middleware may choose, by [`FilterId`].
+    pub allowed: Box<[Box<[Allowed]>]>,
     /// The commands of upstreams, each after those that it depends on.
     pub children: Box<[Child]>,
     /// Indexed by [`RouteId`], in document order.
@@ -92,6 +97,8 @@ pub struct Route {
     pub label: String,
     /// Taken in this order before the action.
     pub steps: Box<[Step]>,
+    /// Passed by requests in this order, after the steps, and by responses in reverse.
+    pub filters: Box<[FilterId]>,
     pub action: Action,
     /// Of every response of this route, whoever made it.
     pub response: FieldChanges,
@@ -124,6 +131,14 @@ pub struct Forward {
     pub connect_timeout: Duration,
     /// Silence of the upstream while we wait for a response or its next bytes.
     pub read_timeout: Duration,
+}
+
+/// An upstream that a middleware may choose.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Allowed {
+    pub name: String,
+    /// The way to it from a route that forwards nothing by itself.
+    pub to: Forward,
 }
 
 /// The components of a workload answer.

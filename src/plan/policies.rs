@@ -3,19 +3,21 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::guests;
 use crate::config::{self, Config, Diagnostic};
 use crate::upstream::PolicyId;
 use crate::wasm::hooks::settings::{Limits, Policy};
 
 const MEMORY: u64 = 64 << 20;
 const TIME: Duration = Duration::from_millis(2);
-const STORE_BYTES: usize = 16 << 20;
 
 /// All of them, in document order.
 pub fn settings(config: &Config, diagnostics: &mut Vec<Diagnostic>) -> Vec<Policy> {
-    look_at_files(config, diagnostics);
-    compare_stores(config, diagnostics);
     for policy in &config.wasm.policies {
+        if let Some(file) = &policy.file {
+            let help = "until it is there, the fallback of its upstreams decides";
+            guests::look_at(file, &guests::POLICY, help, diagnostics);
+        }
         let is_meant = |upstream: &config::Upstream| {
             upstream.policy.as_ref().is_some_and(|name| name.value == policy.name.value)
         };
@@ -70,60 +72,8 @@ fn policy(written: &config::Policy) -> Policy {
             memory: written.max_memory.unwrap_or(MEMORY),
             time: written.max_execution_time.unwrap_or(TIME),
         },
-        store: written.store.as_ref().map_or_else(|| name.clone(), |store| store.value.clone()),
-        store_bytes: store_bytes(written),
+        store: guests::store(&written.name, written.store.as_ref()).to_owned(),
+        store_bytes: guests::store_bytes(written.store_size),
         name,
     }
 }
-
-fn store_bytes(written: &config::Policy) -> usize {
-    written.store_size.map_or(STORE_BYTES, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX))
-}
-
-/// Policies that share a store have to agree on how large it is.
-fn compare_stores(config: &Config, diagnostics: &mut Vec<Diagnostic>) {
-    let of = |policy: &config::Policy| match &policy.store {
-        Some(store) => store.value.clone(),
-        None => policy.name.value.clone(),
-    };
-    for (index, one) in config.wasm.policies.iter().enumerate() {
-        let mut before = config.wasm.policies[..index].iter().filter(|before| of(before) == of(one));
-        let Some(other) = before.find(|before| store_bytes(before) != store_bytes(one)) else { continue };
-        let (name, other) = (&one.name.value, &other.name.value);
-        let message =
-            format!("policies `{other}` and `{name}` share the store `{}`, but not its size", of(one));
-        let help = "give both the same store_size";
-        diagnostics.push(Diagnostic::error(one.place.clone(), message).with_help(help));
-    }
-}
-
-/// A file that is not there is only warned of: the fallback decides without it. What is there and is
-/// no policy will never be one.
-#[cfg(feature = "wasm")]
-fn look_at_files(config: &Config, diagnostics: &mut Vec<Diagnostic>) {
-    use crate::wasm::hooks::inspect::check;
-    use crate::wasm::inspect;
-
-    for policy in &config.wasm.policies {
-        let Some(file) = &policy.file else { continue };
-        let path = file.value.display();
-        let found = match inspect::read(&file.value) {
-            Ok(bytes) => inspect::world(&bytes).and_then(|world| check(&world)),
-            Err(refusal) if !file.value.exists() => {
-                let message = format!("{path}: {}", refusal.message);
-                let help = "until it is there, the fallback of its upstreams decides";
-                diagnostics.push(Diagnostic::warning(file.place.clone(), message).with_help(help));
-                continue;
-            }
-            Err(refusal) => Err(refusal),
-        };
-        if let Err(refusal) = found {
-            let message = format!("{path}: {}", refusal.message);
-            let wrong = Diagnostic::error(file.place.clone(), message);
-            diagnostics.push(Diagnostic { help: refusal.help, ..wrong });
-        }
-    }
-}
-
-#[cfg(not(feature = "wasm"))]
-fn look_at_files(_: &Config, _: &mut Vec<Diagnostic>) {}

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::label::{label, tell_apart};
 use super::rules::without_slash;
-use super::{Action, Forward, Redirect, Respond, Route, RouteId, Step, ToWorkload, UpstreamId};
+use super::{Action, Forward, Redirect, Respond, Route, RouteId, Step, ToWorkload, UpstreamId, filters};
 use crate::config::{self, Config, Diagnostic, Written};
 use crate::http::h1::changes::is_fixed;
 use crate::http::status::Status;
@@ -33,6 +33,7 @@ pub fn routes(config: &Config, rules: &[Rule<RouteId>], diagnostics: &mut Vec<Di
     let mut routes = Vec::with_capacity(config.routes.len());
     for (route, id) in config.routes.iter().zip(0..) {
         let steps = steps(config, route, auth.as_ref(), diagnostics);
+        let filters = filters::of_route(config, route, diagnostics);
         let rule = rules.next_if(|rule| rule.target == RouteId(id));
         let mut compiler =
             Compiler { config, upstreams: &upstreams, path: rule.map(|rule| &rule.path), diagnostics };
@@ -43,6 +44,7 @@ pub fn routes(config: &Config, rules: &[Rule<RouteId>], diagnostics: &mut Vec<Di
             place: route.place.file_and_line(),
             label: label(route),
             steps,
+            filters,
             action,
             response,
             is_logged: route.log.unwrap_or(true),
@@ -54,6 +56,17 @@ pub fn routes(config: &Config, rules: &[Rule<RouteId>], diagnostics: &mut Vec<Di
     }
     tell_apart(&mut routes, &config.routes);
     routes
+}
+
+/// To an upstream, with nothing changed, as long as it allows.
+pub(super) fn forward_to(id: UpstreamId, upstream: &config::Upstream) -> Forward {
+    Forward {
+        upstream: id,
+        path: PathChange::Keep,
+        fields: FieldChanges::default(),
+        connect_timeout: upstream.connect_timeout.unwrap_or(CONNECT_TIMEOUT),
+        read_timeout: upstream.read_timeout.unwrap_or(READ_TIMEOUT),
+    }
 }
 
 struct Compiler<'a> {

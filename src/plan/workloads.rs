@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::policies;
+use super::{filters, guests, policies};
 use crate::config::{self, Config, Diagnostic};
 use crate::wasm::Settings;
 use crate::wasm::settings::{Component, ComponentId, Limits, Patience, TABLE_ELEMENTS, Workload};
@@ -38,6 +38,7 @@ pub fn settings(config: &Config, cores: usize, diagnostics: &mut Vec<Diagnostic>
     look_at_files(config, diagnostics);
     let workloads = written.workloads.iter().map(|one| workload(config, one, diagnostics)).collect();
     warn_of_unused(config, diagnostics);
+    guests::compare_stores(config, diagnostics);
     Settings {
         cache_dir: written.cache_dir.clone().unwrap_or_else(|| CACHE_DIR.into()),
         memory_total: written.memory_total.unwrap_or(MEMORY_TOTAL),
@@ -46,6 +47,7 @@ pub fn settings(config: &Config, cores: usize, diagnostics: &mut Vec<Diagnostic>
         components: written.components.iter().map(|one| component(one, diagnostics)).collect(),
         workloads,
         policies: policies::settings(config, diagnostics),
+        filters: filters::settings(config, diagnostics),
     }
 }
 

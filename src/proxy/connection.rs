@@ -11,6 +11,7 @@ use super::changes::Changes;
 use super::core::{Active, Core, Open};
 use super::error::Error;
 use super::exchange::{self, Next};
+use super::filters::Passage;
 use super::respond;
 use crate::http::forwarding::Peer;
 use crate::http::h1::{Parsed, parse};
@@ -40,6 +41,7 @@ pub struct Work {
     pub out: Vec<u8>,
     pub peer: Option<Peer>,
     pub changes: Changes,
+    pub passage: Passage,
     interrupt: Interrupt,
 }
 

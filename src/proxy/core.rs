@@ -46,6 +46,8 @@ pub struct Active {
     pub ledger: Arc<Ledger>,
     /// By id.
     pub policies: wasm::hooks::Seats,
+    /// By id.
+    pub filters: wasm::hooks::FilterSeats,
 }
 
 /// What one core has to do at one moment.
@@ -88,6 +90,8 @@ pub struct Core {
     pub guests: wasm::Pools,
     /// Guests that are asked for endpoints.
     pub policies: wasm::hooks::Policies,
+    /// Middleware.
+    pub filters: wasm::hooks::Filters,
     pub counters: Arc<Counters>,
     pub admission: Arc<Admission>,
     pub log: Option<AccessLog>,
@@ -127,7 +131,9 @@ impl Core {
         let policies = wasm::hooks::Policies::new(index);
         policies.adopt(&plan.guests);
         let own = Own::of(&plan, &counters);
-        let active = Active::new(plan, 1, upstreams.list(), policies.list(), own);
+        let filters = wasm::hooks::Filters::new(index);
+        filters.adopt(&plan.guests);
+        let active = Active::new(plan, 1, upstreams.list(), policies.list(), filters.list(), own);
         Rc::new(Core {
             index,
             wheel: Wheel::new(Instant::now()),
@@ -135,6 +141,7 @@ impl Core {
             upstreams,
             guests,
             policies,
+            filters,
             counters,
             admission,
             log,
@@ -164,7 +171,9 @@ impl Core {
         self.upstreams.adopt(&plan.upstreams, endpoints);
         self.guests.adopt(&plan.guests);
         self.policies.adopt(&plan.guests);
-        let active = Active::new(plan, generation, self.upstreams.list(), self.policies.list(), own);
+        self.filters.adopt(&plan.guests);
+        let (policies, filters) = (self.policies.list(), self.filters.list());
+        let active = Active::new(plan, generation, self.upstreams.list(), policies, filters, own);
         let before = self.active.replace(Rc::new(active));
         self.former.borrow_mut().push(before);
         self.forget_former();
@@ -352,11 +361,22 @@ impl Active {
         generation: u64,
         upstreams: List,
         policies: wasm::hooks::Seats,
+        filters: wasm::hooks::FilterSeats,
         own: Own,
     ) -> Active {
         let Own { tree, scratch, ledger } = own;
         let scratch = RefCell::new(scratch);
-        Active { plan, generation, upstreams, policies, tree, scratch, captures: RefCell::default(), ledger }
+        Active {
+            plan,
+            generation,
+            upstreams,
+            policies,
+            filters,
+            tree,
+            scratch,
+            captures: RefCell::default(),
+            ledger,
+        }
     }
 
     pub fn head_bounds(&self) -> h1::Bounds {

@@ -60,6 +60,8 @@ pub enum Error {
     /// None of the workload's components takes the path.
     NoComponent,
     Guest(wasm::Fault),
+    /// A middleware has failed, and nothing passes without it.
+    Middleware(Status, &'static str),
     GuestProtocol(&'static str),
     /// We end before it did.
     Cut,
@@ -90,6 +92,7 @@ impl Error {
             Error::TunnelTimeout => Status::SWITCHING_PROTOCOLS,
             Error::NoComponents | Error::NoComponent => Status::NOT_FOUND,
             Error::Guest(fault) => guest_status(fault),
+            Error::Middleware(status, _) => status,
             Error::GuestProtocol(_) => Status::BAD_GATEWAY,
         }
     }
@@ -99,6 +102,7 @@ impl Error {
         match self {
             Error::Refused(refusal) => refusal.reason(),
             Error::Body(reason) | Error::UpstreamProtocol(reason) | Error::GuestProtocol(reason) => reason,
+            Error::Middleware(_, reason) => reason,
             Error::HeadTimeout => "request head timeout",
             Error::BodyTooLarge => "request body too large",
             Error::BodyTimeout => "request body timeout",
@@ -141,7 +145,7 @@ impl Error {
             Error::Panicked => Fault::Us,
             Error::NoComponents | Error::NoComponent => Fault::Us,
             Error::Guest(fault) if is_not_asked(fault) => Fault::Us,
-            Error::Guest(_) | Error::GuestProtocol(_) => Fault::Guest,
+            Error::Guest(_) | Error::GuestProtocol(_) | Error::Middleware(..) => Fault::Guest,
             Error::QueueFull | Error::QueueTimeout | Error::HoldFull | Error::HoldTimeout => Fault::Us,
             Error::TooManyConnections | Error::TooManyConnectionsOfAddress | Error::TunnelTimeout => {
                 Fault::Us

@@ -2,11 +2,13 @@
 
 use std::rc::Rc;
 
+use super::answer;
 use super::changes::Changes;
 use super::connection::Work;
 use super::core::{Active, Core};
 use super::error::Error;
 use super::event_stream::EventStream;
+use super::filters;
 use super::forward;
 use super::guest;
 use super::respond;
@@ -18,7 +20,7 @@ use crate::http::h1::Refusal;
 use crate::http::head::RequestHead;
 use crate::net::stream::Peeked;
 use crate::net::{Buffer, Stream};
-use crate::plan::{Action, Route, RouteId};
+use crate::plan::{Action, Forward, Route, RouteId};
 use crate::route::Question;
 
 /// What becomes of the connection after an exchange.
@@ -62,6 +64,7 @@ pub async fn run(core: &Rc<Core>, active: Rc<Active>, stream: &mut Stream, work:
     let next = match serve(core, plan, stream, work, trace).await {
         Ok(Served::Whole(next)) => next,
         Ok(Served::Tunnel(tunnel)) => {
+            work.passage.leave(plan, trace.route);
             trace.leave(plan);
             *active = None;
             // Boxed, so that an exchange without a tunnel does not carry its room.
@@ -69,6 +72,7 @@ pub async fn run(core: &Rc<Core>, active: Rc<Active>, stream: &mut Stream, work:
             Next::Close
         }
         Ok(Served::EventStream(events)) => {
+            work.passage.leave(plan, trace.route);
             trace.leave(plan);
             *active = None;
             Box::pin(events.run(core, stream, work, trace)).await
@@ -98,6 +102,9 @@ impl Drop for Telling<'_> {
         // One that has left its own plan is told by the one in force.
         let active = self.active.take().unwrap_or_else(|| self.core.active());
         self.trace.tell(self.core, &active, self.work);
+        if !std::thread::panicking() {
+            filters::log(self.core, &active, &self.trace, self.work);
+        }
     }
 }
 
@@ -112,7 +119,12 @@ async fn serve(
     if let Some(peer) = &work.peer {
         trace.begin_span(core, &active.plan.tracing, &work.request, peer);
     }
+    work.passage.begin();
     let route = choose(active, &work.request, &mut work.changes, &mut trace.route)?;
+    if !route.filters.is_empty() {
+        // Boxed, so that other exchanges do not carry its room.
+        return Box::pin(serve_filtered(core, active, route, stream, work, trace)).await;
+    }
     let next = match &route.action {
         Action::Forward(forward) => {
             trace.upstream = Some(forward.upstream);
@@ -125,6 +137,43 @@ async fn serve(
         Action::Respond(answer) => respond::answer(core, active, stream, work, trace, answer).await,
     };
     Ok(Served::Whole(next))
+}
+
+/// Serves a request whose route has middleware.
+async fn serve_filtered(
+    core: &Rc<Core>,
+    active: &Rc<Active>,
+    route: &Route,
+    stream: &mut Stream,
+    work: &mut Work,
+    trace: &mut Trace,
+) -> Result<Served, Error> {
+    let passed = filters::request(core, active, route, work, &trace.stamp)?;
+    if let Some(body) = passed.answer {
+        return answer::run(core, active, route, stream, work, trace, body).await.map(Served::Whole);
+    }
+    let elsewhere;
+    let forward = match (&route.action, passed.to) {
+        (Action::Forward(forward), None) => Some(forward),
+        (Action::Forward(forward), Some(other)) => {
+            elsewhere = Forward { upstream: other.to.upstream, ..forward.clone() };
+            Some(&elsewhere)
+        }
+        (_, other) => other.map(|other| &other.to),
+    };
+    if let Some(forward) = forward {
+        trace.upstream = Some(forward.upstream);
+        return forward::run(core, active, route, forward, stream, work, trace).await;
+    }
+    let (status, body) = match &route.action {
+        Action::Redirect(redirect) => (redirect.status, &[][..]),
+        Action::Respond(own) => (own.status, &own.body[..]),
+        Action::Workload(to) => {
+            return guest::run(core, active, route, to, stream, work, trace).await.map(Served::Whole);
+        }
+        Action::Forward(_) => unreachable!("it was forwarded"),
+    };
+    answer::of_route(core, active, route, stream, work, trace, status, body).await.map(Served::Whole)
 }
 
 /// The route of a request, once it may take it, and what that changes: all that is decided before

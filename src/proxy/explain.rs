@@ -81,7 +81,7 @@ impl Explanation {
 /// Explains the request whose head, to its last line end, is `text`.
 pub fn explain(plan: &Arc<Plan>, text: &[u8]) -> Explanation {
     let own = Own::of(plan, &Counters::default());
-    let active = Active::new(Arc::clone(plan), 1, Rc::default(), Rc::default(), own);
+    let active = Active::new(Arc::clone(plan), 1, Rc::default(), Rc::default(), Rc::default(), own);
     let mut request = RequestHead::default();
     let parsed = match parse::request(text, active.head_bounds(), &mut request) {
         Ok(Parsed::Head(_)) => Ok(()),

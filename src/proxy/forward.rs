@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use super::answer::send_body;
 use super::body::h1_source::{Bounds, H1Source};
 use super::body::{H1Sink, RelayFault, Sink, SinkFault, Source, SourceFault, relay};
 use super::connection::Work;
@@ -15,6 +16,7 @@ use super::downstream::{Downstream, FieldLines};
 use super::error::{Broken, Error, Fault};
 use super::event_stream::{self, EventStream};
 use super::exchange::{Next, Served};
+use super::filters::Filtered;
 use super::flight::Flight;
 use super::hold::Held;
 use super::policy::Policy;
@@ -51,6 +53,8 @@ pub(super) struct Forward<'a> {
     pub(super) silence: Duration,
     /// What is asked for an endpoint before the upstream's strategy.
     pub(super) policy: Option<Policy<'a>>,
+    /// Middleware that sees the response.
+    pub(super) filtered: Option<Filtered<'a>>,
     pub(super) date: [u8; 29],
 }
 
@@ -100,14 +104,25 @@ pub async fn run(
 ) -> Result<Served, Error> {
     let limits = &active.plan.limits;
     let upstream = &active.upstreams[forward.upstream.0 as usize];
-    let Work { input, request, response, out, peer, changes, .. } = work;
+    let Work { input, request, response, out, peer, changes, passage, .. } = work;
     let peer = peer.as_ref().expect("a connection makes its peer before its first exchange");
     let date = core.date(trace.stamp.start_ms);
+    let filtered = Filtered::of(core, active, route, peer, passage);
     let silence = forward.read_timeout;
     let policy = Policy::of(core, active, &upstream.settings);
-    let route_to = forward;
-    let mut forward =
-        Forward { core, active, limits, upstream, route: route_to, request, peer, silence, policy, date };
+    let mut forward = Forward {
+        core,
+        active,
+        limits,
+        upstream,
+        route: forward,
+        request,
+        peer,
+        silence,
+        policy,
+        filtered,
+        date,
+    };
 
     let (reader, writer) = stream.split();
     let bounds =
@@ -345,9 +360,20 @@ impl Forward<'_> {
         if is_timed {
             pick.observe(now);
         }
+        let other = match &self.filtered {
+            Some(filtered) => filtered.response(self.request, response, &trace.stamp)?,
+            None => None,
+        };
         // An answer that comes before the body was sent is the last on its connection.
         let may_persist = self.request.keep_alive && !self.core.is_draining() && upload.is_sent.get();
         downstream.respond(response, may_persist, &self.date, trace.timing(self.core, &self.active.plan));
+        if let Some(body) = other {
+            self.core.buffers.put(input);
+            let sent = send_body(&self.core.buffers, downstream, self.request, response, &body);
+            // Boxed, because hardly any exchange has one.
+            Box::pin(sent).await.map_err(downstream_error)?;
+            return Ok(Answered::Whole { is_reusable: false });
+        }
         if upload.is_sent.get() && downstream.is_client() && event_stream::begins(response) {
             downstream.sink().flush().await.map_err(downstream_error)?;
             return Ok(Answered::Events(input));

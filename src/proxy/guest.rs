@@ -11,6 +11,7 @@ use std::task::{Context, Poll};
 
 use http_body::Body;
 
+use super::answer::send_body;
 use super::body::guest_source::{self, GuestSource};
 use super::body::h1_source::{Bounds, H1Source};
 use super::body::{GuestSink, RelayFault, Sink, Source, SourceFault, relay};
@@ -19,6 +20,7 @@ use super::core::{Active, Core};
 use super::downstream::{Downstream, FieldLines};
 use super::error::Error;
 use super::exchange::Next;
+use super::filters::Filtered;
 use super::flight::write_head;
 use super::forward::{client_error, downstream_error};
 use super::outgoing::{Errands, Running};
@@ -52,6 +54,8 @@ struct Guest<'a> {
     active: &'a Active,
     limits: &'a Limits,
     request: &'a RequestHead,
+    /// Middleware that sees the answer.
+    filtered: Option<Filtered<'a>>,
     date: [u8; 29],
 }
 
@@ -83,8 +87,9 @@ pub async fn run(
     };
     let call = Call::new(permit, message::request(head, body).map_err(Error::Body)?);
 
-    let Work { input, request, response, out, changes, peer, .. } = work;
+    let Work { input, request, response, out, peer, changes, passage, .. } = work;
     let peer = peer.as_ref().expect("a connection makes its peer before its first exchange");
+    let filtered = Filtered::of(core, active, route, peer, passage);
     let (reader, writer) = stream.split();
     let bounds =
         Bounds { timeout: plan.limits.body_timeout, bytes: request_body, min_rate: plan.limits.min_rate };
@@ -96,7 +101,7 @@ pub async fn run(
     let upload = Upload::default();
     upload.is_sent.set(pipe.is_none());
     let date = core.date(trace.stamp.start_ms);
-    let guest = Guest { core, active, limits, request, date };
+    let guest = Guest { core, active, limits, request, filtered, date };
     let call = RefCell::new(call);
     let (stamp, running) = (trace.stamp, Running::default());
     let mut errands = Errands { core, active, component, pool: &pool, peer, stamp, running };
@@ -229,9 +234,17 @@ impl Guest<'_> {
         let answer = answer.ok_or(Error::Guest(wasm::Fault::Time))?.map_err(Error::Guest)?;
         self.read_head(&answer, response)?;
         trace.response_head_is_here();
+        let other = match &self.filtered {
+            Some(filtered) => filtered.response(self.request, response, &trace.stamp)?,
+            None => None,
+        };
         let may_persist = self.request.keep_alive && !self.core.is_draining() && upload.is_sent.get();
         downstream.respond(response, may_persist, &self.date, trace.timing(self.core, &self.active.plan));
         let Guest { core, limits, .. } = *self;
+        if let Some(body) = other {
+            let sent = send_body(&core.buffers, downstream, self.request, response, &body).await;
+            return sent.map_err(downstream_error);
+        }
         let bounds = guest_source::Bounds { timeout: limits.time, bytes: limits.response_body };
         let source = GuestSource::new(
             answer.into_body(),

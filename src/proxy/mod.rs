@@ -3,11 +3,13 @@
 //! `connection` turns bytes into requests, `exchange` is what is done with one, step by step,
 //! `forward` is the way to an upstream and back, `asking` what it does for a `policy` that picks
 //! endpoints, `upload` tells whose silence counts on it, `guest` is the way to a component and back,
-//! `outgoing` that of the requests which it sends, `body` moves what follows a head. Two kinds of
+//! `outgoing` that of the requests which it sends, `filters` are the middleware of a route, `answer`
+//! what comes from it instead of a response, `body` moves what follows a head. Two kinds of
 //! exchange outlive their plan: what follows an upgrade is a `tunnel`, what follows the head of
 //! server-sent events an `event_stream`. `respond` is what we say ourselves, `core` what one core
 //! owns. `explain` tells what would be done with a request, without doing it.
 
+mod answer;
 mod asking;
 pub mod body;
 pub mod changes;
@@ -18,6 +20,11 @@ pub mod error;
 pub mod event_stream;
 pub mod exchange;
 pub mod explain;
+#[cfg(feature = "wasm")]
+mod filters;
+#[cfg(not(feature = "wasm"))]
+#[path = "filters_absent.rs"]
+mod filters;
 pub mod flight;
 pub mod forward;
 #[cfg(feature = "wasm")]

@@ -135,6 +135,7 @@ impl Errand {
             peer,
             silence,
             policy,
+            filtered: None,
             date,
         };
         let mut downstream = Downstream::Guest(Waiting::new(reply, limits.outgoing_body));

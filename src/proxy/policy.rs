@@ -134,7 +134,12 @@ fn standing(candidate: Candidate<'_>) -> Endpoint {
 }
 
 fn url(state: &Rc<State>) -> String {
-    match state.pool.label() {
+    url_of(state.pool.label())
+}
+
+/// Of an endpoint, by what it is called in logs.
+pub fn url_of(label: &str) -> String {
+    match label {
         socket if socket.starts_with("unix:") => socket.to_owned(),
         address => format!("http://{address}"),
     }
@@ -149,7 +154,7 @@ impl asked::Candidates for Urls<'_> {
 }
 
 /// All upstreams of a core, for a guest that asks about others than its own.
-struct Neighbours<'a>(&'a Core);
+pub struct Neighbours<'a>(pub &'a Core);
 
 impl Endpoints for Neighbours<'_> {
     fn count(&self, upstream: &str) -> usize {

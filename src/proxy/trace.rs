@@ -147,6 +147,11 @@ impl Trace {
         }
     }
 
+    /// Empty without one.
+    pub fn upstream_name<'a>(&'a self, active: &'a Active) -> &'a str {
+        self.chosen(active).upstream
+    }
+
     fn endpoint_label(&self) -> &str {
         self.endpoint.as_ref().map_or("", |pool| pool.label())
     }
@@ -173,6 +178,11 @@ impl Trace {
         let source = source.into_h1();
         self.bytes_in = source.received();
         source.into_rest()
+    }
+
+    /// When the response was through, if it was.
+    pub fn ended(&self) -> Option<Instant> {
+        self.end
     }
 
     /// It ends here and now, whatever the client has got of it.
@@ -264,8 +274,9 @@ impl Trace {
         if self.has_head {
             record.method = head.text(head.method_text);
             record.host = head.text(head.target.host);
-            record.path = head.text(head.target.path);
-            record.query = head.text(head.target.query);
+            let target = work.passage.target(head);
+            record.path = head.text(target.path);
+            record.query = head.text(target.query);
             record.protocol = if head.version == Version::Http11 { "HTTP/1.1" } else { "HTTP/1.0" };
             record.referer = head.fields.value(Known::Referer).unwrap_or_default();
             record.user_agent = head.fields.value(Known::UserAgent).unwrap_or_default();

@@ -26,6 +26,8 @@ pub struct Guests {
     workloads: Vec<Arc<Router>>,
     /// Indexed by the number of a policy.
     pub policies: Vec<Arc<hooks::Policy>>,
+    /// Indexed by [`settings::FilterId`].
+    pub filters: Vec<Arc<hooks::filter::Filter>>,
 }
 
 /// One component and what its instances may do.
@@ -95,14 +97,16 @@ impl Compiler {
     /// A component cannot be read, compiled or linked.
     pub fn compile(&mut self, settings: &Settings) -> Result<Guests, String> {
         let has_components = !settings.components.is_empty() || !settings.workloads.is_empty();
-        let cache = match has_components || !settings.policies.is_empty() {
+        let cache = match has_components || !settings.policies.is_empty() || !settings.filters.is_empty() {
             true => open_cache(settings),
             false => None,
         };
-        let policies = self.hooks.load(&settings.policies, settings.cores, cache.as_ref())?;
+        let Settings { policies, filters, cores, .. } = settings;
+        let hooks = self.hooks.load(policies, filters, *cores, cache.as_ref())?;
         if !has_components {
             self.known.clear();
-            return Ok(Guests { policies: self.hooks.keep(policies), ..Guests::default() });
+            let hooks::Known { policies, filters } = self.hooks.keep(hooks);
+            return Ok(Guests { policies, filters, ..Guests::default() });
         }
         let engine = match &self.engine {
             Some(engine) => engine.clone(),
@@ -119,7 +123,8 @@ impl Compiler {
         });
         let workloads = workloads.collect::<Result<_, _>>()?;
         self.known.clone_from(&components);
-        Ok(Guests { components, workloads, policies: self.hooks.keep(policies) })
+        let hooks::Known { policies, filters } = self.hooks.keep(hooks);
+        Ok(Guests { components, workloads, policies, filters })
     }
 }
 

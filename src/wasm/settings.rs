@@ -25,12 +25,14 @@ pub struct Settings {
     pub workloads: Vec<Workload>,
     /// Indexed by the number of a policy.
     pub policies: Vec<hooks::settings::Policy>,
+    /// Indexed by [`FilterId`].
+    pub filters: Vec<hooks::settings::Filter>,
 }
 
 impl Settings {
     /// Components that there are, whatever they are for.
     pub fn count(&self) -> usize {
-        self.components.len() + self.policies.len()
+        self.components.len() + self.policies.len() + self.filters.len()
     }
 }
 
@@ -56,6 +58,10 @@ impl WorkloadId {
         self.0 as usize
     }
 }
+
+/// A middleware's index in [`Settings::filters`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FilterId(pub u32);
 
 /// One component, and what its instances may do.
 #[derive(Clone, Debug, PartialEq, Eq)]

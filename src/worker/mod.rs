@@ -262,6 +262,7 @@ async fn tick(core: &Core, former: &Former, listeners: &Listeners, ticker: &Tick
             core.upstreams.pools.expire(now);
             core.guests.expire();
             core.policies.settle();
+            core.filters.settle();
             if let Some(log) = &core.log {
                 log.flush(&core.counters);
             }

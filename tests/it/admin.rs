@@ -32,7 +32,7 @@ fn status(at: SocketAddr, path: &str) -> u16 {
 }
 
 /// Status and body of the answer to a request with these lines.
-fn ask(at: SocketAddr, start: &str, fields: &str) -> (u16, String) {
+pub fn ask(at: SocketAddr, start: &str, fields: &str) -> (u16, String) {
     let mut client = Client::connect(at);
     client.send(format!("{start} HTTP/1.1\r\n{fields}\r\n\r\n"));
     let response = client.response_to(start.split(' ').next().unwrap());

@@ -24,6 +24,8 @@ mod hostile;
 mod lifecycle;
 mod limits;
 mod listeners;
+#[cfg(feature = "wasm")]
+mod middleware;
 mod names;
 mod numbers;
 mod operators;

@@ -72,10 +72,15 @@ fn every_configuration_loads_without_a_word() {
     let policy =
         component.replace("wasi:http/incoming-handler@0.2.0", "warpdrive:policy/load-balancer@0.1.0");
     std::fs::write(directory.path().join("sticky.wasm"), policy).expect("a file of our own");
+    let filter = component.replace("wasi:http/incoming-handler@0.2.0", "warpdrive:middleware/filter@0.1.0");
+    for name in ["auth.wasm", "rate-limit.wasm"] {
+        std::fs::write(directory.path().join(name), &filter).expect("a file of our own");
+    }
+    let variables = vec![("JWT_KEY".to_owned(), "0123456789abcdef".to_owned())];
     let can_load = |block: &&Block| cfg!(feature = "wasm") || !block.text.contains("[wasm.");
     for block in blocks.iter().filter(|block| block.language == "toml").filter(can_load) {
         std::fs::write(&file, &block.text).expect("a file of our own");
-        let sources = Sources::read(Some(file.clone()), Vec::new()).expect("it was just written");
+        let sources = Sources::read(Some(file.clone()), variables.clone()).expect("it was just written");
         let said = match plan::load(&sources) {
             Ok(right) => right.warnings,
             Err(mistakes) => mistakes,

@@ -5,8 +5,10 @@ use std::fmt::Display;
 use std::time::UNIX_EPOCH;
 
 use super::board::{Board, Phase};
+#[cfg(feature = "wasm")]
+use super::guests;
 use super::observation::{Business, Observation};
-use super::policies;
+use super::{filters, policies};
 use crate::plan::Action;
 use crate::process::orders::State;
 use crate::telemetry::Counters;
@@ -31,6 +33,9 @@ pub fn page(format: Format, board: &Board, seen: &Observation) -> String {
     components(&mut page, seen);
     workers(&mut page, board, seen);
     policies::numbers(&mut page, seen);
+    filters::numbers(&mut page, seen);
+    #[cfg(feature = "wasm")]
+    guests::numbers(&mut page, seen);
     page.finish()
 }
 

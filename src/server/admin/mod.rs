@@ -32,7 +32,14 @@ pub use guard::Door;
 mod answer;
 pub mod board;
 mod doors;
+#[cfg(feature = "wasm")]
+mod filters;
+#[cfg(not(feature = "wasm"))]
+#[path = "filters_absent.rs"]
+mod filters;
 mod guard;
+#[cfg(feature = "wasm")]
+mod guests;
 mod metrics;
 mod observation;
 #[cfg(feature = "wasm")]

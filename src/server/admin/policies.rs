@@ -35,34 +35,6 @@ pub fn numbers(page: &mut Exposition, seen: &Observation) {
             }
         }
     }
-    page.family("warpdrive_wasm_instances_made", Kind::Counter, "Instances of a component that were made.");
-    for (name, account) in each() {
-        page.number(&[("component", &name)], account.sum(|part| part.made.value()));
-    }
-    page.family("warpdrive_wasm_memory_bytes", Kind::Gauge, "Memory of the instances of a component.");
-    for (name, account) in each() {
-        page.number(&[("component", &name)], account.sum(|part| part.memory.load(Relaxed)));
-    }
-    page.family("warpdrive_wasm_store_bytes", Kind::Gauge, "What a component's store has in use.");
-    for policy in policies {
-        page.number(&[("component", &policy.settings.name)], policy.component.store.used());
-    }
-    page.family("warpdrive_wasm_metric", Kind::Summary, "What a component has observed, by its own names.");
-    for (name, account) in each() {
-        for (metric, sum, count) in account.observations() {
-            page.summary(&[("component", &name), ("name", &metric)], sum, count);
-        }
-    }
-    let help = "Observations of a component whose name or value could not be.";
-    page.family("warpdrive_wasm_metrics_dropped", Kind::Counter, help);
-    for (name, account) in each() {
-        page.number(&[("component", &name)], account.sum(|part| part.observations_dropped.load(Relaxed)));
-    }
-    let help = "Lines of a component that were too many for the log.";
-    page.family("warpdrive_wasm_log_dropped_lines", Kind::Counter, help);
-    for (name, account) in each() {
-        page.number(&[("component", &name)], account.sum(|part| part.lines_dropped.load(Relaxed)));
-    }
 }
 
 pub fn status(seen: &Observation) -> Value {

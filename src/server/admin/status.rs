@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::board::{Board, Phase};
 use super::observation::{Business, Group, Observation};
-use super::policies;
+use super::{filters, policies};
 use crate::process::readiness;
 use crate::process::settings::Settings;
 use crate::server::operation;
@@ -47,6 +47,7 @@ pub fn status(board: &Board, seen: &Observation) -> Value {
         "routes": routes(seen),
         "upstreams": upstreams(seen),
         "policies": policies::status(seen),
+        "middleware": filters::status(seen),
         "children": children(seen),
     })
 }

@@ -39,6 +39,24 @@ pub mod policy {
     });
 }
 
+pub mod middleware {
+    wasmtime::component::bindgen!({
+        path: ["wit/guest", "wit/middleware"],
+        world: "warpdrive:middleware/middleware",
+        with: {
+            "warpdrive:guest/log": super::guest::warpdrive::guest::log,
+            "warpdrive:guest/metrics": super::guest::warpdrive::guest::metrics,
+            "warpdrive:guest/settings": super::guest::warpdrive::guest::settings,
+            "warpdrive:guest/clock": super::guest::warpdrive::guest::clock,
+            "warpdrive:guest/random": super::guest::warpdrive::guest::random,
+            "warpdrive:guest/store": super::guest::warpdrive::guest::store,
+            "warpdrive:guest/endpoints": super::guest::warpdrive::guest::endpoints,
+            "warpdrive:middleware/messages.request": crate::wasm::hooks::filter::passing::RequestHandle,
+            "warpdrive:middleware/messages.response": crate::wasm::hooks::filter::passing::ResponseHandle,
+        },
+    });
+}
+
 /// What a policy need not export.
 pub mod optional {
     wasmtime::component::bindgen!({

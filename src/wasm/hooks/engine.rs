@@ -24,8 +24,7 @@ const KEPT_BYTES: usize = 256 << 10;
 pub struct Engine {
     pub wasmtime: wasmtime::Engine,
     pub beat: Arc<Beat>,
-    /// The number of the thread that makes instances, for `beat`.
-    pub maker: usize,
+    cores: usize,
 }
 
 impl Engine {
@@ -33,10 +32,20 @@ impl Engine {
     /// This machine has no room for it.
     pub fn new(cores: usize) -> Result<Engine, String> {
         let engine = wasmtime::Engine::new(&config(cores))
-            .map_err(|error| format!("cannot make room for instances of policies: {error:#}"))?;
-        let beat = Beat::start(&engine, cores + 1)
-            .map_err(|error| format!("cannot start the thread that interrupts policies: {error}"))?;
-        Ok(Engine { wasmtime: engine, beat, maker: cores })
+            .map_err(|error| format!("cannot make room for instances of guests: {error:#}"))?;
+        let beat = Beat::start(&engine, cores + 2)
+            .map_err(|error| format!("cannot start the thread that interrupts guests: {error}"))?;
+        Ok(Engine { wasmtime: engine, beat, cores })
+    }
+
+    /// The number of the thread that makes instances in place of others, for `beat`.
+    pub fn maker(&self) -> usize {
+        self.cores
+    }
+
+    /// That of the thread that loads what was configured.
+    pub fn loader(&self) -> usize {
+        self.cores + 1
     }
 }
 

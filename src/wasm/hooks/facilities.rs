@@ -34,6 +34,13 @@ pub struct Component {
     pub account: Arc<Account>,
 }
 
+impl Component {
+    /// Its configuration as it is told at first.
+    pub fn json(&self) -> String {
+        Value::Object(self.config.clone()).to_string()
+    }
+}
+
 impl Facilities {
     /// # Errors
     /// The operating system has no random numbers.

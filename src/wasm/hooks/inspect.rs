@@ -1,11 +1,45 @@
-//! Whether a component is a policy, told by its world.
+//! Whether a component is a policy or middleware that can be run, told by its world.
 
 use crate::wasm::inspect::{Refusal, World};
 
-const EXPORT: &str = "warpdrive:policy/load-balancer";
+/// What a kind of guest exports and may import, all of it in version 0.1.
+pub struct Interface {
+    /// Such as "a policy", and "no policy".
+    title: &'static str,
+    none: &'static str,
+    export: &'static str,
+    /// What only this kind may import, besides what every guest may.
+    own: &'static str,
+    /// Why others are not there.
+    help: &'static str,
+    /// What is described and does not work yet.
+    later: &'static [&'static str],
+}
 
-/// The interfaces that a policy can have.
-const PROVIDED: [&str; 8] = [
+pub const POLICY: Interface = Interface {
+    title: "a policy",
+    none: "no policy",
+    export: "warpdrive:policy/load-balancer",
+    own: "warpdrive:policy/requests",
+    help: "it must not wait, and has what `warpdrive:guest` and `warpdrive:policy/requests` give it",
+    later: &[],
+};
+
+pub const FILTER: Interface = Interface {
+    title: "middleware",
+    none: "no middleware",
+    export: "warpdrive:middleware/filter",
+    own: "warpdrive:middleware/messages",
+    help: "it has what `warpdrive:guest` and `warpdrive:middleware/messages` give it",
+    later: &[
+        "warpdrive:guest/http",
+        "warpdrive:middleware/request-stream",
+        "warpdrive:middleware/response-stream",
+    ],
+};
+
+/// The interfaces that every guest can have.
+const COMMON: [&str; 7] = [
     "warpdrive:guest/log",
     "warpdrive:guest/metrics",
     "warpdrive:guest/settings",
@@ -13,46 +47,79 @@ const PROVIDED: [&str; 8] = [
     "warpdrive:guest/random",
     "warpdrive:guest/store",
     "warpdrive:guest/endpoints",
-    "warpdrive:policy/requests",
+];
+
+/// What guests export, and where they are configured.
+const PLACES: [(&str, &str); 4] = [
+    ("warpdrive:policy/load-balancer", "it is a policy: configure it as [wasm.policies.NAME]"),
+    ("warpdrive:middleware/filter", "it is middleware: configure it as [wasm.middleware.NAME]"),
+    ("wasi:http/incoming-handler", "it answers requests: configure it as [wasm.components.NAME]"),
+    ("wasi:http/handler", "it answers requests: configure it as [wasm.components.NAME]"),
 ];
 
 fn is_version_0_1(version: &str) -> bool {
     version.strip_prefix("0.1.").is_some_and(|patch| patch.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
-fn is(name: &str, interfaces: &[&str]) -> bool {
-    let (interface, version) = name.split_once('@').unwrap_or((name, ""));
-    interfaces.contains(&interface) && is_version_0_1(version)
+fn split(name: &str) -> (&str, &str) {
+    name.split_once('@').unwrap_or((name, ""))
 }
 
-/// # Errors
-/// It is none, or wants what a policy cannot have.
-pub fn check(world: &World) -> Result<(), Refusal> {
-    if !world.exports.iter().any(|name| is(name, &[EXPORT])) {
+fn is(name: &str, interface: &str) -> bool {
+    let (own, version) = split(name);
+    own == interface && is_version_0_1(version)
+}
+
+impl Interface {
+    /// # Errors
+    /// It is no such guest, or wants what it cannot have.
+    pub fn check(&self, world: &World) -> Result<(), Refusal> {
+        if !world.exports.iter().any(|name| is(name, self.export)) {
+            return Err(self.no_such_guest(world));
+        }
+        let is_later = |name: &&String| self.later.iter().any(|later| is(name, later));
+        let later = match (world.imports.iter().find(is_later), world.exports.iter().find(is_later)) {
+            (Some(name), _) => Some(format!("it imports {name}")),
+            (None, Some(name)) => Some(format!("it exports {name}")),
+            (None, None) => None,
+        };
+        if let Some(what) = later {
+            let message = format!("{what}, which does not work yet in this version");
+            return Err(Refusal { message, help: None });
+        }
+        let is_there = |name: &str| is(name, self.own) || COMMON.iter().any(|common| is(name, common));
+        let missing: Vec<&str> =
+            world.imports.iter().map(String::as_str).filter(|name| !is_there(name)).collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let title = self.title;
+        let help = match missing.iter().all(|name| name.starts_with("wasi:")) {
+            true => format!(
+                "{title} has no WASI: build for wasm32-unknown-unknown, or without the standard library's I/O"
+            ),
+            false => self.help.to_owned(),
+        };
+        let message = format!("it imports {}, which {title} cannot have", missing.join(", "));
+        Err(Refusal { message, help: Some(help) })
+    }
+
+    fn no_such_guest(&self, world: &World) -> Refusal {
         let exports = match world.exports.as_slice() {
             [] => "nothing".to_owned(),
             names => names.join(", "),
         };
-        let message = format!("it is no policy: it exports {exports}, and not {EXPORT}@0.1.0");
-        let refusal = Refusal { message, help: None };
-        return Err(match world.imports.as_slice() {
-            [] => refusal,
-            names => Refusal { help: Some(format!("it imports {}", names.join(", "))), ..refusal },
-        });
+        let is_other = |(interface, _): &&(&str, &str)| {
+            *interface != self.export && world.exports.iter().any(|name| split(name).0 == *interface)
+        };
+        let help = match PLACES.iter().find(is_other) {
+            Some((_, help)) => Some((*help).to_owned()),
+            None if world.imports.is_empty() => None,
+            None => Some(format!("it imports {}", world.imports.join(", "))),
+        };
+        let Interface { none, export, .. } = self;
+        Refusal { message: format!("it is {none}: it exports {exports}, and not {export}@0.1.0"), help }
     }
-    let missing: Vec<&str> =
-        world.imports.iter().map(String::as_str).filter(|name| !is(name, &PROVIDED)).collect();
-    if missing.is_empty() {
-        return Ok(());
-    }
-    let help = match missing.iter().all(|name| name.starts_with("wasi:")) {
-        true => {
-            "a policy has no WASI: build for wasm32-unknown-unknown, or without the standard library's I/O"
-        }
-        false => "it must not wait, and has what `warpdrive:guest` and `warpdrive:policy/requests` give it",
-    };
-    let message = format!("it imports {}, which a policy cannot have", missing.join(", "));
-    Err(Refusal { message, help: Some(help.to_owned()) })
 }
 
 #[cfg(test)]
@@ -60,32 +127,69 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_policy_is_told_by_its_world() {
+    fn guests_are_told_by_their_worlds() {
         let world = |imports: &[&str], exports: &[&str]| {
             let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
             World { imports: owned(imports), exports: owned(exports) }
         };
-        let export = "warpdrive:policy/load-balancer@0.1.0";
+        let policy = "warpdrive:policy/load-balancer@0.1.0";
+        let filter = "warpdrive:middleware/filter@0.1.0";
         let table = [
-            (world(&[], &[export]), Ok(())),
-            (world(&["warpdrive:guest/store@0.1.3"], &["a:b/c", export]), Ok(())),
+            (&POLICY, world(&[], &[policy]), Ok(())),
+            (&POLICY, world(&["warpdrive:guest/store@0.1.3"], &["a:b/c", policy]), Ok(())),
             (
+                &POLICY,
                 world(&[], &[]),
                 Err("it is no policy: it exports nothing, and not warpdrive:policy/load-balancer@0.1.0"),
             ),
             (
+                &POLICY,
                 world(&[], &["warpdrive:policy/load-balancer@0.2.0", "a:b/c"]),
                 Err("it is no policy: it exports warpdrive:policy/load-balancer@0.2.0, a:b/c, \
                      and not warpdrive:policy/load-balancer@0.1.0"),
             ),
             (
-                world(&["warpdrive:guest/http@0.1.0", "wasi:io/poll@0.2.0"], &[export]),
+                &POLICY,
+                world(&["warpdrive:guest/http@0.1.0", "wasi:io/poll@0.2.0"], &[policy]),
                 Err("it imports warpdrive:guest/http@0.1.0, wasi:io/poll@0.2.0, which a policy cannot have"),
             ),
+            (
+                &POLICY,
+                world(&["warpdrive:middleware/messages@0.1.0"], &[policy]),
+                Err("it imports warpdrive:middleware/messages@0.1.0, which a policy cannot have"),
+            ),
+            (
+                &FILTER,
+                world(&["warpdrive:guest/store@0.1.3", "warpdrive:middleware/messages@0.1.0"], &[filter]),
+                Ok(()),
+            ),
+            (
+                &FILTER,
+                world(&[], &[policy]),
+                Err("it is no middleware: it exports warpdrive:policy/load-balancer@0.1.0, \
+                     and not warpdrive:middleware/filter@0.1.0"),
+            ),
+            (
+                &FILTER,
+                world(&["warpdrive:guest/http@0.1.0"], &[filter]),
+                Err("it imports warpdrive:guest/http@0.1.0, which does not work yet in this version"),
+            ),
+            (
+                &FILTER,
+                world(&["wasi:io/poll@0.2.0"], &[filter]),
+                Err("it imports wasi:io/poll@0.2.0, which middleware cannot have"),
+            ),
         ];
-        for (world, expected) in table {
-            let judged = check(&world).map_err(|refusal| refusal.message);
+        for (interface, world, expected) in table {
+            let judged = interface.check(&world).map_err(|refusal| refusal.message);
             assert_eq!(judged, expected.map_err(str::to_owned), "{world:?}");
         }
+    }
+
+    #[test]
+    fn a_guest_of_another_kind_is_shown_its_place() {
+        let world = World { imports: Vec::new(), exports: vec!["warpdrive:middleware/filter@0.1.0".into()] };
+        let help = POLICY.check(&world).err().and_then(|refusal| refusal.help);
+        assert_eq!(help.as_deref(), Some("it is middleware: configure it as [wasm.middleware.NAME]"));
     }
 }

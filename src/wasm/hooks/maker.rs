@@ -8,11 +8,22 @@ use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::instance::{Instance, back_off};
-use super::policy::Policy;
+use super::running::back_off;
 
 /// As long as nothing is to be done.
 const IDLE: Duration = Duration::from_secs(3600);
+
+/// What there are instances of.
+pub trait Model: Send + Sync {
+    /// Such as "policy `sticky`".
+    fn title(&self) -> String;
+
+    /// Makes an instance for a core, where the core will find it. Takes its time.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    fn make(&self, core: usize) -> Result<(), String>;
+}
 
 /// It ends when nobody can order any more.
 #[derive(Clone)]
@@ -21,25 +32,25 @@ pub struct Maker(Sender<Order>);
 /// An instance that is wanted.
 pub struct Order {
     /// One that nothing uses any more needs none.
-    policy: Weak<Policy>,
+    model: Weak<dyn Model>,
     core: usize,
     /// How often in a row it could not be made.
     failures: u32,
     due: Instant,
-    failed: Option<Instance>,
+    /// The one in whose place it will be, to be thrown away.
+    failed: Option<Box<dyn Send>>,
 }
 
 impl Order {
-    pub fn new(policy: &Arc<Policy>, core: usize, failed: Option<Instance>) -> Order {
-        Order { policy: Arc::downgrade(policy), core, failures: 0, due: Instant::now(), failed }
+    pub fn new(model: Weak<dyn Model>, core: usize, failed: Option<Box<dyn Send>>) -> Order {
+        Order { model, core, failures: 0, due: Instant::now(), failed }
     }
 
     /// Makes the instance; an order for another try if that fails.
     fn fulfil(self) -> Option<Order> {
-        let policy = self.policy.upgrade()?;
-        let reason = policy.make(self.core).err()?;
-        let (name, core) = (&policy.settings.name, self.core);
-        tracing::error!("policy `{name}`: no instance for core {core}: {reason}");
+        let model = self.model.upgrade()?;
+        let reason = model.make(self.core).err()?;
+        tracing::error!("{}: no instance for core {}: {reason}", model.title(), self.core);
         let failures = self.failures + 1;
         Some(Order { failures, due: back_off(failures, Instant::now()), ..self })
     }
@@ -54,9 +65,17 @@ impl Maker {
         Ok(Maker(sender))
     }
 
-    pub fn order(&self, order: Order) {
+    /// Another instance for a core.
+    pub fn order<M: Model + 'static>(
+        &self,
+        model: &Arc<M>,
+        core: usize,
+        failed: Option<impl Send + 'static>,
+    ) {
+        let model: Weak<dyn Model> = Arc::<M>::downgrade(model);
+        let failed = failed.map(|failed| Box::new(failed) as Box<dyn Send>);
         // The thread ends after everybody who could order.
-        let _unmade = self.0.send(order);
+        let _unmade = self.0.send(Order::new(model, core, failed));
     }
 }
 

@@ -5,8 +5,8 @@ use wasmtime::component::{HasSelf, Linker, Resource};
 
 use super::asked::{Request, RequestHandle, of_request};
 use super::bindings::policy::warpdrive::policy::requests::{self, Host, HostContext};
-use super::instance::State;
 use super::model::model;
+use super::running::State;
 use crate::http::forwarding::Peer;
 use crate::http::head::RequestHead;
 

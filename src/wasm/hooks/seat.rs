@@ -2,27 +2,20 @@
 //!
 //! Hot path: no allocation, no lock, no formatting, as long as the guest does well.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
 
 use super::account::{Call, Kind, Part, Verdict};
 use super::asked::{Asked, Endpoints};
 use super::bindings::policy::exports::warpdrive::policy::load_balancer::Endpoint;
+use super::complaints::Complaints;
 use super::facilities::tell_dropped;
-use super::instance::{Failed, Instance, Outcome, back_off};
+use super::instance::{Instance, Outcome};
 use super::policy::Policy;
+use super::post::Post;
+use super::running::Failed;
 use crate::wasm::Guests;
-
-/// Failures that are told of one policy and core in a second.
-const COMPLAINTS_MAX: u32 = 5;
-
-/// Requests that a guest may keep after their calls. One that keeps more is replaced as soon as
-/// another one is there, and at once if it keeps many more.
-const KEPT_MAX: u32 = 1024;
-const KEPT_MOST: u32 = 16 * KEPT_MAX;
 
 /// Those of the plan in force, by id.
 pub type Seats = Rc<[Rc<Seat>]>;
@@ -37,24 +30,10 @@ pub struct Policies {
 pub struct Seat {
     pub policy: Arc<Policy>,
     core: usize,
-    instance: RefCell<Option<Instance>>,
+    post: Post<Policy>,
     /// What the next call is given; kept, so that it is allocated once.
     endpoints: RefCell<Vec<Endpoint>>,
-    /// Calls that have failed in a row, by what they were for: one that always succeeds says nothing
-    /// of one that never does.
-    failures: [Cell<u32>; Call::ALL.len()],
-    /// After repeated failures nobody is asked before this.
-    rests_until: Cell<Option<Instant>>,
-    /// Another one is being made in place of the instance, which goes on until then.
-    is_worn: Cell<bool>,
-    complaints: Cell<Complaints>,
-}
-
-#[derive(Clone, Copy)]
-struct Complaints {
-    since: Instant,
-    told: u32,
-    untold: u64,
+    complaints: Complaints,
 }
 
 /// What the guest of one core says of itself.
@@ -93,7 +72,7 @@ impl Policies {
                 0 => {}
                 lines => tell_dropped(&seat.policy.settings.name, lines),
             }
-            seat.tell_untold();
+            seat.complaints.tell_untold(seat.title());
         }
     }
 
@@ -109,17 +88,17 @@ impl Policies {
 
 impl Seat {
     fn new(policy: &Arc<Policy>, core: usize) -> Seat {
-        let complaints = Complaints { since: Instant::now(), told: 0, untold: 0 };
         Seat {
             policy: Arc::clone(policy),
             core,
-            instance: RefCell::default(),
+            post: Post::new(policy, core),
             endpoints: RefCell::default(),
-            failures: Default::default(),
-            rests_until: Cell::new(None),
-            is_worn: Cell::new(false),
-            complaints: Cell::new(complaints),
+            complaints: Complaints::new(),
         }
+    }
+
+    fn title(&self) -> (&str, &str) {
+        ("policy", &self.policy.settings.name)
     }
 
     fn part(&self) -> &Part {
@@ -133,17 +112,7 @@ impl Seat {
 
     /// Whether there is somebody to ask.
     pub fn is_there(&self) -> bool {
-        let mut instance = self.instance.borrow_mut();
-        if instance.is_none() && self.rests() {
-            return false;
-        }
-        if (instance.is_none() || self.is_worn.get())
-            && let Some(spare) = self.policy.take_spare(self.core)
-        {
-            *instance = Some(spare);
-            self.is_worn.set(false);
-        }
-        instance.is_some()
+        self.post.is_there()
     }
 
     /// The index that the guest picks of these. Whether that can be is the caller's to find out and
@@ -178,17 +147,6 @@ impl Seat {
         }
     }
 
-    fn rests(&self) -> bool {
-        match self.rests_until.get() {
-            Some(until) if Instant::now() < until => true,
-            Some(_) => {
-                self.rests_until.set(None);
-                false
-            }
-            None => false,
-        }
-    }
-
     /// Tells the guest how a request went.
     pub fn report(&self, endpoints: &dyn Endpoints, id: u32, outcome: Outcome) {
         if self.policy.has_feedback() && self.is_there() {
@@ -205,77 +163,21 @@ impl Seat {
         self.call(Call::Statistics, |instance| instance.statistics(asked)).ok().flatten()
     }
 
-    /// One call of the instance, which is there. One that fails is replaced, sooner or later.
+    /// One call of the instance, which is there. A failure is counted, and told.
     fn call<R>(&self, what: Call, call: impl FnOnce(&mut Instance) -> Result<R, Failed>) -> Result<R, Kind> {
-        let mut place = self.instance.borrow_mut();
-        let instance = place.as_mut().expect("whoever calls has looked whether it is there");
-        let called = call(instance);
-        self.part().memory.store(instance.memory(), Ordering::Relaxed);
-        match called {
-            Ok(answer) => {
-                self.failures[what as usize].set(0);
-                if instance.kept() > KEPT_MAX {
-                    self.wear_out(&mut place);
-                }
-                Ok(answer)
+        self.post.call(what as usize, call).map_err(|failed| {
+            self.part().failures(what, failed.kind).add(1);
+            match what {
+                Call::Select => self.complain(format_args!("{}: the fallback decides", failed.message)),
+                Call::Report => self.complain(format_args!("feedback: {}", failed.message)),
+                Call::Statistics => self.complain(format_args!("statistics: {}", failed.message)),
             }
-            Err(failed) => {
-                self.failed(what, &failed, place.take());
-                Err(failed.kind)
-            }
-        }
-    }
-
-    #[cold]
-    fn wear_out(&self, place: &mut Option<Instance>) {
-        if !self.is_worn.replace(true) {
-            self.policy.order(self.core, None);
-        }
-        if place.as_ref().is_some_and(|instance| instance.kept() > KEPT_MOST) {
-            *place = None;
-        }
-    }
-
-    #[cold]
-    fn failed(&self, what: Call, failed: &Failed, instance: Option<Instance>) {
-        self.part().failures(what, failed.kind).add(1);
-        let failures = self.failures[what as usize].get() + 1;
-        self.failures[what as usize].set(failures);
-        self.rests_until.set(Some(back_off(failures, Instant::now())));
-        // Where one is on its way already, that is the next.
-        if !self.is_worn.replace(false) {
-            self.policy.order(self.core, instance);
-        }
-        match what {
-            Call::Select => self.complain(format_args!("{}: the fallback decides", failed.message)),
-            Call::Report => self.complain(format_args!("feedback: {}", failed.message)),
-            Call::Statistics => self.complain(format_args!("statistics: {}", failed.message)),
-        }
+            failed.kind
+        })
     }
 
     /// Tells what is wrong, unless that was told too often in this second.
     pub fn complain(&self, what: std::fmt::Arguments<'_>) {
-        let mut complaints = self.complaints.get();
-        if complaints.since.elapsed() >= Duration::from_secs(1) {
-            self.tell_untold();
-            complaints = Complaints { since: Instant::now(), told: 0, untold: 0 };
-        }
-        match complaints.told {
-            COMPLAINTS_MAX => complaints.untold += 1,
-            told => {
-                complaints.told = told + 1;
-                tracing::warn!("policy `{}`: {what}", self.policy.settings.name);
-            }
-        }
-        self.complaints.set(complaints);
-    }
-
-    fn tell_untold(&self) {
-        let complaints = self.complaints.get();
-        if complaints.untold > 0 && complaints.since.elapsed() >= Duration::from_secs(1) {
-            let name = &self.policy.settings.name;
-            tracing::warn!("policy `{name}`: {} more times like that", complaints.untold);
-            self.complaints.set(Complaints { untold: 0, ..complaints });
-        }
+        self.complaints.tell(self.title(), what);
     }
 }

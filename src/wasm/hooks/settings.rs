@@ -26,3 +26,42 @@ pub struct Limits {
     /// On the processor, for one call.
     pub time: Duration,
 }
+
+/// A middleware, what its instances may do, and what is done where it fails.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Filter {
+    pub name: String,
+    /// `file:line` of its table, for messages.
+    pub place: String,
+    pub file: PathBuf,
+    /// A JSON object: what the operator has to say to it.
+    pub config: serde_json::Map<String, serde_json::Value>,
+    pub limits: Limits,
+    /// The name of its store: that of the middleware, unless several share one.
+    pub store: String,
+    /// Bytes that the store may have, keys and bookkeeping counted.
+    pub store_bytes: usize,
+    pub on_failure: OnFailure,
+}
+
+/// What is done where a middleware fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OnFailure {
+    /// It has trapped, or said what cannot be.
+    pub error: Way,
+    pub timeout: Way,
+    /// There is no instance of it.
+    pub overload: Way,
+    /// It could not be loaded.
+    pub load: Way,
+    /// What is answered where the way is closed.
+    pub status: u16,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// The exchange goes on as if it were not there.
+    Open,
+    /// Nothing passes.
+    Closed,
+}

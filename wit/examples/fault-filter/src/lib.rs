@@ -1,14 +1,20 @@
 //! Middleware that fails as the request field `x-fault` says, for tests of its host: `trap`, `loop`,
 //! `memory`, `huge` (a response of 64 MiB), `status` (one that is none), `upstream` (one that nobody has
-//! allowed), `log` (100,000 lines), `response-trap`. Config: `fault` = `configure` fails the load.
+//! allowed), `log` (100,000 lines), `response-trap`, `note-trap` and `change-trap` (which write a note, or
+//! change the head, before). Others do what is allowed: `note`, `change`, `target` (sets the target), `elsewhere` (the
+//! upstream `other`), `ten` and `all` (read nine more fields, or all), `owned` (tries to change what is WarpDrive's own), `body` (answers with the body),
+//! `set-body`, `response-answer`, `response-change`, `response-body` (answers with the body in capitals).
+//!
+//! The field `x-show` has the response say what the notes are. Config: `fault` = `configure` fails the load,
+//! `fluctuating` has each instance subscribe to something else, `log` writes a line for each exchange, `body` is the limit of both bodies.
 #![cfg(target_family = "wasm")]
 
 use exports::warpdrive::middleware::filter::{
     Answer, BodyAccess, Guest, Hooks, RequestAction, ResponseAction, Subscription, Summary,
 };
 use warpdrive::guest::log::{Level, log};
-use warpdrive::guest::settings;
-use warpdrive::middleware::messages::{Request, Response};
+use warpdrive::guest::{settings, store};
+use warpdrive::middleware::messages::{BodyError, ChangeError, Request, Response};
 
 wit_bindgen::generate!({
     path: ["../../guest", "../../middleware"],
@@ -21,14 +27,22 @@ export!(Fault);
 
 impl Guest for Fault {
     fn configure(_: String) -> Result<Subscription, String> {
-        if settings::config("fault").as_deref() == Some("configure") {
+        let fault = settings::config("fault");
+        if fault.as_deref() == Some("configure") {
             return Err("told to fail".into());
         }
-        Ok(Subscription {
-            hooks: Hooks::REQUEST | Hooks::RESPONSE,
-            request_body: BodyAccess::None,
-            response_body: BodyAccess::None,
-        })
+        let mut hooks = Hooks::REQUEST | Hooks::RESPONSE;
+        if settings::config("log").is_some() {
+            hooks = hooks | Hooks::LOG;
+        }
+        if settings::config("fluctuating").is_some() && store::increment("instances", 1.0, 0) != Ok(1.0) {
+            hooks = Hooks::REQUEST;
+        }
+        let body = match settings::config("body").and_then(|most| most.parse().ok()) {
+            Some(most) => BodyAccess::Whole(most),
+            None => BodyAccess::None,
+        };
+        Ok(Subscription { hooks, request_body: body, response_body: body })
     }
 
     fn on_request(request: Request) -> RequestAction {
@@ -36,25 +50,98 @@ impl Guest for Fault {
             Some("trap") => std::process::abort(),
             Some("loop") => spin(),
             Some("memory") => grow(),
-            Some("huge") => respond(200, vec![b'x'; 64 << 20]),
-            Some("status") => respond(99, Vec::new()),
-            Some("upstream") => RequestAction::Upstream("nobody-allowed-this".into()),
-            Some("log") => {
-                (0..100_000).for_each(|line| log(Level::Info, &format!("line {line}")));
-                RequestAction::Next
+            Some("huge") => return respond(200, vec![b'x'; 64 << 20]),
+            Some("status") => return respond(99, Vec::new()),
+            Some("upstream") => return RequestAction::Upstream("nobody-allowed-this".into()),
+            Some("elsewhere") => return RequestAction::Upstream("other".into()),
+            Some("log") => (0..100_000).for_each(|line| log(Level::Info, &format!("line {line}"))),
+            Some(fault @ ("note" | "note-trap")) => {
+                must(request.set_note("seen", "noted"));
+                may_trap(fault);
             }
-            _ => RequestAction::Next,
+            Some(fault @ ("change" | "change-trap")) => {
+                must(request.set_field("x-changed", "by m"));
+                must(request.remove_field("x-gone"));
+                must(request.append_field("x-many", "2"));
+                may_trap(fault);
+            }
+            Some("ten") => {
+                let names = ["host", "user-agent", "accept", "cookie", "x-user", "a", "b", "c", "d"];
+                let bytes: usize = names.iter().filter_map(|name| request.field(name)).map(|text| text.len()).sum();
+                std::hint::black_box(bytes);
+            }
+            Some("all") => drop(std::hint::black_box(request.fields())),
+            Some("target") => must(request.set_target("/changed?by=m")),
+            Some("owned") => {
+                let owned = ["host", "content-length", "connection", "x-forwarded-for", "transfer-encoding"];
+                let is_kept =
+                    |name: &&str| matches!(request.set_field(name, "1"), Err(ChangeError::Forbidden));
+                let broken = [request.set_field("x-a", "a\r\nb: c"), request.set_field("x a", "b")];
+                let is_invalid = broken.iter().all(|made| matches!(made, Err(ChangeError::Invalid)));
+                return respond(if owned.iter().all(|name| is_kept(&name)) && is_invalid { 200 } else { 500 }, Vec::new());
+            }
+            Some("body") => {
+                return match request.body() {
+                    Ok(body) => respond(200, body),
+                    Err(BodyError::NotSubscribed) => respond(409, b"not subscribed".to_vec()),
+                    Err(BodyError::TooLarge) => respond(413, b"too large".to_vec()),
+                };
+            }
+            Some("set-body") => must(request.set_body(b"another body")),
+            _ => {}
         }
+        RequestAction::Next
     }
 
-    fn on_response(request: Request, _: Response) -> ResponseAction {
-        if request.field("x-fault").as_deref() == Some("response-trap") {
-            std::process::abort();
+    fn on_response(request: Request, response: Response) -> ResponseAction {
+        if request.field("x-show").is_some() {
+            must(response.set_field("x-note", &request.note("seen").unwrap_or_default()));
+        }
+        match request.field("x-fault").as_deref() {
+            Some("response-trap") => {
+                must(response.set_field("x-changed", "by m"));
+                std::process::abort()
+            }
+            Some("response-answer") => {
+                let fields = vec![("x-by".into(), "m".into())];
+                return ResponseAction::Respond(Answer { status: 418, fields, body: b"instead".to_vec() });
+            }
+            Some("response-change") => {
+                must(response.set_status(203));
+                must(response.set_field("x-changed", "by m"));
+                must(response.remove_field("content-type"));
+            }
+            Some("response-body") => match response.body() {
+                Ok(mut body) => {
+                    body.make_ascii_uppercase();
+                    must(response.set_body(&body));
+                }
+                Err(_) => must(response.set_field("x-body", "not seen")),
+            },
+            _ => {}
         }
         ResponseAction::Next
     }
 
-    fn on_log(_: Request, _: Summary) {}
+    fn on_log(request: Request, summary: Summary) {
+        let Summary { status, request_body_bytes, response_body_bytes, upstream, endpoint, error, .. } = summary;
+        let note = request.note("seen");
+        let sizes = format!("{request_body_bytes} {response_body_bytes}");
+        let line = format!("over: {status} {sizes} {upstream:?} {} {error:?} {note:?}", endpoint.is_some());
+        log(Level::Info, &line);
+    }
+}
+
+fn must(made: Result<(), ChangeError>) {
+    if made.is_err() {
+        std::process::abort();
+    }
+}
+
+fn may_trap(fault: &str) {
+    if fault.ends_with("-trap") {
+        std::process::abort();
+    }
 }
 
 fn respond(status: u16, body: Vec<u8>) -> RequestAction {

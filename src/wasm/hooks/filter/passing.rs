@@ -1,0 +1,260 @@
+//! The exchange that a call is about, for the functions that the guest may call meanwhile. It is
+//! lent to them, not given: nothing of a message is copied until the guest asks for it, and nothing
+//! of it is in a store.
+
+use std::cell::RefCell;
+
+use super::notes::Notes;
+use crate::http::fields::{Fields, Known, Saved, Span, is_token, is_value};
+use crate::http::forwarding::{OWNED, Peer, Stamp};
+use crate::http::h1::changes::is_fixed;
+use crate::http::head::{RequestHead, ResponseHead};
+use crate::http::status::Status;
+use crate::http::target::{EncodedSlash, Target};
+use crate::sys::lend::{Lendable, Lent};
+use crate::wasm::hooks::bindings::middleware::warpdrive::middleware::messages::{BodyError, ChangeError};
+
+/// The resources `request` and `response`: their number is that of the call which they are for.
+pub enum RequestHandle {}
+pub enum ResponseHandle {}
+
+/// A head that may be changed, or only be looked at.
+pub enum Seen<'a, T> {
+    Open(&'a mut T),
+    Closed(&'a T),
+}
+
+impl<T> Seen<'_, T> {
+    pub fn head(&self) -> &T {
+        match self {
+            Seen::Open(head) => head,
+            Seen::Closed(head) => head,
+        }
+    }
+
+    fn open(&mut self) -> Result<&mut T, ChangeError> {
+        match self {
+            Seen::Open(head) => Ok(head),
+            Seen::Closed(_) => Err(ChangeError::TooLate),
+        }
+    }
+}
+
+/// What a head may have at most once it was changed.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    pub head_bytes: usize,
+    pub fields: usize,
+    pub uri_bytes: usize,
+    pub encoded_slash: EncodedSlash,
+}
+
+/// One exchange, as a call sees it.
+pub struct Passing<'a> {
+    pub request: Seen<'a, RequestHead>,
+    pub response: Option<Seen<'a, ResponseHead>>,
+    pub peer: &'a Peer,
+    pub stamp: &'a Stamp,
+    pub notes: &'a mut Notes,
+    /// Its place in the list of the route: whose notes are whose.
+    pub place: usize,
+    pub bounds: Bounds,
+    pub undo: &'a mut Undo,
+}
+
+/// The heads as they were before the first change of a call. Kept from call to call, so that it is
+/// allocated once.
+#[derive(Default)]
+pub struct Undo {
+    request: Saved,
+    target: Target,
+    response: Saved,
+    status: Option<(Status, Span)>,
+    notes: Option<Notes>,
+    has_request: bool,
+    has_response: bool,
+}
+
+impl Undo {
+    /// A call begins.
+    pub fn begin(&mut self) {
+        self.has_request = false;
+        self.has_response = false;
+        self.notes = None;
+    }
+
+    /// What the call has changed is as it was before.
+    pub fn undo(
+        &mut self,
+        request: Option<&mut RequestHead>,
+        response: Option<&mut ResponseHead>,
+        notes: &mut Notes,
+    ) {
+        if let Some(before) = self.notes.take() {
+            *notes = before;
+        }
+        if let (true, Some(head)) = (self.has_request, request) {
+            head.fields.restore(&self.request);
+            head.target = self.target;
+        }
+        if let (true, Some(head)) = (self.has_response, response) {
+            head.fields.restore(&self.response);
+            if let Some((status, phrase)) = self.status {
+                (head.status, head.phrase) = (status, phrase);
+            }
+        }
+    }
+}
+
+/// How a field is changed.
+#[derive(Clone, Copy)]
+pub enum Change<'a> {
+    Set(&'a str),
+    Append(&'a str),
+    Remove,
+}
+
+impl Passing<'_> {
+    pub fn change_request(&mut self, name: &str, change: Change<'_>) -> Result<(), ChangeError> {
+        let known = Known::of(name.as_bytes());
+        let head = self.request.open()?;
+        check(name, change, OWNED.contains(known) || known == Known::Host)?;
+        save_request(self.undo, head);
+        apply(&mut head.fields, name, change, self.bounds)
+    }
+
+    pub fn change_response(&mut self, name: &str, change: Change<'_>) -> Result<(), ChangeError> {
+        let head = self.response.as_mut().ok_or(ChangeError::TooLate)?.open()?;
+        check(name, change, false)?;
+        save_response(self.undo, head);
+        apply(&mut head.fields, name, change, self.bounds)
+    }
+
+    /// Path and query, instead of those that were asked for.
+    pub fn set_target(&mut self, text: &str) -> Result<(), ChangeError> {
+        let head = self.request.open()?;
+        if text.len() > self.bounds.uri_bytes || head.fields.stored() > stored_max(self.bounds) {
+            return Err(ChangeError::TooLarge);
+        }
+        if !text.starts_with('/') {
+            return Err(ChangeError::Invalid);
+        }
+        save_request(self.undo, head);
+        let raw = head.fields.push_bytes(text.as_bytes());
+        let parsed = Target::parse(&mut head.fields, raw, head.method).map_err(|_| ChangeError::Invalid)?;
+        let checked = self.bounds.encoded_slash.check(head.fields.bytes(parsed.path));
+        checked.map_err(|_| ChangeError::Invalid)?;
+        head.target = Target { path: parsed.path, query: parsed.query, ..head.target };
+        Ok(())
+    }
+
+    pub fn set_status(&mut self, status: u16) -> Result<(), ChangeError> {
+        let head = self.response.as_mut().ok_or(ChangeError::TooLate)?.open()?;
+        let status = Status(status);
+        if !(200..=599).contains(&status.0) || has_no_body(status) || has_no_body(head.status) {
+            return Err(ChangeError::Invalid);
+        }
+        save_response(self.undo, head);
+        head.status = status;
+        head.phrase = head.fields.push_bytes(status.phrase().as_bytes());
+        Ok(())
+    }
+
+    /// Bodies are shown to nobody yet: what subscribes to one is not loaded.
+    pub fn body(&self) -> Result<Vec<u8>, BodyError> {
+        Err(BodyError::NotSubscribed)
+    }
+
+    pub fn note(&self, name: &str) -> Option<String> {
+        self.notes.find(self.place, name).map(str::to_owned)
+    }
+
+    pub fn set_note(&mut self, name: String, text: String) -> Result<(), ChangeError> {
+        let before = self.undo.notes.is_none().then(|| self.notes.clone());
+        if !self.notes.set(self.place, name, text) {
+            return Err(ChangeError::TooLarge);
+        }
+        self.undo.notes = self.undo.notes.take().or(before);
+        Ok(())
+    }
+}
+
+fn save_request(undo: &mut Undo, head: &RequestHead) {
+    if !undo.has_request {
+        head.fields.save(&mut undo.request);
+        undo.target = head.target;
+        undo.has_request = true;
+    }
+}
+
+fn save_response(undo: &mut Undo, head: &ResponseHead) {
+    if !undo.has_response {
+        head.fields.save(&mut undo.response);
+        undo.status = Some((head.status, head.phrase));
+        undo.has_response = true;
+    }
+}
+
+/// Statuses whose responses have no body.
+fn has_no_body(status: Status) -> bool {
+    matches!(status.0, 204 | 205 | 304)
+}
+
+fn check(name: &str, change: Change<'_>, is_ours: bool) -> Result<(), ChangeError> {
+    let is_fit = match change {
+        Change::Set(value) | Change::Append(value) => is_value(value.as_bytes()),
+        Change::Remove => true,
+    };
+    if !is_token(name.as_bytes()) || !is_fit {
+        return Err(ChangeError::Invalid);
+    }
+    if is_ours || is_fixed(name) { Err(ChangeError::Forbidden) } else { Ok(()) }
+}
+
+/// What may be stored of one head: changes leave bytes behind.
+fn stored_max(bounds: Bounds) -> usize {
+    4 * bounds.head_bytes
+}
+
+fn apply(fields: &mut Fields, name: &str, change: Change<'_>, bounds: Bounds) -> Result<(), ChangeError> {
+    let value = match change {
+        Change::Remove => {
+            fields.remove(name.as_bytes());
+            return Ok(());
+        }
+        Change::Set(value) | Change::Append(value) => value,
+    };
+    let more = name.len() + value.len();
+    // What a set field replaces counts, too: it is not worth a look at each.
+    let is_too_large = fields.weight() + more > bounds.head_bytes
+        || fields.stored() + more > stored_max(bounds)
+        || fields.len() >= bounds.fields;
+    if is_too_large {
+        return Err(ChangeError::TooLarge);
+    }
+    if matches!(change, Change::Set(_)) {
+        fields.remove(name.as_bytes());
+    }
+    fields.push(name.as_bytes(), value.as_bytes());
+    Ok(())
+}
+
+struct PassingNow;
+
+impl Lendable for PassingNow {
+    type For<'a> = &'a RefCell<Passing<'a>>;
+}
+
+thread_local! {
+    static PASSING: Lent<PassingNow> = const { Lent::new() };
+}
+
+/// Makes a call that is about this exchange.
+pub fn lend<'a, R>(passing: &'a RefCell<Passing<'a>>, call: impl FnOnce() -> R) -> R {
+    PASSING.with(|place| place.lend(passing, call))
+}
+
+/// The exchange of the call at hand, if there is one.
+pub fn with<R>(look: impl FnOnce(&mut Passing<'_>) -> R) -> Option<R> {
+    PASSING.with(|place| place.with(|passing| Some(look(&mut passing?.borrow_mut()))))
+}

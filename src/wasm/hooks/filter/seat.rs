@@ -1,0 +1,188 @@
+//! The middleware of one core: an instance of each, which is called.
+//!
+//! Hot path: no lock, no formatting, as long as the guest does well.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::instance::Instance;
+use super::passing::{Passing, Undo};
+use super::tally::{Hook, Outcome, Part};
+use super::{Filter, RequestAction, ResponseAction, Summary};
+use crate::wasm::Guests;
+use crate::wasm::hooks::account::Kind;
+use crate::wasm::hooks::asked::Endpoints;
+use crate::wasm::hooks::complaints::Complaints;
+use crate::wasm::hooks::facilities::tell_dropped;
+use crate::wasm::hooks::post::Post;
+use crate::wasm::hooks::running::Failed;
+use crate::wasm::hooks::settings::Way;
+
+/// Those of the plan in force, by id.
+pub type Seats = Rc<[Rc<Seat>]>;
+
+/// All of one core.
+pub struct Filters {
+    core: usize,
+    seats: RefCell<Seats>,
+}
+
+/// One middleware on one core.
+pub struct Seat {
+    pub filter: Arc<Filter>,
+    core: usize,
+    post: Post<Filter>,
+    /// Of the call at hand.
+    pub undo: RefCell<Undo>,
+    complaints: Complaints,
+}
+
+impl Filters {
+    pub fn new(core: usize) -> Filters {
+        Filters { core, seats: RefCell::default() }
+    }
+
+    /// From now on these are there. What is the same as before keeps its instance.
+    pub fn adopt(&self, guests: &Guests) {
+        for filter in &guests.filters {
+            filter.component.store.set_most(filter.settings.store_bytes);
+        }
+        let before = self.list();
+        let seat = |filter: &Arc<Filter>| {
+            let same = before.iter().find(|seat| Arc::ptr_eq(&seat.filter, filter));
+            same.map_or_else(|| Rc::new(Seat::new(filter, self.core)), Rc::clone)
+        };
+        *self.seats.borrow_mut() = guests.filters.iter().map(seat).collect();
+    }
+
+    pub fn list(&self) -> Seats {
+        Rc::clone(&self.seats.borrow())
+    }
+
+    /// What is to be done once a second.
+    pub fn settle(&self) {
+        for seat in self.list().iter() {
+            match seat.filter.component.account.cores[self.core].untold_lines() {
+                0 => {}
+                lines => tell_dropped(&seat.filter.settings.name, lines),
+            }
+            seat.complaints.tell_untold(seat.title());
+        }
+    }
+}
+
+impl Seat {
+    fn new(filter: &Arc<Filter>, core: usize) -> Seat {
+        Seat {
+            filter: Arc::clone(filter),
+            core,
+            post: Post::new(filter, core),
+            undo: RefCell::default(),
+            complaints: Complaints::new(),
+        }
+    }
+
+    fn title(&self) -> (&str, &str) {
+        ("middleware", &self.filter.settings.name)
+    }
+
+    fn part(&self) -> &Part {
+        &self.filter.tally.cores[self.core]
+    }
+
+    /// Counts what came of a call.
+    pub fn note(&self, hook: Hook, outcome: Outcome) {
+        self.part().calls(hook, outcome).add(1);
+    }
+
+    /// # Errors
+    /// It has failed; that is counted, and told.
+    pub fn on_request<'a>(
+        &self,
+        passing: &'a RefCell<Passing<'a>>,
+        endpoints: &dyn Endpoints,
+    ) -> Result<RequestAction, Outcome> {
+        self.call(Hook::Request, |instance| instance.on_request(passing, endpoints))
+    }
+
+    /// # Errors
+    /// As [`Self::on_request`].
+    pub fn on_response<'a>(
+        &self,
+        passing: &'a RefCell<Passing<'a>>,
+        endpoints: &dyn Endpoints,
+    ) -> Result<ResponseAction, Outcome> {
+        self.call(Hook::Response, |instance| instance.on_response(passing, endpoints))
+    }
+
+    /// # Errors
+    /// As [`Self::on_request`].
+    pub fn on_log<'a>(
+        &self,
+        passing: &'a RefCell<Passing<'a>>,
+        endpoints: &dyn Endpoints,
+        summary: &Summary,
+    ) -> Result<(), Outcome> {
+        self.call(Hook::Log, |instance| instance.on_log(passing, endpoints, summary))
+    }
+
+    fn call<R>(
+        &self,
+        hook: Hook,
+        call: impl FnOnce(&mut Instance) -> Result<R, Failed>,
+    ) -> Result<R, Outcome> {
+        if !self.post.is_there() {
+            return Err(self.nobody(hook));
+        }
+        let called = self.post.call(hook as usize, |instance| {
+            let called = call(instance);
+            self.part().duration(hook).observe(instance.taken());
+            called
+        });
+        called.map_err(|failed| self.failed(hook, &failed))
+    }
+
+    #[cold]
+    fn nobody(&self, hook: Hook) -> Outcome {
+        let outcome = match self.filter.failure() {
+            Some(_) => Outcome::Absent,
+            None => Outcome::Overload,
+        };
+        self.note(hook, outcome);
+        outcome
+    }
+
+    #[cold]
+    fn failed(&self, hook: Hook, failed: &Failed) -> Outcome {
+        let outcome = match failed.kind {
+            Kind::Trap => Outcome::Trap,
+            Kind::Memory => Outcome::Memory,
+            Kind::Timeout => Outcome::Timeout,
+        };
+        self.note(hook, outcome);
+        self.complain(format_args!("{}: {}", hook.word(), failed.message));
+        outcome
+    }
+
+    /// What is done after a failure, which counts it.
+    pub fn way(&self, failure: Outcome) -> Way {
+        let ways = &self.filter.settings.on_failure;
+        let way = match failure {
+            Outcome::Timeout => ways.timeout,
+            Outcome::Overload => ways.overload,
+            Outcome::Absent => ways.load,
+            _ => ways.error,
+        };
+        match way {
+            Way::Open => self.part().opened.add(1),
+            Way::Closed => self.part().closed.add(1),
+        }
+        way
+    }
+
+    /// Tells what is wrong, unless that was told too often in this second.
+    pub fn complain(&self, what: std::fmt::Arguments<'_>) {
+        self.complaints.tell(self.title(), what);
+    }
+}

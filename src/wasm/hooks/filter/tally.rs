@@ -1,0 +1,114 @@
+//! What is counted of one middleware, whatever becomes of its code: a reload counts on.
+//!
+//! Each core has a part of its own, which other threads only read.
+
+use crate::telemetry::counters::{Counter, Histogram};
+
+/// The hooks of a middleware.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hook {
+    Request,
+    Response,
+    Log,
+}
+
+impl Hook {
+    pub const ALL: [(Hook, &str); 3] =
+        [(Hook::Request, "request"), (Hook::Response, "response"), (Hook::Log, "log")];
+
+    pub fn word(self) -> &'static str {
+        Hook::ALL[self as usize].1
+    }
+}
+
+/// What came of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Next,
+    Respond,
+    Upstream,
+    /// It answered with what is no answer, or chose an upstream that it may not choose.
+    Invalid,
+    Trap,
+    /// It ended after it was refused memory.
+    Memory,
+    Timeout,
+    /// There was no instance: those before have failed too often.
+    Overload,
+    /// It could not be loaded.
+    Absent,
+}
+
+impl Outcome {
+    pub const ALL: [(Outcome, &str); 9] = [
+        (Outcome::Next, "next"),
+        (Outcome::Respond, "respond"),
+        (Outcome::Upstream, "upstream"),
+        (Outcome::Invalid, "invalid"),
+        (Outcome::Trap, "trap"),
+        (Outcome::Memory, "memory"),
+        (Outcome::Timeout, "timeout"),
+        (Outcome::Overload, "overload"),
+        (Outcome::Absent, "absent"),
+    ];
+}
+
+/// The numbers of one middleware, core by core.
+pub struct Tally {
+    pub cores: Box<[Part]>,
+}
+
+#[derive(Default)]
+#[repr(align(128))]
+pub struct Part {
+    calls: [[Counter; Outcome::ALL.len()]; Hook::ALL.len()],
+    durations: [Histogram; Hook::ALL.len()],
+    /// Failures after which an exchange went on as if the middleware were not there.
+    pub opened: Counter,
+    /// Those that were answered with a status.
+    pub closed: Counter,
+}
+
+impl Tally {
+    pub fn new(cores: usize) -> Tally {
+        Tally { cores: std::iter::repeat_with(Part::default).take(cores).collect() }
+    }
+
+    pub fn count(&self, hook: Hook, outcome: Outcome) -> u64 {
+        self.sum(|part| part.calls(hook, outcome))
+    }
+
+    pub fn sum(&self, of: impl Fn(&Part) -> &Counter) -> u64 {
+        self.cores.iter().map(|part| of(part).value()).sum()
+    }
+
+    pub fn durations(&self, hook: Hook) -> impl Iterator<Item = &Histogram> {
+        self.cores.iter().map(move |part| part.duration(hook))
+    }
+}
+
+impl Part {
+    pub fn calls(&self, hook: Hook, outcome: Outcome) -> &Counter {
+        &self.calls[hook as usize][outcome as usize]
+    }
+
+    /// Of the calls that came back.
+    pub fn duration(&self, hook: Hook) -> &Histogram {
+        &self.durations[hook as usize]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_stand_in_the_order_of_what_they_mean() {
+        for (place, (hook, _)) in Hook::ALL.iter().enumerate() {
+            assert_eq!(*hook as usize, place);
+        }
+        for (place, (outcome, _)) in Outcome::ALL.iter().enumerate() {
+            assert_eq!(*outcome as usize, place);
+        }
+    }
+}

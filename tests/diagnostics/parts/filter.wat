@@ -1,0 +1,1 @@
+(component (instance $i) (export "warpdrive:middleware/filter@0.1.0" (instance $i)))
