@@ -21,7 +21,7 @@ use warpdrive::wasm;
 use warpdrive::wasm::hooks::asked::{Asked, Candidates, NoEndpoints, Request};
 use warpdrive::wasm::hooks::filter::passing::{Bounds as ChangeBounds, Passing, Seen};
 use warpdrive::wasm::hooks::filter::{self, Filters, Notes};
-use warpdrive::wasm::hooks::settings::{Filter, Limits, OnFailure, Policy, Way};
+use warpdrive::wasm::hooks::settings::{Filter, Guest, Limits, OnFailure, Way};
 use warpdrive::wasm::hooks::{Endpoint, Policies, Seat};
 
 const ENDPOINTS: u32 = 8;
@@ -46,8 +46,8 @@ fn request(fields: &str) -> RequestHead {
     head
 }
 
-fn policy(file: PathBuf, config: &str) -> Policy {
-    Policy {
+fn settings(file: PathBuf, config: &str) -> Guest {
+    Guest {
         name: file.display().to_string(),
         place: String::new(),
         file,
@@ -94,7 +94,7 @@ fn native(head: &RequestHead, peer: &Peer, strategy: Strategy, name: &str) {
 fn guest(head: &RequestHead, peer: &Peer, seat: &Rc<Seat>, name: &str) {
     let endpoint =
         |id: u32| Endpoint { id, active: id * 7 % 5, ewma_us: 1000 + id * 31, weight: 1, healthy: true };
-    let head = seat.policy.subscription.head.then_some((head, peer));
+    let head = seat.policy.guest.subscription.head.then_some((head, peer));
     measure(name, || {
         let request = Request {
             head,
@@ -109,17 +109,18 @@ fn guest(head: &RequestHead, peer: &Peer, seat: &Rc<Seat>, name: &str) {
         black_box(picked);
     });
     let fallbacks: u64 = [4, 5, 6, 7]
-        .map(|at| seat.policy.component.account.count(warpdrive::wasm::hooks::account::Verdict::ALL[at].0))
+        .map(|at| {
+            seat.policy.guest.component.account.count(warpdrive::wasm::hooks::account::Verdict::ALL[at].0)
+        })
         .into_iter()
         .sum();
     assert_eq!(fallbacks, 0, "{name} has failed");
 }
 
 fn filter(file: PathBuf, config: &str) -> Filter {
-    let Policy { name, place, file, config, limits, store, store_bytes } = policy(file, config);
     let on_failure =
         OnFailure { error: Way::Open, timeout: Way::Open, overload: Way::Open, load: Way::Open, status: 503 };
-    Filter { name, place, file, config, limits, store, store_bytes, on_failure }
+    Filter { guest: settings(file, config), on_failure }
 }
 
 /// The hook for requests, with the head as it is.
@@ -200,7 +201,7 @@ fn middleware(peer: &Peer, cache_dir: &Path) {
     let seats = Filters::new(0);
     seats.adopt(&guests);
     for (seat, (name, _, _, fields)) in seats.list().iter().zip(&cases) {
-        assert_eq!(seat.filter.failure(), None, "{name}");
+        assert_eq!(seat.filter.guest.failure(), None, "{name}");
         on_request(&mut request(fields), peer, seat, name);
     }
     on_response(&request(""), peer, &seats.list()[0], "middleware in Rust: response, one field");
@@ -227,14 +228,14 @@ fn main() {
         ("Rust: sticky, by a field", built.join("sticky.wasm"), r#"{"field":"x-user"}"#),
         ("JavaScript: random", built.join("random-js.wasm"), "{}"),
     ];
-    let policies = cases.iter().map(|(_, file, config)| policy(file.clone(), config)).collect();
+    let policies = cases.iter().map(|(_, file, config)| settings(file.clone(), config)).collect();
     let cache_dir = std::env::temp_dir().join(format!("warpdrive-bench-{}", std::process::id()));
     let settings = wasm::Settings { cache_dir: cache_dir.clone(), cores: 1, policies, ..Default::default() };
     let guests = wasm::Compiler::default().compile(&settings).expect("policies that can be compiled");
     let seats = Policies::new(0);
     seats.adopt(&guests);
     for (seat, (name, ..)) in seats.list().iter().zip(&cases) {
-        assert_eq!(seat.policy.failure(), None, "{name}");
+        assert_eq!(seat.policy.guest.failure(), None, "{name}");
         guest(&head, &peer, seat, name);
     }
     middleware(&peer, &cache_dir);

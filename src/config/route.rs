@@ -1,7 +1,7 @@
 //! One of `[[routes]]`: its conditions and its action.
 
 use super::table::Table;
-use super::{Route, action, conditions, filter};
+use super::{Route, action, conditions, guest};
 
 const LATER: [&str; 3] = ["cache", "files", "rate_limit"];
 
@@ -19,7 +19,7 @@ pub fn read(mut table: Table<'_>) -> Option<Route> {
     let fields = conditions::read_fields(&mut table);
     let parameters = conditions::read_parameters(&mut table);
     let require_auth = table.boolean("require_auth").filter(|required| required.value);
-    let filters = table.list("middleware", filter::name);
+    let filters = table.list("middleware", guest::name);
     conditions::refuse_empty(&table, "middleware", "name");
     let response_fields = action::read_response_fields(&mut table);
     let log = table.boolean("log").map(|log| log.value);

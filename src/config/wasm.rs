@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::diagnostic::{Diagnostic, Place};
 use super::filter::{self, Filter};
-use super::policy::{self, Policy};
+use super::guest::{self, Guest};
 use super::table::Table;
 use super::value::{self, Wanted, wanted};
 use super::{Action, FieldChanges, Host, PathChange, Route, ToWorkload, Written};
@@ -38,7 +38,7 @@ pub struct Wasm {
     pub instances_total: Option<u32>,
     pub components: Vec<Component>,
     pub workloads: Vec<Workload>,
-    pub policies: Vec<Policy>,
+    pub policies: Vec<Guest>,
     pub filters: Vec<Filter>,
 }
 
@@ -128,7 +128,7 @@ pub fn read(table: &mut Table<'_>) -> Wasm {
         instances_total: table.integer("instances_total", 1..=INSTANCES_MAX).map(|most| most.value),
         components: named(&mut table, "components", "component", read_component),
         workloads: named(&mut table, "workloads", "workload", read_workload),
-        policies: named(&mut table, "policies", "policy", policy::read),
+        policies: named(&mut table, "policies", "policy", guest::read_policy),
         filters: named(&mut table, "middleware", "middleware", filter::read),
     };
     table.finish(&LATER);

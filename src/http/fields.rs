@@ -279,6 +279,12 @@ impl Fields {
         Some(self.bytes(entry.value))
     }
 
+    /// The values of all fields with this name, in whatever case.
+    pub fn named<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a [u8]> {
+        let is_named = |field: &Field<'_>| field.name.eq_ignore_ascii_case(name.as_bytes());
+        self.iter().filter(is_named).map(|field| field.value)
+    }
+
     /// Removes all fields with this name, in whatever case. Their bytes stay.
     pub fn remove(&mut self, name: &[u8]) {
         let Fields { bytes, entries, .. } = self;

@@ -91,15 +91,13 @@ impl RequestHead {
 
     /// The first value of a field by its name, in whatever case.
     pub fn field(&self, name: &str) -> Option<&[u8]> {
-        let mut fields = self.fields.iter();
-        fields.find(|field| field.name.eq_ignore_ascii_case(name.as_bytes())).map(|field| field.value)
+        self.fields.named(name).next()
     }
 
     /// The value of the first cookie with this very name. Pairs are parted by `;` and a space (RFC
     /// 6265 4.2); a client may have several fields of them.
     pub fn cookie(&self, name: &str) -> Option<&[u8]> {
-        let fields = self.fields.iter().filter(|field| field.name.eq_ignore_ascii_case(b"cookie"));
-        let pairs = fields.flat_map(|field| field.value.split(|byte| *byte == b';'));
+        let pairs = self.fields.named("cookie").flat_map(|value| value.split(|byte| *byte == b';'));
         let mut values =
             pairs.filter_map(|pair| pair.trim_ascii().strip_prefix(name.as_bytes())?.strip_prefix(b"="));
         values.next()

@@ -116,6 +116,7 @@ pub fn compile(config: &Config) -> Result<(Plan, Vec<Diagnostic>), Vec<Diagnosti
     let server = server(&config.server);
     let wasm = workloads::settings(config, server.worker_threads, &mut diagnostics);
     let outgoing = outgoing(config, &mut diagnostics);
+    let allowed = filters::allowed(config, &mut diagnostics);
     policies::refuse_unknown(config, &mut diagnostics);
     refuse_unusable_token(config, &mut diagnostics);
     refuse_slashes(config, &mut diagnostics);
@@ -134,7 +135,7 @@ pub fn compile(config: &Config) -> Result<(Plan, Vec<Diagnostic>), Vec<Diagnosti
         wasm,
         guests: wasm::Guests::default(),
         outgoing: outgoing.into(),
-        allowed: filters::allowed(config),
+        allowed,
         dns,
         limits: limits(config),
         forwarding: forwarding(config),

@@ -1,16 +1,11 @@
 //! Middleware as it runs: names to ids, defaults filled in, and each file looked at.
 
-use std::path::PathBuf;
-use std::time::Duration;
-
 use super::routes::{forward_to, undefined};
-use super::{Allowed, UpstreamId, guests};
+use super::{Allowed, guests};
 use crate::config::{self, Config, Diagnostic};
-use crate::wasm::hooks::settings::{Filter, Limits, OnFailure, Way};
+use crate::wasm::hooks::settings::{Filter, OnFailure, Way};
 use crate::wasm::settings::FilterId;
 
-const MEMORY: u64 = 64 << 20;
-const TIME: Duration = Duration::from_millis(2);
 const STATUS: u16 = 503;
 
 /// In the list of one route. An exchange has one bit for each.
@@ -19,8 +14,8 @@ const OF_ROUTE_MAX: usize = 32;
 /// All of it, in document order.
 pub fn settings(config: &Config, diagnostics: &mut Vec<Diagnostic>) -> Vec<Filter> {
     for filter in &config.wasm.filters {
-        let name = &filter.name.value;
-        if let Some(file) = &filter.file {
+        let name = &filter.guest.name.value;
+        if let Some(file) = &filter.guest.file {
             let help = match filter.on_load_failure {
                 Some(config::Way::Open) => "until it is there, requests pass without it",
                 _ => "until it is there, its routes answer nothing but its status",
@@ -29,21 +24,15 @@ pub fn settings(config: &Config, diagnostics: &mut Vec<Diagnostic>) -> Vec<Filte
         }
         if let Some(policy) = config.wasm.policies.iter().find(|policy| policy.name.value == *name) {
             let message = format!("a policy and a middleware are both called `{name}`");
-            let taken = Diagnostic::error(filter.name.place.clone(), message);
+            let taken = Diagnostic::error(filter.guest.name.place.clone(), message);
             let taken = taken.with_related(policy.name.place.clone(), "the policy");
             diagnostics.push(taken.with_help("give one of them another name: their numbers go by it"));
-        }
-        for upstream in &filter.upstreams {
-            if !config.upstreams.iter().any(|one| one.name.value == upstream.value) {
-                let names = config.upstreams.iter().map(|one| &one.name);
-                diagnostics.push(undefined("upstream", "upstreams", names, upstream));
-            }
         }
         let has_it = |route: &config::Route| route.filters.iter().any(|one| one.value == *name);
         if !config.routes.iter().any(has_it) {
             let message = format!("middleware `{name}` is not used by any route");
             let help = format!("a route uses it with middleware = [\"{name}\"]");
-            diagnostics.push(Diagnostic::warning(filter.name.place.clone(), message).with_help(help));
+            diagnostics.push(Diagnostic::warning(filter.guest.name.place.clone(), message).with_help(help));
         }
     }
     config.wasm.filters.iter().map(filter).collect()
@@ -65,10 +54,10 @@ pub fn of_route(
             let twice = Diagnostic::error(name.place.clone(), message);
             let twice = twice.with_related(first.place.clone(), "first here");
             diagnostics.push(twice.with_help("remove one of them"));
-        } else if let Some((id, _)) = all.find(|(_, filter)| filter.name.value == name.value) {
+        } else if let Some((id, _)) = all.find(|(_, filter)| filter.guest.name.value == name.value) {
             ids.push(id);
         } else {
-            let names = config.wasm.filters.iter().map(|one| &one.name);
+            let names = config.wasm.filters.iter().map(|one| &one.guest.name);
             diagnostics.push(undefined("middleware", "wasm.middleware", names, name));
         }
     }
@@ -80,32 +69,22 @@ pub fn of_route(
 }
 
 /// The upstreams that each may choose, by [`FilterId`].
-pub fn allowed(config: &Config) -> Box<[Box<[Allowed]>]> {
-    let one = |name: &config::Written<String>| {
-        let mut all = (0..).map(UpstreamId).zip(&config.upstreams);
-        let (id, upstream) = all.find(|(_, upstream)| upstream.name.value == name.value)?;
-        Some(Allowed { name: name.value.clone(), to: forward_to(id, upstream) })
+pub fn allowed(config: &Config, diagnostics: &mut Vec<Diagnostic>) -> Box<[Box<[Allowed]>]> {
+    let mut one = |name: &config::Written<String>| {
+        let to = forward_to(config, name, diagnostics)?;
+        Some(Allowed { name: name.value.clone(), to })
     };
-    config.wasm.filters.iter().map(|filter| filter.upstreams.iter().filter_map(one).collect()).collect()
+    config.wasm.filters.iter().map(|filter| filter.upstreams.iter().filter_map(&mut one).collect()).collect()
 }
 
 fn filter(written: &config::Filter) -> Filter {
-    let name = written.name.value.clone();
     let way = |written: Option<config::Way>| match written {
         Some(config::Way::Open) => Way::Open,
         // What is not sure is not let through.
         None | Some(config::Way::Closed) => Way::Closed,
     };
     Filter {
-        place: written.place.file_and_line(),
-        file: written.file.as_ref().map_or_else(PathBuf::new, |file| file.value.clone()),
-        config: written.config.clone(),
-        limits: Limits {
-            memory: written.max_memory.unwrap_or(MEMORY),
-            time: written.max_execution_time.unwrap_or(TIME),
-        },
-        store: guests::store(&written.name, written.store.as_ref()).to_owned(),
-        store_bytes: guests::store_bytes(written.store_size),
+        guest: guests::settings(&written.guest),
         on_failure: OnFailure {
             error: way(written.on_error),
             timeout: way(written.on_timeout),
@@ -113,6 +92,5 @@ fn filter(written: &config::Filter) -> Filter {
             load: way(written.on_load_failure),
             status: written.status.unwrap_or(STATUS),
         },
-        name,
     }
 }

@@ -1,12 +1,17 @@
-//! What policies and middleware have in common: the files that they come from, and their stores.
+//! What policies and middleware have in common: their settings, the files that they come from, and
+//! their stores.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
-use crate::config::{Config, Diagnostic, Place, Written};
+use crate::config::{self, Config, Diagnostic, Written};
+use crate::wasm::hooks::settings::{Guest, Limits};
 
 #[cfg(feature = "wasm")]
 pub use crate::wasm::hooks::inspect::{FILTER, Interface, POLICY};
 
+const MEMORY: u64 = 64 << 20;
+const TIME: Duration = Duration::from_millis(2);
 const STORE_BYTES: usize = 16 << 20;
 
 /// A file that is not there is only warned of, with what then is done. What is there and does not
@@ -47,47 +52,46 @@ pub const FILTER: Interface = Interface;
 #[cfg(not(feature = "wasm"))]
 pub fn look_at(_: &Written<PathBuf>, _: &Interface, _: &str, _: &mut Vec<Diagnostic>) {}
 
-/// The store of a guest: its own, unless it says otherwise.
-pub fn store<'a>(name: &'a Written<String>, store: Option<&'a Written<String>>) -> &'a str {
-    &store.unwrap_or(name).value
+/// With every default filled in.
+pub fn settings(written: &config::Guest) -> Guest {
+    Guest {
+        name: written.name.value.clone(),
+        place: written.place.file_and_line(),
+        file: written.file.as_ref().map_or_else(PathBuf::new, |file| file.value.clone()),
+        config: written.config.clone(),
+        limits: Limits {
+            memory: written.max_memory.unwrap_or(MEMORY),
+            time: written.max_execution_time.unwrap_or(TIME),
+        },
+        store: store(written).to_owned(),
+        store_bytes: store_bytes(written),
+    }
 }
 
-pub fn store_bytes(written: Option<u64>) -> usize {
-    written.map_or(STORE_BYTES, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX))
+/// Its own, unless it says otherwise.
+fn store(written: &config::Guest) -> &str {
+    &written.store.as_ref().unwrap_or(&written.name).value
 }
 
-/// A guest, and the store that it uses.
-struct User<'a> {
-    kind: &'static str,
-    name: &'a str,
-    place: &'a Place,
-    store: &'a str,
-    bytes: usize,
+fn store_bytes(written: &config::Guest) -> usize {
+    written.store_size.map_or(STORE_BYTES, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX))
 }
 
 /// Those that share a store have to agree on how large it is.
 pub fn compare_stores(config: &Config, diagnostics: &mut Vec<Diagnostic>) {
-    let policies = config.wasm.policies.iter().map(|policy| User {
-        kind: "policy",
-        name: &policy.name.value,
-        place: &policy.place,
-        store: store(&policy.name, policy.store.as_ref()),
-        bytes: store_bytes(policy.store_size),
-    });
-    let filters = config.wasm.filters.iter().map(|filter| User {
-        kind: "middleware",
-        name: &filter.name.value,
-        place: &filter.place,
-        store: store(&filter.name, filter.store.as_ref()),
-        bytes: store_bytes(filter.store_size),
-    });
-    let users: Vec<User<'_>> = policies.chain(filters).collect();
-    for (index, one) in users.iter().enumerate() {
-        let differs = |other: &&User<'_>| other.store == one.store && other.bytes != one.bytes;
-        let Some(other) = users[..index].iter().find(differs) else { continue };
+    let policies = config.wasm.policies.iter().map(|policy| ("policy", policy));
+    let filters = config.wasm.filters.iter().map(|filter| ("middleware", &filter.guest));
+    let guests: Vec<(&str, &config::Guest)> = policies.chain(filters).collect();
+    for (index, (kind, one)) in guests.iter().enumerate() {
+        let differs = |(_, other): &&(&str, &config::Guest)| {
+            store(other) == store(one) && store_bytes(other) != store_bytes(one)
+        };
+        let Some((other_kind, other)) = guests[..index].iter().find(differs) else { continue };
         let message = format!(
-            "{} `{}` and {} `{}` share the store `{}`, but not its size",
-            other.kind, other.name, one.kind, one.name, one.store
+            "{other_kind} `{}` and {kind} `{}` share the store `{}`, but not its size",
+            other.name.value,
+            one.name.value,
+            store(one)
         );
         let help = "give both the same store_size";
         diagnostics.push(Diagnostic::error(one.place.clone(), message).with_help(help));

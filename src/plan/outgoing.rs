@@ -1,9 +1,8 @@
 //! Whom components may ask, as it is known on every request: authorities to upstreams.
 
 use super::Forward;
-use super::routes::undefined;
-use crate::config::{self, Config, Diagnostic, Written};
-use crate::upstream::UpstreamId;
+use super::routes::forward_to;
+use crate::config::{self, Config, Diagnostic};
 
 /// Whom the instances of one component may ask.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -41,7 +40,7 @@ fn of(config: &Config, component: &config::Component, diagnostics: &mut Vec<Diag
     let by_host = written.hosts.iter().map(|(host, upstream)| (host, upstream));
     let mut destinations: Vec<(String, Forward)> = Vec::new();
     for (host, upstream) in by_name.chain(by_host) {
-        let Some(forward) = forward(config, upstream, diagnostics) else { continue };
+        let Some(forward) = forward_to(config, upstream, diagnostics) else { continue };
         let authority = without_default_port(&host.value).to_ascii_lowercase();
         if destinations.iter().any(|(other, _)| *other == authority) {
             let message = format!("component `{}` may ask `{authority}` already", component.name.value);
@@ -57,21 +56,11 @@ fn without_default_port(authority: &str) -> &str {
     authority.strip_suffix(":80").unwrap_or(authority)
 }
 
-fn forward(config: &Config, name: &Written<String>, diagnostics: &mut Vec<Diagnostic>) -> Option<Forward> {
-    let mut upstreams = config.upstreams.iter().zip(0..);
-    let Some((upstream, id)) = upstreams.find(|(upstream, _)| upstream.name.value == name.value) else {
-        let names = config.upstreams.iter().map(|one| &one.name);
-        diagnostics.push(undefined("upstream", "upstreams", names, name));
-        return None;
-    };
-    Some(Forward::unchanged(UpstreamId(id), upstream))
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
-    use super::super::{FieldChanges, PathChange};
+    use super::super::{FieldChanges, PathChange, UpstreamId};
     use super::*;
 
     #[test]

@@ -1,18 +1,12 @@
 //! Policies as they run: names to ids, defaults filled in, and each file looked at.
 
-use std::path::PathBuf;
-use std::time::Duration;
-
 use super::guests;
 use crate::config::{self, Config, Diagnostic};
 use crate::upstream::PolicyId;
-use crate::wasm::hooks::settings::{Limits, Policy};
-
-const MEMORY: u64 = 64 << 20;
-const TIME: Duration = Duration::from_millis(2);
+use crate::wasm::hooks::settings::Guest;
 
 /// All of them, in document order.
-pub fn settings(config: &Config, diagnostics: &mut Vec<Diagnostic>) -> Vec<Policy> {
+pub fn settings(config: &Config, diagnostics: &mut Vec<Diagnostic>) -> Vec<Guest> {
     for policy in &config.wasm.policies {
         if let Some(file) = &policy.file {
             let help = "until it is there, the fallback of its upstreams decides";
@@ -28,7 +22,7 @@ pub fn settings(config: &Config, diagnostics: &mut Vec<Diagnostic>) -> Vec<Polic
             diagnostics.push(Diagnostic::warning(policy.name.place.clone(), message).with_help(help));
         }
     }
-    config.wasm.policies.iter().map(policy).collect()
+    config.wasm.policies.iter().map(guests::settings).collect()
 }
 
 /// The policy that an upstream names.
@@ -60,20 +54,4 @@ pub fn refuse_unknown(config: &Config, diagnostics: &mut Vec<Diagnostic>) {
 fn find(config: &Config, name: &str) -> Option<PolicyId> {
     let mut all = (0..).map(PolicyId).zip(&config.wasm.policies);
     all.find(|(_, policy)| policy.name.value == name).map(|(id, _)| id)
-}
-
-fn policy(written: &config::Policy) -> Policy {
-    let name = written.name.value.clone();
-    Policy {
-        place: written.place.file_and_line(),
-        file: written.file.as_ref().map_or_else(PathBuf::new, |file| file.value.clone()),
-        config: written.config.clone(),
-        limits: Limits {
-            memory: written.max_memory.unwrap_or(MEMORY),
-            time: written.max_execution_time.unwrap_or(TIME),
-        },
-        store: guests::store(&written.name, written.store.as_ref()).to_owned(),
-        store_bytes: guests::store_bytes(written.store_size),
-        name,
-    }
 }

@@ -58,17 +58,6 @@ pub fn routes(config: &Config, rules: &[Rule<RouteId>], diagnostics: &mut Vec<Di
     routes
 }
 
-/// To an upstream, with nothing changed, as long as it allows.
-pub(super) fn forward_to(id: UpstreamId, upstream: &config::Upstream) -> Forward {
-    Forward {
-        upstream: id,
-        path: PathChange::Keep,
-        fields: FieldChanges::default(),
-        connect_timeout: upstream.connect_timeout.unwrap_or(CONNECT_TIMEOUT),
-        read_timeout: upstream.read_timeout.unwrap_or(READ_TIMEOUT),
-    }
-}
-
 struct Compiler<'a> {
     config: &'a Config,
     upstreams: &'a HashMap<&'a str, UpstreamId>,
@@ -237,7 +226,7 @@ fn steps(
 
 impl Forward {
     /// To an upstream as it is, with the timeouts that it says itself.
-    pub(super) fn unchanged(id: UpstreamId, upstream: &config::Upstream) -> Forward {
+    fn unchanged(id: UpstreamId, upstream: &config::Upstream) -> Forward {
         Forward {
             upstream: id,
             path: PathChange::Keep,
@@ -246,6 +235,21 @@ impl Forward {
             read_timeout: upstream.read_timeout.unwrap_or(READ_TIMEOUT),
         }
     }
+}
+
+/// To the upstream with this name as it is; if there is none, that is reported.
+pub(super) fn forward_to(
+    config: &Config,
+    name: &Written<String>,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Option<Forward> {
+    let mut upstreams = config.upstreams.iter().zip(0..);
+    let Some((upstream, id)) = upstreams.find(|(upstream, _)| upstream.name.value == name.value) else {
+        let names = config.upstreams.iter().map(|one| &one.name);
+        diagnostics.push(undefined("upstream", "upstreams", names, name));
+        return None;
+    };
+    Some(Forward::unchanged(UpstreamId(id), upstream))
 }
 
 /// `what` it is that has none of the `defined` names, and the table that would define it.

@@ -4,7 +4,7 @@
 //! All of it between two awaits: a guest that is asked answers at once, or has failed.
 //! Hot path, where a route has some: no lock, no formatting, as long as the guests do well.
 
-use std::cell::RefCell;
+use std::cell::{LazyCell, RefCell};
 use std::time::Instant;
 
 use super::connection::Work;
@@ -84,8 +84,8 @@ impl Passage {
         let Some(route) = route.filter(|_| self.asked != 0) else { return };
         let filters = &active.plan.routes[route.0 as usize].filters;
         let asked = filters.iter().enumerate().filter(|(place, _)| self.asked & 1 << place != 0);
-        let named =
-            asked.map(|(place, id)| (place, active.filters[id.0 as usize].filter.settings.name.clone()));
+        let named = asked
+            .map(|(place, id)| (place, active.filters[id.0 as usize].filter.guest.settings.name.clone()));
         self.left = named.collect();
         self.asked = 0;
     }
@@ -123,7 +123,7 @@ fn pass<'a>(
     let mut to = None;
     for (place, id) in route.filters.iter().enumerate() {
         let seat = &*active.filters[id.0 as usize];
-        if seat.filter.hooks.request {
+        if seat.filter.hooks().request {
             match ask(core, active, *id, place, work, stamp) {
                 Ok(Verdict::Next) => {}
                 Ok(Verdict::To(other)) => to = Some(other),
@@ -233,7 +233,7 @@ fn close(seat: &Seat, failure: Outcome) -> Result<(), Error> {
     };
     match seat.way(failure) {
         Way::Open => Ok(()),
-        Way::Closed => Err(Error::Middleware(Status(seat.filter.settings.on_failure.status), reason)),
+        Way::Closed => Err(Error::Middleware(Status(seat.filter.on_failure.status), reason)),
     }
 }
 
@@ -319,7 +319,7 @@ impl<'a> Filtered<'a> {
         let mut body = None;
         for (place, filter) in self.route.filters.iter().enumerate().rev() {
             let seat = &*self.active.filters[filter.0 as usize];
-            let is_asked = self.passage.passed & 1 << place != 0 && seat.filter.hooks.response;
+            let is_asked = self.passage.passed & 1 << place != 0 && seat.filter.hooks().response;
             // Others cannot be told in the terms of the interface.
             if !is_asked || !(200..=599).contains(&response.status.0) {
                 continue;
@@ -377,22 +377,31 @@ impl<'a> Filtered<'a> {
 /// Tells those that have seen the request how the exchange ended.
 pub fn log(core: &Core, active: &Active, trace: &Trace, work: &Work) {
     let passage = &work.passage;
+    // For all of them, once somebody wants it.
+    let summary = LazyCell::new(|| summarise(active, trace));
     for (place, name) in &passage.left {
-        if let Some(seat) = active.filters.iter().find(|seat| seat.filter.settings.name == *name) {
-            tell(core, active, seat, *place, trace, work);
+        if let Some(seat) = active.filters.iter().find(|seat| seat.filter.guest.settings.name == *name) {
+            tell(core, seat, *place, trace, work, &summary);
         }
     }
     let (true, Some(id)) = (passage.asked != 0, trace.route) else { return };
     for (place, id) in active.plan.routes[id.0 as usize].filters.iter().enumerate() {
         if passage.asked & 1 << place != 0 {
-            tell(core, active, &active.filters[id.0 as usize], place, trace, work);
+            tell(core, &active.filters[id.0 as usize], place, trace, work, &summary);
         }
     }
 }
 
-fn tell(core: &Core, active: &Active, seat: &Seat, place: usize, trace: &Trace, work: &Work) {
+fn tell(
+    core: &Core,
+    seat: &Seat,
+    place: usize,
+    trace: &Trace,
+    work: &Work,
+    summary: &LazyCell<Summary, impl FnOnce() -> Summary>,
+) {
     let Work { request, peer, passage, .. } = work;
-    let (true, Some(peer)) = (seat.filter.hooks.log, peer.as_ref()) else { return };
+    let (true, Some(peer)) = (seat.filter.hooks().log, peer.as_ref()) else { return };
     let (mut undo, mut notes) = (seat.undo.borrow_mut(), passage.notes.borrow_mut());
     undo.begin();
     let passing = RefCell::new(Passing {
@@ -405,7 +414,7 @@ fn tell(core: &Core, active: &Active, seat: &Seat, place: usize, trace: &Trace, 
         bounds: RESPONSE_BOUNDS,
         undo: &mut undo,
     });
-    match seat.on_log(&passing, &Neighbours(core), &summarise(active, trace)) {
+    match seat.on_log(&passing, &Neighbours(core), summary) {
         Ok(()) => seat.note(Hook::Log, Outcome::Next),
         // Nothing that anybody sees depends on it.
         Err(_counted) => {}

@@ -43,7 +43,7 @@ impl<'a> Policy<'a> {
 
     /// Bytes of the body that it wants to see before it picks. None while there is nobody to ask.
     pub fn text_max(&self) -> usize {
-        match self.seat.policy.subscription.text_max {
+        match self.seat.policy.guest.subscription.text_max {
             most if most > 0 && self.seat.is_there() => most,
             _ => 0,
         }
@@ -83,7 +83,7 @@ impl<'a> Policy<'a> {
 impl Chooser for Policy<'_> {
     fn choose(&self, candidates: &Candidates<'_>, question: &Question<'_>) -> Option<usize> {
         let request = Request {
-            head: self.seat.policy.subscription.head.then_some((question.request, question.peer)),
+            head: self.seat.policy.guest.subscription.head.then_some((question.request, question.peer)),
             upstream: candidates.upstream,
             attempt: question.tried.map_or(0, |tried| tried.len() as u32),
             text: self.text.as_deref(),

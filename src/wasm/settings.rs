@@ -24,7 +24,7 @@ pub struct Settings {
     /// Indexed by [`WorkloadId`].
     pub workloads: Vec<Workload>,
     /// Indexed by the number of a policy.
-    pub policies: Vec<hooks::settings::Policy>,
+    pub policies: Vec<hooks::settings::Guest>,
     /// Indexed by [`FilterId`].
     pub filters: Vec<hooks::settings::Filter>,
 }

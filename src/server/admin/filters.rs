@@ -12,7 +12,7 @@ use crate::wasm::hooks::filter::tally::{Hook, Outcome};
 
 pub fn numbers(page: &mut Exposition, seen: &Observation) {
     let each =
-        || seen.plan.guests.filters.iter().map(|filter| (filter.settings.name.as_str(), &filter.tally));
+        || seen.plan.guests.filters.iter().map(|filter| (filter.guest.settings.name.as_str(), &filter.tally));
     let help = "Calls of a middleware by hook and by what came of them. Without an instance there was none.";
     page.family("warpdrive_wasm_middleware_calls", Kind::Counter, help);
     for (name, tally) in each() {
@@ -64,18 +64,21 @@ fn one(id: FilterId, filter: &Filter, seen: &Observation) -> Value {
         .filter(|route| route.filters.contains(&id))
         .map(|route| route.label.as_str())
         .collect();
-    let hooks =
-        [(filter.hooks.request, "request"), (filter.hooks.response, "response"), (filter.hooks.log, "log")];
+    let hooks = [
+        (filter.hooks().request, "request"),
+        (filter.hooks().response, "response"),
+        (filter.hooks().log, "log"),
+    ];
     let hooks: Vec<&str> = hooks.iter().filter(|(has, _)| *has).map(|(_, word)| *word).collect();
     json!({
-        "middleware": filter.settings.name,
-        "state": if filter.failure().is_none() { "loaded" } else { "absent" },
-        "failure": filter.failure(),
-        "hooks": if filter.failure().is_none() { hooks } else { Vec::new() },
+        "middleware": filter.guest.settings.name,
+        "state": if filter.guest.failure().is_none() { "loaded" } else { "absent" },
+        "failure": filter.guest.failure(),
+        "hooks": if filter.guest.failure().is_none() { hooks } else { Vec::new() },
         "routes": routes,
         "calls": calls,
         "passed_after_failures": filter.tally.sum(|part| &part.opened),
         "refused_after_failures": filter.tally.sum(|part| &part.closed),
-        "memory_bytes": filter.component.account.sum(|part| part.memory.load(Relaxed)),
+        "memory_bytes": filter.guest.component.account.sum(|part| part.memory.load(Relaxed)),
     })
 }

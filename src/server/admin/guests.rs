@@ -9,8 +9,8 @@ use crate::wasm::hooks::facilities::Component;
 pub fn numbers(page: &mut Exposition, seen: &Observation) {
     let guests = &seen.plan.guests;
     let all = || {
-        let policies = guests.policies.iter().map(|policy| &*policy.component);
-        policies.chain(guests.filters.iter().map(|filter| &*filter.component))
+        let policies = guests.policies.iter().map(|policy| &*policy.guest.component);
+        policies.chain(guests.filters.iter().map(|filter| &*filter.guest.component))
     };
     page.family("warpdrive_wasm_instances_made", Kind::Counter, "Instances of a component that were made.");
     for Component { name, account, .. } in all() {

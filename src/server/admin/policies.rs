@@ -12,7 +12,9 @@ use crate::wasm::hooks::account::{Call, Kind as Failure, Verdict};
 
 pub fn numbers(page: &mut Exposition, seen: &Observation) {
     let policies = &seen.plan.guests.policies;
-    let each = || policies.iter().map(|policy| (policy.settings.name.as_str(), &policy.component.account));
+    let each = || {
+        policies.iter().map(|policy| (policy.guest.settings.name.as_str(), &policy.guest.component.account))
+    };
     let help = "Requests that a policy was to pick an endpoint for, by what came of it. Where it picked none, the fallback did.";
     page.family("warpdrive_wasm_policy_calls", Kind::Counter, help);
     for (name, account) in each() {
@@ -42,8 +44,8 @@ pub fn status(seen: &Observation) -> Value {
 }
 
 fn one(policy: &Policy, seen: &Observation) -> Value {
-    let settings = &policy.settings;
-    let account = &policy.component.account;
+    let settings = &policy.guest.settings;
+    let account = &policy.guest.component.account;
     let calls: Map<String, Value> =
         Verdict::ALL.iter().map(|(verdict, word)| ((*word).into(), account.count(*verdict).into())).collect();
     let uses = |upstream: &&crate::upstream::Settings| {
@@ -63,8 +65,8 @@ fn one(policy: &Policy, seen: &Observation) -> Value {
         .collect();
     json!({
         "policy": settings.name,
-        "state": if policy.failure().is_none() { "loaded" } else { "absent" },
-        "failure": policy.failure(),
+        "state": if policy.guest.failure().is_none() { "loaded" } else { "absent" },
+        "failure": policy.guest.failure(),
         "name": policy.about.as_ref().map(|about| &about.name),
         "version": policy.about.as_ref().map(|about| &about.version),
         "upstreams": upstreams,

@@ -86,3 +86,8 @@ pub fn of_request<R>(look: impl FnOnce(&Request<'_>) -> Option<R>) -> Option<R> 
 pub fn of_endpoints<R>(look: impl FnOnce(&dyn Endpoints) -> Option<R>) -> Option<R> {
     ASKED.with(|place| place.with(|asked| look(asked?.endpoints)))
 }
+
+/// As a guest gets it: what is no UTF-8 is replaced.
+pub fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}

@@ -1,21 +1,26 @@
 //! One running copy of a policy, and how it is called.
 
-use wasmtime::Result;
 use wasmtime::component::{Component, InstancePre, Linker, Resource};
+use wasmtime::{Result, Store};
 
 use super::asked::{self, Asked};
 use super::bindings::optional::exports::warpdrive::guest::about;
 use super::bindings::optional::exports::warpdrive::policy::feedback;
-use super::bindings::policy::exports::warpdrive::policy::load_balancer::{Endpoint, Subscription};
+use super::bindings::policy::exports::warpdrive::policy::load_balancer::Endpoint;
 use super::bindings::policy::{Policy, PolicyIndices};
 use super::engine::Engine;
 use super::facilities::{self, Facilities};
+use super::guest;
+use super::loader::Refused;
+use super::policy::Subscription;
 use super::requests;
 use super::running::{Failed, Running, State, Turn, cut};
 use super::settings::Limits;
 
+/// More of a body than this is not waited for.
+const TEXT_MAX: u32 = 64 << 10;
+
 /// Bytes that are told of what a guest says of itself.
-pub const ERROR_MAX: usize = 1 << 10;
 const NAME_MAX: usize = 64;
 const STATISTICS_MAX: usize = 4 << 10;
 
@@ -41,9 +46,20 @@ pub type Instance = Running<Exports>;
 pub use feedback::Outcome;
 
 impl Code {
-    /// # Errors
-    /// It is no policy, or wants what there is not.
-    pub fn link(engine: &Engine, component: &Component) -> Result<Code> {
+    pub fn has_feedback(&self) -> bool {
+        self.feedback.is_some()
+    }
+}
+
+impl guest::Code for Code {
+    type Exports = Exports;
+    type Subscription = Subscription;
+
+    const KIND: &'static str = "policy";
+    /// Until another thread has made one, the fallback decides.
+    const IS_MADE_HERE: bool = false;
+
+    fn link(engine: &Engine, component: &Component) -> Result<Code> {
         let mut linker = Linker::<State>::new(&engine.wasmtime);
         facilities::link(&mut linker)?;
         requests::link(&mut linker)?;
@@ -60,36 +76,27 @@ impl Code {
         })
     }
 
-    pub fn has_feedback(&self) -> bool {
-        self.feedback.is_some()
-    }
-
-    /// Makes an instance and configures it.
-    ///
-    /// # Errors
-    /// There is no room, it fails, or it does not like its configuration.
-    pub fn instantiate(
+    fn instantiate(
         &self,
         facilities: Facilities,
         limits: &Limits,
         turn: Turn,
-    ) -> Result<(Instance, Subscription), String> {
+    ) -> Result<(Instance, Subscription), Refused> {
         let json = facilities.component.json();
-        let made = Running::start(&self.engine, facilities, limits, turn, |store| {
+        let load = |store: &mut Store<State>| {
             let instance = self.pre.instantiate(&mut *store)?;
             let policy = self.policy.load(&mut *store, &instance)?;
             let feedback = self.feedback.as_ref().map(|indices| indices.load(&mut *store, &instance));
             let about = self.about.as_ref().map(|indices| indices.load(&mut *store, &instance));
             Ok(Exports { policy, feedback: feedback.transpose()?, about: about.transpose()? })
-        });
-        let mut instance = made.map_err(|failed| failed.message)?;
-        let configured = instance.call(turn, |store, one| {
+        };
+        let configure = |store: &mut Store<State>, one: &Exports| {
             one.policy.warpdrive_policy_load_balancer().call_configure(store, &json)
-        });
-        match configured.map_err(|failed| failed.message)? {
-            Ok(subscription) => Ok((instance, subscription)),
-            Err(reason) => Err(format!("configure: {}", cut(&reason, ERROR_MAX))),
-        }
+        };
+        let (instance, wanted) =
+            Running::configured(&self.engine, facilities, limits, turn, load, configure)?;
+        let text_max = wanted.text_max.min(TEXT_MAX) as usize;
+        Ok((instance, Subscription { head: wanted.head, text_max }))
     }
 }
 

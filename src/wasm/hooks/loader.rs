@@ -11,12 +11,13 @@ use wasmtime::component::Component as Compiled;
 use super::account::Account;
 use super::engine::Engine;
 use super::facilities::Component;
+use super::filter::Filter;
 use super::filter::tally::Tally;
-use super::filter::{self, Filter};
+use super::guest::Parts;
 use super::inspect::{self, Interface};
 use super::maker::Maker;
 use super::policy::Policy;
-use super::settings;
+use super::settings::{self, OnFailure};
 use super::store::Store;
 use crate::wasm::code_cache::Cache;
 use crate::wasm::compiler;
@@ -51,10 +52,10 @@ pub struct Draft {
     kept: Kept,
 }
 
-/// A component as a file.
+/// What a guest is compiled from.
 #[derive(Clone)]
 pub struct Source {
-    digest: [u8; 32],
+    pub digest: [u8; 32],
     pub compiled: Compiled,
 }
 
@@ -78,12 +79,10 @@ impl From<String> for Refused {
     }
 }
 
-/// Where a guest comes from.
-struct Origin<'a> {
-    bytes: &'a [u8],
+/// A file with a component, as it is now.
+struct File {
+    bytes: Vec<u8>,
     digest: [u8; 32],
-    cores: usize,
-    cache: Option<&'a Cache>,
 }
 
 impl Loader {
@@ -94,116 +93,108 @@ impl Loader {
     /// One cannot be loaded, and others run that can stay.
     pub fn load(
         &mut self,
-        policies: &[settings::Policy],
+        policies: &[settings::Guest],
         filters: &[settings::Filter],
         cores: usize,
         cache: Option<&Cache>,
     ) -> Result<Draft, String> {
         let mut draft = Draft { loaded: Known::default(), kept: self.kept.clone() };
         for settings in policies {
-            let component = Arc::new(draft.kept.component(Shared::of_policy(settings), cores));
-            let policy = self.policy(settings, Arc::clone(&component), cores, cache).or_else(|reason| {
-                self.pass_over("policy", (&settings.name, &settings.place), &reason, "left to the fallback")?;
-                Ok::<_, String>(Arc::new(Policy::absent(settings, component, cores, reason)))
+            let parts = draft.kept.parts(settings, cores);
+            let policy = self.policy(parts.clone(), cache).or_else(|refused| {
+                let reason = self.pass_over("policy", settings, refused, "left to the fallback")?;
+                Ok::<_, String>(Arc::new(Policy::absent(parts, reason)))
             })?;
             draft.loaded.policies.push(policy);
         }
-        for settings in filters {
-            let component = Arc::new(draft.kept.component(Shared::of_filter(settings), cores));
-            let tally = draft.kept.tally(&settings.name, cores);
-            let parts = filter::Parts { settings, component, tally, cores };
-            let filter = self.filter(parts.clone(), cache).or_else(|refused| {
-                let Refused { reason, is_final } = refused;
-                if is_final {
-                    return Err(format!("{}: middleware `{}`: {reason}", settings.place, settings.name));
-                }
-                self.pass_over("middleware", (&settings.name, &settings.place), &reason, "not there")?;
-                Ok(Arc::new(Filter::absent(parts, reason)))
+        for settings::Filter { guest, on_failure } in filters {
+            let parts = draft.kept.parts(guest, cores);
+            let tally = draft.kept.tally(&guest.name, cores);
+            let filter = self.filter(parts.clone(), *on_failure, &tally, cache).or_else(|refused| {
+                let reason = self.pass_over("middleware", guest, refused, "not there")?;
+                Ok::<_, String>(Arc::new(Filter::absent(parts, *on_failure, tally, reason)))
             })?;
             draft.loaded.filters.push(filter);
         }
         Ok(draft)
     }
 
+    /// Why it is left out, which is told.
+    ///
     /// # Errors
     /// This may not be passed over.
     fn pass_over(
         &self,
         kind: &str,
-        (name, place): (&str, &str),
-        reason: &str,
+        settings: &settings::Guest,
+        refused: Refused,
         so: &str,
-    ) -> Result<(), String> {
-        if self.has_run {
+    ) -> Result<String, String> {
+        let settings::Guest { name, place, .. } = settings;
+        let Refused { reason, is_final } = refused;
+        if self.has_run || is_final {
             return Err(format!("{place}: {kind} `{name}`: {reason}"));
         }
         tracing::error!("{place}: {kind} `{name}` is {so}: {reason}");
-        Ok(())
+        Ok(reason)
     }
 
     /// What was loaded is to be in force, where the next load begins; what it does not need any more
     /// is forgotten.
     pub fn keep(&mut self, draft: Draft) -> Known {
         let Draft { loaded, mut kept } = draft;
-        let policies = || loaded.policies.iter().map(|policy| &policy.settings);
-        let filters = || loaded.filters.iter().map(|filter| &filter.settings);
-        kept.tallies.retain(|name, _| filters().any(|filter| filter.name == *name));
-        kept.accounts.retain(|name, _| {
-            policies().any(|policy| policy.name == *name) || filters().any(|filter| filter.name == *name)
-        });
-        kept.stores.retain(|name, _| {
-            policies().any(|policy| policy.store == *name) || filters().any(|filter| filter.store == *name)
-        });
+        let guests = || {
+            let policies = loaded.policies.iter().map(|policy| &policy.guest.settings);
+            policies.chain(loaded.filters.iter().map(|filter| &filter.guest.settings))
+        };
+        kept.tallies.retain(|name, _| loaded.filters.iter().any(|one| one.guest.settings.name == *name));
+        kept.accounts.retain(|name, _| guests().any(|guest| guest.name == *name));
+        kept.stores.retain(|name, _| guests().any(|guest| guest.store == *name));
         *self = Loader { engine: self.engine.take(), known: loaded.clone(), kept, has_run: true };
         loaded
     }
 
-    fn policy(
-        &mut self,
-        settings: &settings::Policy,
-        component: Arc<Component>,
-        cores: usize,
-        cache: Option<&Cache>,
-    ) -> Result<Arc<Policy>, String> {
-        let bytes = read(&settings.file, &inspect::POLICY)?;
-        let digest: [u8; 32] = Sha256::digest(&bytes).into();
-        let is_same = |policy: &&Arc<Policy>| {
-            policy.settings == *settings && policy.source().is_some_and(|source| source.digest == digest)
-        };
+    fn policy(&mut self, parts: Parts<'_>, cache: Option<&Cache>) -> Result<Arc<Policy>, Refused> {
+        let file = File::read(&parts.settings.file, &inspect::POLICY)?;
+        let is_same = |policy: &&Arc<Policy>| policy.guest.is(parts.settings, &file.digest);
         if let Some(same) = self.known.policies.iter().find(is_same) {
             return Ok(Arc::clone(same));
         }
-        let built = self.build(Origin { bytes: &bytes, digest, cores, cache })?;
-        Policy::load(settings, component, cores, built).map(Arc::new)
+        let built = self.build(&file, parts.cores, cache)?;
+        Policy::load(parts, built).map(Arc::new)
     }
 
-    fn filter(&mut self, parts: filter::Parts<'_>, cache: Option<&Cache>) -> Result<Arc<Filter>, Refused> {
-        let bytes = read(&parts.settings.file, &inspect::FILTER)?;
-        let digest: [u8; 32] = Sha256::digest(&bytes).into();
+    fn filter(
+        &mut self,
+        parts: Parts<'_>,
+        on_failure: OnFailure,
+        tally: &Arc<Tally>,
+        cache: Option<&Cache>,
+    ) -> Result<Arc<Filter>, Refused> {
+        let file = File::read(&parts.settings.file, &inspect::FILTER)?;
         let is_same = |filter: &&Arc<Filter>| {
-            filter.settings == *parts.settings
-                && filter.source().is_some_and(|source| source.digest == digest)
+            filter.on_failure == on_failure && filter.guest.is(parts.settings, &file.digest)
         };
         if let Some(same) = self.known.filters.iter().find(is_same) {
             return Ok(Arc::clone(same));
         }
-        let built = self.build(Origin { bytes: &bytes, digest, cores: parts.cores, cache })?;
-        Filter::load(parts, built).map(Arc::new)
+        let built = self.build(&file, parts.cores, cache)?;
+        Filter::load(parts, on_failure, Arc::clone(tally), built).map(Arc::new)
     }
 
     /// Compiles a component, unless that was done already.
-    fn build(&mut self, origin: Origin<'_>) -> Result<Built, String> {
-        let Origin { bytes, digest, cores, cache } = origin;
+    fn build(&mut self, file: &File, cores: usize, cache: Option<&Cache>) -> Result<Built, String> {
+        let File { bytes, digest } = file;
         let (engine, maker) = self.engine(cores)?;
-        let policies = self.known.policies.iter().filter_map(|policy| policy.source());
-        let filters = self.known.filters.iter().filter_map(|filter| filter.source());
-        let compiled = match policies.chain(filters).find(|source| source.digest == digest) {
+        let policies = self.known.policies.iter().filter_map(|policy| policy.guest.source());
+        let filters = self.known.filters.iter().filter_map(|filter| filter.guest.source());
+        let compiled = match policies.chain(filters).find(|source| source.digest == *digest) {
             Some(alike) => alike.compiled.clone(),
             None => {
                 compiler::component(&engine.wasmtime, cache, bytes).map_err(|error| format!("{error:#}"))?
             }
         };
-        Ok(Built { engine, maker, source: Source { digest, compiled } })
+        Ok(Built { engine, maker, source: Source { digest: *digest, compiled } })
     }
 
     fn engine(&mut self, cores: usize) -> Result<(Engine, Maker), String> {
@@ -218,38 +209,18 @@ impl Loader {
     }
 }
 
-/// What of a guest's settings is about what it shares.
-struct Shared<'a> {
-    name: &'a str,
-    config: &'a serde_json::Map<String, serde_json::Value>,
-    store: &'a str,
-    store_bytes: usize,
-}
-
-impl<'a> Shared<'a> {
-    fn of_policy(settings: &'a settings::Policy) -> Shared<'a> {
-        let settings::Policy { name, config, store, store_bytes, .. } = settings;
-        Shared { name, config, store, store_bytes: *store_bytes }
-    }
-
-    fn of_filter(settings: &'a settings::Filter) -> Shared<'a> {
-        let settings::Filter { name, config, store, store_bytes, .. } = settings;
-        Shared { name, config, store, store_bytes: *store_bytes }
-    }
-}
-
 impl Kept {
-    /// What the instances of a guest share.
-    fn component(&mut self, shared: Shared<'_>, cores: usize) -> Component {
-        let Shared { name, config, store, store_bytes } = shared;
-        let account = self.accounts.entry(name.to_owned());
-        let store = self.stores.entry(store.to_owned());
-        Component {
-            name: name.to_owned(),
-            config: config.clone(),
-            store: Arc::clone(store.or_insert_with(|| Arc::new(Store::new(store_bytes)))),
+    /// A guest before its code: with what its instances share.
+    fn parts<'a>(&mut self, settings: &'a settings::Guest, cores: usize) -> Parts<'a> {
+        let account = self.accounts.entry(settings.name.clone());
+        let store = self.stores.entry(settings.store.clone());
+        let component = Component {
+            name: settings.name.clone(),
+            config: settings.config.clone(),
+            store: Arc::clone(store.or_insert_with(|| Arc::new(Store::new(settings.store_bytes)))),
             account: Arc::clone(account.or_insert_with(|| Arc::new(Account::new(cores)))),
-        }
+        };
+        Parts { settings, component: Arc::new(component), cores }
     }
 
     fn tally(&mut self, name: &str, cores: usize) -> Arc<Tally> {
@@ -258,13 +229,17 @@ impl Kept {
     }
 }
 
-/// The bytes of a file with such a component.
-fn read(file: &Path, interface: &Interface) -> Result<Vec<u8>, String> {
-    let bytes = crate::wasm::inspect::read(file).and_then(|bytes| {
-        interface.check(&crate::wasm::inspect::world(&bytes)?)?;
-        Ok(bytes)
-    });
-    bytes.map_err(|refusal| format!("{}: {}", file.display(), refusal.message))
+impl File {
+    /// # Errors
+    /// It cannot be read, or has no component with this interface.
+    fn read(path: &Path, interface: &Interface) -> Result<File, String> {
+        let bytes = crate::wasm::inspect::read(path).and_then(|bytes| {
+            interface.check(&crate::wasm::inspect::world(&bytes)?)?;
+            Ok(bytes)
+        });
+        let bytes = bytes.map_err(|refusal| format!("{}: {}", path.display(), refusal.message))?;
+        Ok(File { digest: Sha256::digest(&bytes).into(), bytes })
+    }
 }
 
 #[cfg(test)]
@@ -274,8 +249,8 @@ mod tests {
     use super::settings::Limits;
     use super::*;
 
-    fn missing(name: &str, store_bytes: usize) -> settings::Policy {
-        settings::Policy {
+    fn missing(name: &str, store_bytes: usize) -> settings::Guest {
+        settings::Guest {
             name: name.to_owned(),
             place: "warpdrive.toml:1".to_owned(),
             file: "/nonexistent/policy.wasm".into(),
@@ -292,10 +267,10 @@ mod tests {
         let draft =
             loader.load(&[missing("a", 1 << 20)], &[], 2, None).expect("the first load leaves it out");
         let kept = loader.keep(draft).policies;
-        assert!(kept[0].failure().is_some_and(|why| why.contains("/nonexistent/policy.wasm")));
+        assert!(kept[0].guest.failure().is_some_and(|why| why.contains("/nonexistent/policy.wasm")));
         let refused = loader.load(&[missing("a", 0), missing("b", 0)], &[], 2, None).err();
         assert!(refused.is_some_and(|why| why.starts_with("warpdrive.toml:1: policy `a`: ")));
         assert_eq!((loader.kept.accounts.len(), loader.kept.stores.len()), (1, 1));
-        assert_eq!(kept[0].component.store.set("key", b"value", 0), Ok(()), "the store has its room");
+        assert_eq!(kept[0].guest.component.store.set("key", b"value", 0), Ok(()), "the store has its room");
     }
 }

@@ -3,9 +3,9 @@
 //!
 //! `settings` are what was asked for, and `loader` makes of that what can be called. `policy` is a
 //! policy, compiled, linked and configured; `seat` is one on one core, which is asked; `instance` is a
-//! running copy. Middleware has the same three. What they have in common: `running` is any instance,
-//! `post` the place of one on its core, `maker` makes others in place of those that fail, which
-//! wait among the `spares`. `bindings` are the interfaces in `wit/`; `facilities` and
+//! running copy. Middleware has the same three. What they have in common: `guest` is either of
+//! them, `running` any instance, `post` the place of one on its core, `maker` makes others in place of
+//! those that fail, which wait among the `spares`. `bindings` are the interfaces in `wit/`; `facilities` and
 //! `requests` are our side of them, `asked` is what a call is about, `store` the memory that
 //! guests share, `account` what is counted.
 //!
@@ -27,6 +27,8 @@ mod engine;
 pub mod facilities;
 #[cfg(feature = "wasm")]
 pub mod filter;
+#[cfg(feature = "wasm")]
+pub mod guest;
 #[cfg(feature = "wasm")]
 pub mod inspect;
 #[cfg(feature = "wasm")]

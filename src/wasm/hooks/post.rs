@@ -8,10 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use super::account::Account;
-use super::maker::{Maker, Model};
+use super::guest::{Code, Guest};
+use super::maker::Model;
 use super::running::{Failed, Running, back_off};
-use super::spares::Spares;
 
 /// Kinds of calls that a guest can have.
 const CALLS_MAX: usize = 3;
@@ -21,34 +20,10 @@ const CALLS_MAX: usize = 3;
 const KEPT_MAX: u32 = 1024;
 const KEPT_MOST: u32 = 16 * KEPT_MAX;
 
-/// What has a place on each core.
-pub trait Guest: Model + Sized + 'static {
-    /// What is called of its instances.
-    type Exports: Send + 'static;
-
-    fn account(&self) -> &Account;
-
-    fn spares(&self) -> &Spares<Running<Self::Exports>>;
-
-    /// Who makes instances in place of others; nobody if it could not be loaded.
-    fn maker(&self) -> Option<&Maker>;
-
-    /// To make an instance takes no longer than a call may, so that a core can do it itself.
-    fn is_quick(&self) -> bool {
-        false
-    }
-
-    /// Makes one on its core.
-    ///
-    /// # Errors
-    /// It cannot be made.
-    fn make_here(&self, core: usize) -> Result<Running<Self::Exports>, String>;
-}
-
-pub struct Post<G: Guest> {
-    pub guest: Arc<G>,
+pub struct Post<C: Code> {
+    guest: Arc<Guest<C>>,
     core: usize,
-    instance: RefCell<Option<Running<G::Exports>>>,
+    instance: RefCell<Option<Running<C::Exports>>>,
     /// Calls that have failed in a row, by what they were for: one that always succeeds says nothing
     /// of one that never does.
     failures: [Cell<u32>; CALLS_MAX],
@@ -58,8 +33,8 @@ pub struct Post<G: Guest> {
     is_ordered: Cell<bool>,
 }
 
-impl<G: Guest> Post<G> {
-    pub fn new(guest: &Arc<G>, core: usize) -> Post<G> {
+impl<C: Code> Post<C> {
+    pub fn new(guest: &Arc<Guest<C>>, core: usize) -> Post<C> {
         Post {
             guest: Arc::clone(guest),
             core,
@@ -77,7 +52,7 @@ impl<G: Guest> Post<G> {
             return false;
         }
         if (instance.is_none() || self.is_ordered.get())
-            && let Some(spare) = self.guest.spares().take(self.core)
+            && let Some(spare) = self.guest.take_spare(self.core)
         {
             *instance = Some(spare);
             self.is_ordered.set(false);
@@ -100,8 +75,8 @@ impl<G: Guest> Post<G> {
     }
 
     #[cold]
-    fn replace(&self) -> Option<Running<G::Exports>> {
-        if self.guest.maker().is_some() && self.guest.is_quick() {
+    fn replace(&self) -> Option<Running<C::Exports>> {
+        if self.guest.is_quick() {
             match self.guest.make_here(self.core) {
                 Ok(instance) => return Some(instance),
                 Err(reason) => tracing::error!("{}: no instance: {reason}", self.guest.title()),
@@ -111,11 +86,8 @@ impl<G: Guest> Post<G> {
         None
     }
 
-    fn order(&self, failed: Option<Running<G::Exports>>) {
-        if let Some(maker) = self.guest.maker() {
-            self.is_ordered.set(true);
-            maker.order(&self.guest, self.core, failed);
-        }
+    fn order(&self, failed: Option<Running<C::Exports>>) {
+        self.is_ordered.set(self.guest.order(self.core, failed));
     }
 
     /// One call of the instance, which is there: whoever calls has looked. One that fails is replaced,
@@ -126,12 +98,12 @@ impl<G: Guest> Post<G> {
     pub fn call<R>(
         &self,
         what: usize,
-        call: impl FnOnce(&mut Running<G::Exports>) -> Result<R, Failed>,
+        call: impl FnOnce(&mut Running<C::Exports>) -> Result<R, Failed>,
     ) -> Result<R, Failed> {
         let mut place = self.instance.borrow_mut();
         let instance = place.as_mut().expect("whoever calls has looked whether it is there");
         let called = call(instance);
-        self.guest.account().cores[self.core].memory.store(instance.memory(), Ordering::Relaxed);
+        self.guest.component.account.cores[self.core].memory.store(instance.memory(), Ordering::Relaxed);
         match &called {
             Ok(_) => {
                 self.failures[what].set(0);
@@ -145,7 +117,7 @@ impl<G: Guest> Post<G> {
     }
 
     #[cold]
-    fn wear_out(&self, place: &mut Option<Running<G::Exports>>) {
+    fn wear_out(&self, place: &mut Option<Running<C::Exports>>) {
         if !self.is_ordered.get() {
             self.order(None);
         }
@@ -155,7 +127,7 @@ impl<G: Guest> Post<G> {
     }
 
     #[cold]
-    fn fail(&self, what: usize, instance: Option<Running<G::Exports>>) {
+    fn fail(&self, what: usize, instance: Option<Running<C::Exports>>) {
         let failures = self.failures[what].get() + 1;
         self.failures[what].set(failures);
         self.rests_until.set(Some(back_off(failures, Instant::now())));

@@ -3,7 +3,7 @@
 use wasmtime::Result;
 use wasmtime::component::{HasSelf, Linker, Resource};
 
-use super::asked::{Request, RequestHandle, of_request};
+use super::asked::{Request, RequestHandle, of_request, text};
 use super::bindings::policy::warpdrive::policy::requests::{self, Host, HostContext};
 use super::model::model;
 use super::running::State;
@@ -14,10 +14,6 @@ use crate::http::head::RequestHead;
 /// They are linked already.
 pub fn link(linker: &mut Linker<State>) -> Result<()> {
     requests::add_to_linker::<State, HasSelf<State>>(linker, |state| state)
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
 }
 
 impl State {

@@ -16,6 +16,9 @@ use crate::wasm::settings::TABLE_ELEMENTS;
 /// What a guest may take of a thread that serves nobody.
 const ASIDE_TIME: Duration = Duration::from_secs(1);
 
+/// Bytes that are told of why a guest does not like its configuration.
+const ERROR_MAX: usize = 1 << 10;
+
 /// One instance's side of the host.
 pub struct State {
     pub facilities: Facilities,
@@ -93,7 +96,7 @@ pub struct Running<E> {
 impl<E> Running<E> {
     /// # Errors
     /// There is no room, or it fails.
-    pub fn start(
+    fn start(
         engine: &Engine,
         facilities: Facilities,
         limits: &Limits,
@@ -108,6 +111,26 @@ impl<E> Running<E> {
         match timed(engine, turn, &mut store, load) {
             Ok(exports) => Ok(Running { store, engine: engine.clone(), time: limits.time, exports }),
             Err(error) => Err(Failed { kind: kind(&store, &error), message: format!("{error:#}") }),
+        }
+    }
+
+    /// The same, and has it told its configuration; with what it subscribes to.
+    ///
+    /// # Errors
+    /// As [`Self::start`]; or it does not like its configuration.
+    pub fn configured<S>(
+        engine: &Engine,
+        facilities: Facilities,
+        limits: &Limits,
+        turn: Turn,
+        load: impl FnOnce(&mut Store<State>) -> Result<E>,
+        configure: impl FnOnce(&mut Store<State>, &E) -> Result<Result<S, String>>,
+    ) -> Result<(Running<E>, S), String> {
+        let made = Running::start(engine, facilities, limits, turn, load);
+        let mut instance = made.map_err(|failed| failed.message)?;
+        match instance.call(turn, configure).map_err(|failed| failed.message)? {
+            Ok(subscription) => Ok((instance, subscription)),
+            Err(reason) => Err(format!("configure: {}", cut(&reason, ERROR_MAX))),
         }
     }
 

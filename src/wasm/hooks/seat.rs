@@ -11,7 +11,7 @@ use super::asked::{Asked, Endpoints};
 use super::bindings::policy::exports::warpdrive::policy::load_balancer::Endpoint;
 use super::complaints::Complaints;
 use super::facilities::tell_dropped;
-use super::instance::{Instance, Outcome};
+use super::instance::{Code, Instance, Outcome};
 use super::policy::Policy;
 use super::post::Post;
 use super::running::Failed;
@@ -30,7 +30,7 @@ pub struct Policies {
 pub struct Seat {
     pub policy: Arc<Policy>,
     core: usize,
-    post: Post<Policy>,
+    post: Post<Code>,
     /// What the next call is given; kept, so that it is allocated once.
     endpoints: RefCell<Vec<Endpoint>>,
     complaints: Complaints,
@@ -51,7 +51,7 @@ impl Policies {
     /// From now on these are there. What is the same as before keeps its instance.
     pub fn adopt(&self, guests: &Guests) {
         for policy in &guests.policies {
-            policy.component.store.set_most(policy.settings.store_bytes);
+            policy.guest.component.store.set_most(policy.guest.settings.store_bytes);
         }
         let before = self.list();
         let seat = |policy: &Arc<Policy>| {
@@ -70,7 +70,7 @@ impl Policies {
         for seat in self.list().iter() {
             match seat.part().untold_lines() {
                 0 => {}
-                lines => tell_dropped(&seat.policy.settings.name, lines),
+                lines => tell_dropped(&seat.policy.guest.settings.name, lines),
             }
             seat.complaints.tell_untold(seat.title());
         }
@@ -80,7 +80,7 @@ impl Policies {
     pub fn said(&self, endpoints: &dyn Endpoints) -> Vec<Said> {
         let said = |seat: &Rc<Seat>| {
             let statistics = seat.statistics(endpoints)?;
-            Some(Said { policy: seat.policy.settings.name.clone(), statistics })
+            Some(Said { policy: seat.policy.guest.settings.name.clone(), statistics })
         };
         self.list().iter().filter_map(said).collect()
     }
@@ -91,18 +91,18 @@ impl Seat {
         Seat {
             policy: Arc::clone(policy),
             core,
-            post: Post::new(policy, core),
+            post: Post::new(&policy.guest, core),
             endpoints: RefCell::default(),
             complaints: Complaints::new(),
         }
     }
 
     fn title(&self) -> (&str, &str) {
-        ("policy", &self.policy.settings.name)
+        ("policy", &self.policy.guest.settings.name)
     }
 
     fn part(&self) -> &Part {
-        &self.policy.component.account.cores[self.core]
+        &self.policy.guest.component.account.cores[self.core]
     }
 
     /// Counts what came of a call.

@@ -1,11 +1,11 @@
-//! What was asked for of policies, complete: every default is filled in.
+//! What was asked for of policies and middleware, complete: every default is filled in.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// A policy, and what its instances may do.
+/// A guest, and what its instances may do. Of a policy there is no more.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Policy {
+pub struct Guest {
     pub name: String,
     /// `file:line` of its table, for messages.
     pub place: String,
@@ -13,7 +13,7 @@ pub struct Policy {
     /// A JSON object: what the operator has to say to it.
     pub config: serde_json::Map<String, serde_json::Value>,
     pub limits: Limits,
-    /// The name of its store: that of the policy, unless several share one.
+    /// The name of its store: that of the guest, unless several share one.
     pub store: String,
     /// Bytes that the store may have, keys and bookkeeping counted.
     pub store_bytes: usize,
@@ -27,20 +27,10 @@ pub struct Limits {
     pub time: Duration,
 }
 
-/// A middleware, what its instances may do, and what is done where it fails.
+/// A middleware, and what is done where it fails.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Filter {
-    pub name: String,
-    /// `file:line` of its table, for messages.
-    pub place: String,
-    pub file: PathBuf,
-    /// A JSON object: what the operator has to say to it.
-    pub config: serde_json::Map<String, serde_json::Value>,
-    pub limits: Limits,
-    /// The name of its store: that of the middleware, unless several share one.
-    pub store: String,
-    /// Bytes that the store may have, keys and bookkeeping counted.
-    pub store_bytes: usize,
+    pub guest: Guest,
     pub on_failure: OnFailure,
 }
 

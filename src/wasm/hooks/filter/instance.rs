@@ -7,13 +7,17 @@ use wasmtime::{Result, Store};
 
 use super::messages;
 use super::passing::{self, Passing, RequestHandle, ResponseHandle};
-use super::{RequestAction, ResponseAction, Subscription, Summary};
+use super::{Hooks, RequestAction, ResponseAction, Summary};
 use crate::wasm::hooks::asked::{self, Asked, Endpoints};
+use crate::wasm::hooks::bindings::middleware::exports::warpdrive::middleware::filter::{
+    self as interface, BodyAccess, Subscription,
+};
 use crate::wasm::hooks::bindings::middleware::{Middleware, MiddlewareIndices};
 use crate::wasm::hooks::engine::Engine;
 use crate::wasm::hooks::facilities::{self, Facilities};
-use crate::wasm::hooks::instance::ERROR_MAX;
-use crate::wasm::hooks::running::{Failed, Running, State, Turn, cut};
+use crate::wasm::hooks::guest;
+use crate::wasm::hooks::loader::Refused;
+use crate::wasm::hooks::running::{Failed, Running, State, Turn};
 use crate::wasm::hooks::settings::Limits;
 
 /// Middleware that was compiled and linked.
@@ -28,10 +32,15 @@ pub type Exports = Middleware;
 
 pub type Instance = Running<Exports>;
 
-impl Code {
-    /// # Errors
-    /// It is no middleware, or wants what there is not.
-    pub fn link(engine: &Engine, component: &Component) -> Result<Code> {
+impl guest::Code for Code {
+    type Exports = Exports;
+    type Subscription = Hooks;
+
+    const KIND: &'static str = "middleware";
+    /// So that the next call finds one.
+    const IS_MADE_HERE: bool = true;
+
+    fn link(engine: &Engine, component: &Component) -> Result<Code> {
         let mut linker = Linker::<State>::new(&engine.wasmtime);
         facilities::link(&mut linker)?;
         messages::link(&mut linker)?;
@@ -39,30 +48,45 @@ impl Code {
         Ok(Code { engine: engine.clone(), indices: MiddlewareIndices::new(&pre)?, pre })
     }
 
-    /// Makes an instance and configures it.
-    ///
-    /// # Errors
-    /// There is no room, it fails, or it does not like its configuration.
-    pub fn instantiate(
+    fn instantiate(
         &self,
         facilities: Facilities,
         limits: &Limits,
         turn: Turn,
-    ) -> std::result::Result<(Instance, Subscription), String> {
+    ) -> std::result::Result<(Instance, Hooks), Refused> {
         let json = facilities.component.json();
-        let made = Running::start(&self.engine, facilities, limits, turn, |store| {
+        let load = |store: &mut Store<State>| {
             let instance = self.pre.instantiate(&mut *store)?;
             self.indices.load(&mut *store, &instance)
-        });
-        let mut instance = made.map_err(|failed| failed.message)?;
-        let configured = instance.call(turn, |store, middleware| {
+        };
+        let configure = |store: &mut Store<State>, middleware: &Middleware| {
             middleware.warpdrive_middleware_filter().call_configure(store, &json)
-        });
-        match configured.map_err(|failed| failed.message)? {
-            Ok(subscription) => Ok((instance, subscription)),
-            Err(reason) => Err(format!("configure: {}", cut(&reason, ERROR_MAX))),
-        }
+        };
+        let (instance, wanted) =
+            Running::configured(&self.engine, facilities, limits, turn, load, configure)?;
+        Ok((instance, subscribed(&wanted)?))
     }
+}
+
+/// # Errors
+/// It subscribes to what does not work yet.
+fn subscribed(wanted: &Subscription) -> std::result::Result<Hooks, Refused> {
+    for (body, of) in [(wanted.request_body, "request"), (wanted.response_body, "response")] {
+        let access = match body {
+            BodyAccess::None => continue,
+            BodyAccess::Whole(_) => "whole",
+            BodyAccess::Stream => "stream",
+        };
+        let reason =
+            format!("it subscribes to the {of} body as `{access}`, which does not work yet in this version");
+        return Err(Refused { reason, is_final: true });
+    }
+    let has = |hook| wanted.hooks.contains(hook);
+    Ok(Hooks {
+        request: has(interface::Hooks::REQUEST),
+        response: has(interface::Hooks::RESPONSE),
+        log: has(interface::Hooks::LOG),
+    })
 }
 
 impl Running<Exports> {

@@ -4,12 +4,12 @@ use wasmtime::Result;
 use wasmtime::component::{HasSelf, Linker, Resource};
 
 use super::passing::{self, Change, Passing, RequestHandle, ResponseHandle};
+use crate::http::fields::Fields;
+use crate::http::head::RequestHead;
+use crate::wasm::hooks::asked::text;
 use crate::wasm::hooks::bindings::middleware::warpdrive::middleware::messages::{
     self, BodyError, ChangeError, Host, HostRequest, HostResponse,
 };
-
-use crate::http::fields::Fields;
-use crate::http::head::RequestHead;
 use crate::wasm::hooks::running::State;
 
 type Changed = std::result::Result<(), ChangeError>;
@@ -20,20 +20,12 @@ pub fn link(linker: &mut Linker<State>) -> Result<()> {
     messages::add_to_linker::<State, HasSelf<State>>(linker, |state| state)
 }
 
-/// For guests.
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
 fn first(fields: &Fields, name: &str) -> Option<String> {
-    let mut fields = fields.iter();
-    let found = fields.find(|field| field.name.eq_ignore_ascii_case(name.as_bytes()));
-    found.map(|field| text(field.value))
+    fields.named(name).next().map(text)
 }
 
 fn every(fields: &Fields, name: &str) -> Vec<String> {
-    let named = fields.iter().filter(|field| field.name.eq_ignore_ascii_case(name.as_bytes()));
-    named.map(|field| text(field.value)).collect()
+    fields.named(name).map(text).collect()
 }
 
 fn all(fields: &Fields) -> Vec<(String, String)> {

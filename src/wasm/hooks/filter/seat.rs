@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::instance::Instance;
+use super::instance::{Code, Instance};
 use super::passing::{Passing, Undo};
 use super::tally::{Hook, Outcome, Part};
 use super::{Filter, RequestAction, ResponseAction, Summary};
@@ -32,7 +32,7 @@ pub struct Filters {
 pub struct Seat {
     pub filter: Arc<Filter>,
     core: usize,
-    post: Post<Filter>,
+    post: Post<Code>,
     /// Of the call at hand.
     pub undo: RefCell<Undo>,
     complaints: Complaints,
@@ -46,7 +46,7 @@ impl Filters {
     /// From now on these are there. What is the same as before keeps its instance.
     pub fn adopt(&self, guests: &Guests) {
         for filter in &guests.filters {
-            filter.component.store.set_most(filter.settings.store_bytes);
+            filter.guest.component.store.set_most(filter.guest.settings.store_bytes);
         }
         let before = self.list();
         let seat = |filter: &Arc<Filter>| {
@@ -63,9 +63,9 @@ impl Filters {
     /// What is to be done once a second.
     pub fn settle(&self) {
         for seat in self.list().iter() {
-            match seat.filter.component.account.cores[self.core].untold_lines() {
+            match seat.filter.guest.component.account.cores[self.core].untold_lines() {
                 0 => {}
-                lines => tell_dropped(&seat.filter.settings.name, lines),
+                lines => tell_dropped(&seat.filter.guest.settings.name, lines),
             }
             seat.complaints.tell_untold(seat.title());
         }
@@ -77,14 +77,14 @@ impl Seat {
         Seat {
             filter: Arc::clone(filter),
             core,
-            post: Post::new(filter, core),
+            post: Post::new(&filter.guest, core),
             undo: RefCell::default(),
             complaints: Complaints::new(),
         }
     }
 
     fn title(&self) -> (&str, &str) {
-        ("middleware", &self.filter.settings.name)
+        ("middleware", &self.filter.guest.settings.name)
     }
 
     fn part(&self) -> &Part {
@@ -145,7 +145,7 @@ impl Seat {
 
     #[cold]
     fn nobody(&self, hook: Hook) -> Outcome {
-        let outcome = match self.filter.failure() {
+        let outcome = match self.filter.guest.failure() {
             Some(_) => Outcome::Absent,
             None => Outcome::Overload,
         };
@@ -167,7 +167,7 @@ impl Seat {
 
     /// What is done after a failure, which counts it.
     pub fn way(&self, failure: Outcome) -> Way {
-        let ways = &self.filter.settings.on_failure;
+        let ways = &self.filter.on_failure;
         let way = match failure {
             Outcome::Timeout => ways.timeout,
             Outcome::Overload => ways.overload,
