@@ -14,12 +14,14 @@ use warpdrive::http::forwarding::{self, Peer, Stamp};
 use warpdrive::http::h1::{Bounds, parse};
 use warpdrive::http::head::{RequestHead, ResponseHead};
 use warpdrive::http::target::EncodedSlash;
+use warpdrive::net::Buffer;
 use warpdrive::upstream::balance::Strategy;
 use warpdrive::upstream::upstreams::Question;
 use warpdrive::upstream::{Address, Endpoint as Place, Endpoints, Settings, UpstreamId, Upstreams};
 use warpdrive::wasm;
 use warpdrive::wasm::hooks::asked::{Asked, Candidates, NoEndpoints, Request};
-use warpdrive::wasm::hooks::filter::passing::{Bounds as ChangeBounds, Passing, Seen};
+use warpdrive::wasm::hooks::filter::passing::{Body, Bounds as ChangeBounds, Passing, Seen};
+use warpdrive::wasm::hooks::filter::tally::Hook;
 use warpdrive::wasm::hooks::filter::{self, Filters, Notes};
 use warpdrive::wasm::hooks::settings::{Filter, Guest, Limits, OnFailure, Way};
 use warpdrive::wasm::hooks::{Endpoint, Policies, Seat};
@@ -120,7 +122,7 @@ fn guest(head: &RequestHead, peer: &Peer, seat: &Rc<Seat>, name: &str) {
 fn filter(file: PathBuf, config: &str) -> Filter {
     let on_failure =
         OnFailure { error: Way::Open, timeout: Way::Open, overload: Way::Open, load: Way::Open, status: 503 };
-    Filter { guest: settings(file, config), on_failure }
+    Filter { guest: settings(file, config), on_failure, body_max: 1 << 20 }
 }
 
 /// The hook for requests, with the head as it is.
@@ -133,6 +135,7 @@ fn on_request(head: &mut RequestHead, peer: &Peer, seat: &Rc<filter::Seat>, name
         encoded_slash: EncodedSlash::Keep,
     };
     let mut notes = Notes::default();
+    let mut held = Some(Buffer::of(&[b'x'; 1024]));
     measure(name, || {
         let mut undo = seat.undo.borrow_mut();
         undo.begin();
@@ -140,6 +143,7 @@ fn on_request(head: &mut RequestHead, peer: &Peer, seat: &Rc<filter::Seat>, name
             let passing = RefCell::new(Passing {
                 request: Seen::Open(head),
                 response: None,
+                body: Body::Whole { held: &mut held, most: 1 << 20 },
                 peer,
                 stamp: &stamp,
                 notes: &mut notes,
@@ -150,7 +154,7 @@ fn on_request(head: &mut RequestHead, peer: &Peer, seat: &Rc<filter::Seat>, name
             assert!(seat.on_request(&passing, &NoEndpoints).is_ok());
         }
         // As it was, for the next call.
-        undo.undo(Some(head), None, &mut notes);
+        undo.undo(Some(head), None, None, &mut notes);
     });
 }
 
@@ -165,6 +169,7 @@ fn on_response(head: &RequestHead, peer: &Peer, seat: &Rc<filter::Seat>, name: &
         undo.begin();
         let passing = RefCell::new(Passing {
             request: Seen::Closed(head),
+            body: Body::Unseen,
             response: Some(Seen::Open(&mut response)),
             peer,
             stamp: &stamp,
@@ -174,6 +179,32 @@ fn on_response(head: &RequestHead, peer: &Peer, seat: &Rc<filter::Seat>, name: &
             undo: &mut undo,
         });
         assert!(seat.on_response(&passing, &NoEndpoints).is_ok());
+    });
+}
+
+/// A chunk of 16 KiB on its way through a guest.
+fn chunk(head: &RequestHead, peer: &Peer, seat: &Rc<filter::Seat>, name: &str) {
+    let stamp = Stamp { request_id: [b'0'; 32], start_ms: 0, span: None };
+    let bounds =
+        ChangeBounds { head_bytes: 64 << 10, fields: 100, uri_bytes: 0, encoded_slash: EncodedSlash::Keep };
+    let (mut notes, response) = (Notes::default(), ResponseHead::default());
+    let mut undo = seat.undo.borrow_mut();
+    let passing = RefCell::new(Passing {
+        request: Seen::Closed(head),
+        response: Some(Seen::Closed(&response)),
+        body: Body::Unseen,
+        peer,
+        stamp: &stamp,
+        notes: &mut notes,
+        place: 0,
+        bounds,
+        undo: &mut undo,
+    });
+    let mut stream = seat.begin_body(Hook::ResponseBody, &passing, &NoEndpoints).expect("a body");
+    let line = b"some words, 12 of them numbers, and no address at all; ";
+    let bytes: Vec<u8> = line.iter().copied().cycle().take(16 << 10).collect();
+    measure(name, || {
+        assert!(stream.chunk(&bytes, false, &NoEndpoints).is_ok());
     });
 }
 
@@ -190,9 +221,17 @@ fn middleware(peer: &Peer, cache_dir: &Path) {
         ("middleware in Rust: ten fields, one by one", "fault-filter.wasm", r#"{"x":1}"#, "X-Fault: ten\r\n"),
         ("middleware in Rust: all 6 fields as a list", "fault-filter.wasm", r#"{"x":2}"#, "X-Fault: all\r\n"),
         ("middleware in Rust: changes 3 fields", "fault-filter.wasm", r#"{"x":3}"#, "X-Fault: change\r\n"),
+        (
+            "middleware in Rust: a body of 1 KiB",
+            "fault-filter.wasm",
+            r#"{"body":"4096"}"#,
+            "X-Fault: read\r\n",
+        ),
         ("middleware in Rust: auth (HS256)", "auth.wasm", AUTH, bearer),
         ("middleware in Rust: rate limit", "rate-limit.wasm", r#"{"rate":1000000,"burst":1000000}"#, ""),
         ("middleware in JavaScript: auth (HS256)", "auth-js.wasm", AUTH, bearer),
+        ("middleware in Rust: streams, head", "fault-filter.wasm", r#"{"stream":true}"#, ""),
+        ("middleware in Rust: pii, head", "pii.wasm", "{}", ""),
     ];
     let filters = cases.iter().map(|(_, file, config, _)| filter(built.join(file), config)).collect();
     let settings =
@@ -204,7 +243,14 @@ fn middleware(peer: &Peer, cache_dir: &Path) {
         assert_eq!(seat.filter.guest.failure(), None, "{name}");
         on_request(&mut request(fields), peer, seat, name);
     }
-    on_response(&request(""), peer, &seats.list()[0], "middleware in Rust: response, one field");
+    let seats = seats.list();
+    on_response(&request(""), peer, &seats[0], "middleware in Rust: response, one field");
+    let at = seats.len() - 2;
+    let head = request("");
+    chunk(&head, peer, &seats[at], "middleware in Rust: 16 KiB of a stream, passed");
+    let capitals = request("X-Of: response\r\nX-Stream: capitals\r\n");
+    chunk(&capitals, peer, &seats[at], "middleware in Rust: 16 KiB of a stream, replaced");
+    chunk(&head, peer, &seats[at + 1], "middleware in Rust: 16 KiB of a stream, pii");
 }
 
 fn main() {

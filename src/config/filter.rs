@@ -4,6 +4,9 @@ use super::Written;
 use super::guest::{self, Guest, LATER};
 use super::table::Table;
 
+/// A body that is shown at once is held in memory, and copied.
+const BODY_MAX: u64 = 64 << 20;
+
 const WAYS: [(&str, Way); 2] = [("open", Way::Open), ("closed", Way::Closed)];
 
 /// A component that requests and responses of a route pass.
@@ -18,6 +21,8 @@ pub struct Filter {
     pub on_load_failure: Option<Way>,
     /// 400 to 599.
     pub status: Option<u16>,
+    /// Bytes of a body that it may see at once.
+    pub max_body: Option<u64>,
 }
 
 /// What is done where a middleware fails.
@@ -35,6 +40,7 @@ pub fn read(name: Written<String>, mut table: Table<'_>) -> Filter {
         on_timeout: table.choice("on_timeout", &WAYS, &[]),
         on_overload: table.choice("on_overload", &WAYS, &[]),
         on_load_failure: table.choice("on_load_failure", &WAYS, &[]),
+        max_body: table.size("max_body", 0..=BODY_MAX),
         status: table.integer("status", 400..=599).map(|status| status.value),
     };
     table.finish(&LATER);

@@ -186,6 +186,7 @@ pub const KEYS: [(&str, &[&str]); 26] = [
             "on_overload",
             "on_load_failure",
             "status",
+            "max_body",
         ],
     ),
     ("[wasm.workloads.NAME]", &["components"]),

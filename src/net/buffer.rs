@@ -72,6 +72,14 @@ impl Buffer {
         Buffer { bytes, start: HEADROOM }
     }
 
+    /// With these bytes, and room for what ends a chunk.
+    pub fn of(data: &[u8]) -> Buffer {
+        let mut bytes = Vec::with_capacity(HEADROOM + data.len() + TAIL);
+        bytes.resize(HEADROOM, 0);
+        bytes.extend_from_slice(data);
+        Buffer { bytes, start: HEADROOM }
+    }
+
     pub fn data(&self) -> &[u8] {
         &self.bytes[self.start..]
     }

@@ -7,6 +7,7 @@ use crate::wasm::hooks::settings::{Filter, OnFailure, Way};
 use crate::wasm::settings::FilterId;
 
 const STATUS: u16 = 503;
+const BODY_MAX: usize = 1 << 20;
 
 /// In the list of one route. An exchange has one bit for each.
 const OF_ROUTE_MAX: usize = 32;
@@ -92,5 +93,6 @@ fn filter(written: &config::Filter) -> Filter {
             load: way(written.on_load_failure),
             status: written.status.unwrap_or(STATUS),
         },
+        body_max: written.max_body.map_or(BODY_MAX, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX)),
     }
 }

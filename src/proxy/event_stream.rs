@@ -27,7 +27,7 @@ pub struct EventStream {
     pub _pick: Pick,
     pub lease: Lease,
     /// What the upstream had already sent after the head.
-    pub by_upstream: Buffer,
+    pub by_upstream: Option<Buffer>,
     /// The client is sent chunks.
     pub is_chunked: bool,
     /// The client was promised another exchange.
@@ -75,7 +75,7 @@ impl EventStream {
         let (client_reader, writer) = client.split();
         let (reader, _) = self.lease.stream().split();
         let bounds = Bounds { timeout: self.silence, bytes: None, min_rate: None };
-        let source = H1Source::new(reader, &core.buffers, Some(self.by_upstream), response.body, bounds);
+        let source = H1Source::new(reader, &core.buffers, self.by_upstream, response.body, bounds);
         let mut source = Source::H1(source);
         let mut sink = H1Sink::new(writer, &core.buffers, out, self.write_timeout);
         sink.is_chunked = self.is_chunked;

@@ -105,6 +105,7 @@ impl Drop for Telling<'_> {
         if !std::thread::panicking() {
             filters::log(self.core, &active, &self.trace, self.work);
         }
+        self.work.passage.end();
     }
 }
 
@@ -148,7 +149,7 @@ async fn serve_filtered(
     work: &mut Work,
     trace: &mut Trace,
 ) -> Result<Served, Error> {
-    let passed = filters::request(core, active, route, work, &trace.stamp)?;
+    let passed = filters::request(core, active, route, stream, work, trace).await?;
     if let Some(body) = passed.answer {
         return answer::run(core, active, route, stream, work, trace, body).await.map(Served::Whole);
     }

@@ -7,7 +7,6 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use super::answer::send_body;
 use super::body::h1_source::{Bounds, H1Source};
 use super::body::{H1Sink, RelayFault, Sink, SinkFault, Source, SourceFault, relay};
 use super::connection::Work;
@@ -65,7 +64,7 @@ pub(super) enum Answered {
     /// 101: what the upstream sent after it.
     Switched(Option<Buffer>),
     /// The head of an event stream is with the client; what the upstream sent after it.
-    Events(Buffer),
+    Events(Option<Buffer>),
 }
 
 /// How an attempt failed.
@@ -107,6 +106,9 @@ pub async fn run(
     let Work { input, request, response, out, peer, changes, passage, .. } = work;
     let peer = peer.as_ref().expect("a connection makes its peer before its first exchange");
     let date = core.date(trace.stamp.start_ms);
+    let (reader, writer) = stream.split();
+    let bounds = Bounds::of_requests(limits);
+    let mut source = passage.source(core, reader, input.take(), request.body, bounds);
     let filtered = Filtered::of(core, active, route, peer, passage);
     let silence = forward.read_timeout;
     let policy = Policy::of(core, active, &upstream.settings);
@@ -124,11 +126,6 @@ pub async fn run(
         date,
     };
 
-    let (reader, writer) = stream.split();
-    let bounds =
-        Bounds { timeout: limits.body_timeout, bytes: limits.request_body, min_rate: limits.min_rate };
-    let body = H1Source::new(reader, &core.buffers, input.take(), request.body, bounds);
-    let mut source = Source::H1(body);
     let lines = FieldLines { removed: &route.response.removed, set: &changes.response };
     let mut downstream = Downstream::h1(writer, &core.buffers, out, request, lines, limits.write_timeout);
     let (mut flight, text) = forward.load(changes, &trace.stamp, &mut source)?;
@@ -360,35 +357,30 @@ impl Forward<'_> {
         if is_timed {
             pick.observe(now);
         }
-        let other = match &self.filtered {
-            Some(filtered) => filtered.response(self.request, response, &trace.stamp)?,
-            None => None,
-        };
-        // An answer that comes before the body was sent is the last on its connection.
-        let may_persist = self.request.keep_alive && !self.core.is_draining() && upload.is_sent.get();
-        downstream.respond(response, may_persist, &self.date, trace.timing(self.core, &self.active.plan));
-        if let Some(body) = other {
-            self.core.buffers.put(input);
-            let sent = send_body(&self.core.buffers, downstream, self.request, response, &body);
-            // Boxed, because hardly any exchange has one.
-            Box::pin(sent).await.map_err(downstream_error)?;
-            return Ok(Answered::Whole { is_reusable: false });
-        }
-        if upload.is_sent.get() && downstream.is_client() && event_stream::begins(response) {
-            downstream.sink().flush().await.map_err(downstream_error)?;
-            return Ok(Answered::Events(input));
-        }
         let bounds = Bounds { timeout: self.silence, bytes: None, min_rate: None };
         let source = H1Source::new(reader, &self.core.buffers, Some(input), response.body, bounds);
         let mut source = Source::H1(source.with_room(room));
-        let relayed = relay(&mut source, downstream.sink()).await;
+        if let Some(filtered) = &self.filtered {
+            filtered.response(self.request, response, &mut source, &trace.stamp, upstream_error).await?;
+        }
+        // An answer that comes before the body was sent is the last on its connection.
+        let may_persist = self.request.keep_alive && !self.core.is_draining() && upload.is_sent.get();
+        downstream.respond(response, may_persist, &self.date, trace.timing(self.core, &self.active.plan));
+        let may_leave = upload.is_sent.get() && downstream.is_client() && source.is_untouched();
+        if may_leave && event_stream::begins(response) {
+            downstream.sink().flush().await.map_err(downstream_error)?;
+            let (_, input) = source.into_h1().suspend();
+            return Ok(Answered::Events(input));
+        }
+        relay(&mut source, downstream.sink()).await.map_err(relay_error)?;
+        if let Source::Memory(_) = source {
+            // A middleware has answered, and what is left of the response is on its connection.
+            return Ok(Answered::Whole { is_reusable: false });
+        }
         let source = source.into_h1();
         self.upstream.learn_response(source.received());
-        let rest = source.into_rest();
-        match relayed {
-            Ok(()) => Ok(Answered::Whole { is_reusable: response.keep_alive && rest.is_none() }),
-            Err(fault) => Err(relay_error(fault).into()),
-        }
+        let is_reusable = response.keep_alive && source.into_rest().is_none();
+        Ok(Answered::Whole { is_reusable })
     }
 
     async fn read_head(
@@ -489,6 +481,7 @@ pub(super) fn client_error(fault: SourceFault) -> Error {
         SourceFault::TooSlow => Error::BodyTooSlow,
         SourceFault::TooLarge => Error::BodyTooLarge,
         SourceFault::Malformed(reason) => Error::Body(reason),
+        SourceFault::Stopped(status, reason) => Error::Middleware(status, reason),
     }
 }
 
@@ -505,6 +498,7 @@ fn upstream_error(fault: SourceFault) -> Error {
         SourceFault::Cut => Error::UpstreamBroken(Broken::InBody),
         SourceFault::Timeout => Error::UpstreamTimeout,
         SourceFault::Malformed(reason) => Error::UpstreamProtocol(reason),
+        SourceFault::Stopped(status, reason) => Error::Middleware(status, reason),
         SourceFault::TooSlow | SourceFault::TooLarge => {
             Error::UpstreamProtocol("response body out of bounds")
         }

@@ -11,9 +11,8 @@ use std::task::{Context, Poll};
 
 use http_body::Body;
 
-use super::answer::send_body;
 use super::body::guest_source::{self, GuestSource};
-use super::body::h1_source::{Bounds, H1Source};
+use super::body::h1_source::Bounds;
 use super::body::{GuestSink, RelayFault, Sink, Source, SourceFault, relay};
 use super::connection::Work;
 use super::core::{Active, Core};
@@ -89,12 +88,10 @@ pub async fn run(
 
     let Work { input, request, response, out, peer, changes, passage, .. } = work;
     let peer = peer.as_ref().expect("a connection makes its peer before its first exchange");
-    let filtered = Filtered::of(core, active, route, peer, passage);
     let (reader, writer) = stream.split();
-    let bounds =
-        Bounds { timeout: plan.limits.body_timeout, bytes: request_body, min_rate: plan.limits.min_rate };
-    let body = H1Source::new(reader, &core.buffers, input.take(), request.body, bounds);
-    let mut source = Source::H1(body);
+    let bounds = Bounds { bytes: request_body, ..Bounds::of_requests(&plan.limits) };
+    let mut source = passage.source(core, reader, input.take(), request.body, bounds);
+    let filtered = Filtered::of(core, active, route, peer, passage);
     let lines = FieldLines { removed: &route.response.removed, set: &changes.response };
     let timeout = plan.limits.write_timeout;
     let mut downstream = Downstream::h1(writer, &core.buffers, out, request, lines, timeout);
@@ -234,17 +231,7 @@ impl Guest<'_> {
         let answer = answer.ok_or(Error::Guest(wasm::Fault::Time))?.map_err(Error::Guest)?;
         self.read_head(&answer, response)?;
         trace.response_head_is_here();
-        let other = match &self.filtered {
-            Some(filtered) => filtered.response(self.request, response, &trace.stamp)?,
-            None => None,
-        };
-        let may_persist = self.request.keep_alive && !self.core.is_draining() && upload.is_sent.get();
-        downstream.respond(response, may_persist, &self.date, trace.timing(self.core, &self.active.plan));
         let Guest { core, limits, .. } = *self;
-        if let Some(body) = other {
-            let sent = send_body(&core.buffers, downstream, self.request, response, &body).await;
-            return sent.map_err(downstream_error);
-        }
         let bounds = guest_source::Bounds { timeout: limits.time, bytes: limits.response_body };
         let source = GuestSource::new(
             answer.into_body(),
@@ -254,10 +241,17 @@ impl Guest<'_> {
             &core.buffers,
             &core.wheel,
         );
-        match relay(&mut Source::Guest(source), downstream.sink()).await {
+        let mut source = Source::Guest(source);
+        let answer_error = |fault| answer_error(fault, call.borrow().fault());
+        if let Some(filtered) = &self.filtered {
+            filtered.response(self.request, response, &mut source, &trace.stamp, answer_error).await?;
+        }
+        let may_persist = self.request.keep_alive && !core.is_draining() && upload.is_sent.get();
+        downstream.respond(response, may_persist, &self.date, trace.timing(core, &self.active.plan));
+        match relay(&mut source, downstream.sink()).await {
             Ok(()) => Ok(()),
             Err(RelayFault::Sink(fault)) => Err(downstream_error(fault)),
-            Err(RelayFault::Source(fault)) => Err(answer_error(fault, call.borrow().fault())),
+            Err(RelayFault::Source(fault)) => Err(answer_error(fault)),
         }
     }
 
@@ -315,6 +309,7 @@ async fn take_turns(
 /// `fault`: that of the call, if it has failed.
 fn answer_error(source: SourceFault, fault: Option<wasm::Fault>) -> Error {
     Error::Guest(match source {
+        SourceFault::Stopped(status, reason) => return Error::Middleware(status, reason),
         SourceFault::Timeout => wasm::Fault::Time,
         SourceFault::TooLarge => wasm::Fault::TooLong,
         SourceFault::Cut | SourceFault::TooSlow | SourceFault::Malformed(_) => {

@@ -23,7 +23,7 @@ pub mod explain;
 #[cfg(feature = "wasm")]
 mod filters;
 #[cfg(not(feature = "wasm"))]
-#[path = "filters_absent.rs"]
+#[path = "filters/absent.rs"]
 mod filters;
 pub mod flight;
 pub mod forward;

@@ -1,8 +1,10 @@
 //! Middleware in Wasm, with guests that are real: what they see and change, and what is done where
 //! they fail.
 
+mod bodies;
 mod faults;
 mod messages;
+mod streams;
 mod tokens;
 
 use std::path::Path;

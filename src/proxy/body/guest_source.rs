@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::Body;
 
-use super::{Frame, SourceFault};
+use super::{Frame, SourceFault, piece, put_back};
 use crate::http::fields::Fields;
 use crate::http::framing::BodyLength;
 use crate::net::buffer::Size;
@@ -42,6 +42,8 @@ pub struct GuestSource<'a> {
     bounds: Bounds,
     /// Bytes that are still to come, if the guest has said how many.
     left: Option<u64>,
+    /// Data that was given back: the next to be given.
+    unread: Option<Buffer>,
     /// What of a piece did not fit into a buffer.
     rest: Bytes,
     /// What comes after that, if that is known.
@@ -80,6 +82,7 @@ impl<'a> GuestSource<'a> {
             wheel,
             bounds,
             left,
+            unread: None,
             rest: Bytes::new(),
             ahead: None,
             has_ended: false,
@@ -93,15 +96,34 @@ impl<'a> GuestSource<'a> {
     }
 
     pub fn unread(&mut self, buffer: Buffer) {
-        let mut bytes = Vec::with_capacity(buffer.len() + self.rest.len());
-        bytes.extend_from_slice(buffer.data());
-        bytes.extend_from_slice(&self.rest);
-        self.rest = bytes.into();
-        self.buffers.put(buffer);
+        put_back(&mut self.unread, buffer, self.buffers);
+    }
+
+    pub fn unread_trailers(&mut self, fields: Fields) {
+        self.ahead = Some(Ok(Piece::Trailers(fields)));
+        self.has_ended = false;
     }
 
     pub fn is_finished(&self) -> bool {
-        self.rest.is_empty() && (self.has_ended || self.left == Some(0))
+        self.unread.is_none() && self.rest.is_empty() && (self.has_ended || self.left == Some(0))
+    }
+
+    /// All data of the body is here, given or not.
+    pub fn has_all(&self) -> bool {
+        let has_ended = self.has_ended || self.left == Some(0);
+        self.rest.is_empty() && (has_ended || matches!(self.ahead, Some(Ok(Piece::Trailers(_) | Piece::End))))
+    }
+
+    /// The data that is given next.
+    pub fn held(&mut self) -> &mut Option<Buffer> {
+        &mut self.unread
+    }
+
+    /// Nothing follows what is held.
+    pub fn end(&mut self) {
+        self.rest = Bytes::new();
+        self.ahead = None;
+        self.has_ended = true;
     }
 
     pub fn ready(&mut self) -> Result<Option<Frame>, SourceFault> {
@@ -119,6 +141,9 @@ impl<'a> GuestSource<'a> {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Frame, SourceFault>> {
+        if let Some(buffer) = piece(&mut self.unread, self.buffers) {
+            return Poll::Ready(Ok(Frame::Data(buffer)));
+        }
         loop {
             if !self.rest.is_empty() {
                 return Poll::Ready(Ok(Frame::Data(self.fill())));

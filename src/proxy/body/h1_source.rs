@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Frame, SourceFault};
+use super::{Frame, SourceFault, piece, put_back};
 use crate::http::fields::Fields;
 use crate::http::framing::BodyLength;
 use crate::http::h1::chunked::Decoder;
@@ -12,6 +12,7 @@ use crate::http::h1::parse;
 use crate::net::buffer::Size;
 use crate::net::deadline::Expired;
 use crate::net::{Buffer, Buffers, Reader, Room};
+use crate::plan::Limits;
 
 /// What bounds a body while it is read.
 #[derive(Clone, Copy, Debug)]
@@ -23,6 +24,23 @@ pub struct Bounds {
     /// Bytes a second on average of the time that we waited for them, looked at once that is
     /// longer than `timeout`.
     pub min_rate: Option<u64>,
+}
+
+impl Bounds {
+    /// Of the bodies of requests.
+    pub fn of_requests(limits: &Limits) -> Bounds {
+        Bounds { timeout: limits.body_timeout, bytes: limits.request_body, min_rate: limits.min_rate }
+    }
+}
+
+/// How far a body has come, apart from the connection that it is read from.
+pub struct Progress {
+    remaining: Remaining,
+    /// Decoded data that was given back: the next to be given.
+    unread: Option<Buffer>,
+    received: u64,
+    /// Spent waiting for the peer, if there is a least rate.
+    waited: Duration,
 }
 
 enum Remaining {
@@ -38,16 +56,48 @@ pub struct H1Source<'a> {
     reader: Reader<'a>,
     buffers: &'a Buffers,
     bounds: Bounds,
-    remaining: Remaining,
+    progress: Progress,
     /// Bytes as they were read, not yet decoded; after the end, what is not the body's.
     input: Option<Buffer>,
-    /// Decoded data that was given back.
-    unread: Option<Buffer>,
     spare: Option<Buffer>,
     room: Room<'a>,
-    received: u64,
-    /// Spent waiting for the peer, if there is a least rate.
-    waited: Duration,
+}
+
+impl Progress {
+    /// Of a body that is still to come.
+    pub fn of(length: BodyLength) -> Progress {
+        let remaining = match length {
+            BodyLength::Empty => Remaining::Nothing,
+            BodyLength::Known(length) => Remaining::Known(length),
+            BodyLength::Chunked => Remaining::Chunked(Decoder::default()),
+            BodyLength::UntilClose => Remaining::UntilClose,
+        };
+        Progress { remaining, unread: None, received: 0, waited: Duration::ZERO }
+    }
+
+    /// Bytes of the body so far.
+    pub fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// All data of the body is here, given or not.
+    pub fn has_all(&self) -> bool {
+        matches!(self.remaining, Remaining::Nothing | Remaining::Trailers(_))
+    }
+
+    pub fn has_trailers(&self) -> bool {
+        matches!(self.remaining, Remaining::Trailers(_))
+    }
+
+    /// The data that is given next.
+    pub fn held(&mut self) -> &mut Option<Buffer> {
+        &mut self.unread
+    }
+
+    /// Nothing follows what is held.
+    pub fn end(&mut self) {
+        self.remaining = Remaining::Nothing;
+    }
 }
 
 impl<'a> H1Source<'a> {
@@ -59,24 +109,26 @@ impl<'a> H1Source<'a> {
         length: BodyLength,
         bounds: Bounds,
     ) -> H1Source<'a> {
-        let remaining = match length {
-            BodyLength::Empty => Remaining::Nothing,
-            BodyLength::Known(length) => Remaining::Known(length),
-            BodyLength::Chunked => Remaining::Chunked(Decoder::default()),
-            BodyLength::UntilClose => Remaining::UntilClose,
-        };
-        H1Source {
-            reader,
-            buffers,
-            bounds,
-            remaining,
-            input,
-            unread: None,
-            spare: None,
-            room: buffers.room(Size::Small),
-            received: 0,
-            waited: Duration::ZERO,
+        H1Source::resume(reader, buffers, input, Progress::of(length), bounds)
+    }
+
+    /// Goes on with one that was begun. `input` is what has been read and not decoded.
+    pub fn resume(
+        reader: Reader<'a>,
+        buffers: &'a Buffers,
+        input: Option<Buffer>,
+        progress: Progress,
+        bounds: Bounds,
+    ) -> H1Source<'a> {
+        H1Source { reader, buffers, bounds, progress, input, spare: None, room: buffers.room(Size::Small) }
+    }
+
+    /// Lets go of the connection: how far it has come, and what has been read and not decoded.
+    pub fn suspend(self) -> (Progress, Option<Buffer>) {
+        if let Some(spare) = self.spare {
+            self.buffers.put(spare);
         }
+        (self.progress, self.input)
     }
 
     /// Begins with the room that `input` was read into.
@@ -86,7 +138,15 @@ impl<'a> H1Source<'a> {
 
     /// Bytes of the body so far.
     pub fn received(&self) -> u64 {
-        self.received
+        self.progress.received
+    }
+
+    pub fn progress(&self) -> &Progress {
+        &self.progress
+    }
+
+    pub fn progress_mut(&mut self) -> &mut Progress {
+        &mut self.progress
     }
 
     pub fn reader(&self) -> &Reader<'a> {
@@ -94,7 +154,7 @@ impl<'a> H1Source<'a> {
     }
 
     pub fn is_finished(&self) -> bool {
-        matches!(self.remaining, Remaining::Nothing) && self.unread.is_none()
+        matches!(self.progress.remaining, Remaining::Nothing) && self.progress.unread.is_none()
     }
 
     /// What was read beyond the body. Buffers that are not needed any more go back.
@@ -102,7 +162,7 @@ impl<'a> H1Source<'a> {
         if let Some(spare) = self.spare.take() {
             self.buffers.put(spare);
         }
-        if let Some(unread) = self.unread.take() {
+        if let Some(unread) = self.progress.unread.take() {
             self.buffers.put(unread);
         }
         match self.input.take() {
@@ -124,18 +184,22 @@ impl<'a> H1Source<'a> {
     }
 
     pub fn unread(&mut self, buffer: Buffer) {
-        self.unread = Some(buffer);
+        put_back(&mut self.progress.unread, buffer, self.buffers);
+    }
+
+    pub fn unread_trailers(&mut self, fields: Fields) {
+        self.progress.remaining = Remaining::Trailers(fields);
     }
 
     pub fn ready(&mut self) -> Result<Option<Frame>, SourceFault> {
-        if let Some(buffer) = self.unread.take() {
+        if let Some(buffer) = piece(&mut self.progress.unread, self.buffers) {
             return Ok(Some(Frame::Data(buffer)));
         }
-        match &mut self.remaining {
+        match &mut self.progress.remaining {
             Remaining::Nothing => return Ok(Some(Frame::End)),
             Remaining::Trailers(fields) => {
                 let fields = std::mem::take(fields);
-                self.remaining = Remaining::Nothing;
+                self.progress.remaining = Remaining::Nothing;
                 return Ok(Some(Frame::Trailers(fields)));
             }
             _ => {}
@@ -161,7 +225,7 @@ impl<'a> H1Source<'a> {
         let buffer = self.spare.take().unwrap_or_else(|| self.buffers.take(self.room.size()));
         let began = self.bounds.min_rate.map(|_| Instant::now());
         let (result, buffer) = self.reader.read_within(buffer, self.bounds.timeout).await;
-        self.waited += began.map_or(Duration::ZERO, |began| began.elapsed());
+        self.progress.waited += began.map_or(Duration::ZERO, |began| began.elapsed());
         if buffer.spare() == 0 {
             // The kernel had at least as much as this: the next read takes more at once.
             self.room.grow();
@@ -182,8 +246,8 @@ impl<'a> H1Source<'a> {
     fn ended(&mut self) -> Result<(), SourceFault> {
         match self.reader.timer().expired() {
             Some(Expired::Timeout(_)) => Err(SourceFault::Timeout),
-            None if matches!(self.remaining, Remaining::UntilClose) => {
-                self.remaining = Remaining::Nothing;
+            None if matches!(self.progress.remaining, Remaining::UntilClose) => {
+                self.progress.remaining = Remaining::Nothing;
                 Ok(())
             }
             _ => Err(SourceFault::Cut),
@@ -192,19 +256,19 @@ impl<'a> H1Source<'a> {
 
     fn check_rate(&self) -> Result<(), SourceFault> {
         let Some(rate) = self.bounds.min_rate else { return Ok(()) };
-        let expected = (self.waited.as_secs_f64() * rate as f64) as u64;
-        let is_slow = self.waited > self.bounds.timeout && self.received < expected;
+        let expected = (self.progress.waited.as_secs_f64() * rate as f64) as u64;
+        let is_slow = self.progress.waited > self.bounds.timeout && self.progress.received < expected;
         if is_slow { Err(SourceFault::TooSlow) } else { Ok(()) }
     }
 
     fn decode(&mut self, mut input: Buffer) -> Result<Option<Frame>, SourceFault> {
         let len = input.len();
-        let (data, consumed) = match &mut self.remaining {
+        let (data, consumed) = match &mut self.progress.remaining {
             Remaining::Known(left) => {
                 let data = len.min(usize::try_from(*left).unwrap_or(usize::MAX));
                 *left -= data as u64;
                 if *left == 0 {
-                    self.remaining = Remaining::Nothing;
+                    self.progress.remaining = Remaining::Nothing;
                 }
                 (data, data)
             }
@@ -212,15 +276,15 @@ impl<'a> H1Source<'a> {
                 let decoded = decoder.decode(input.data_mut());
                 let decoded = decoded.map_err(|fault| SourceFault::Malformed(fault.reason()))?;
                 if decoder.is_done() {
-                    self.remaining = after_last_chunk(decoder)?;
+                    self.progress.remaining = after_last_chunk(decoder)?;
                 }
                 (decoded.data, decoded.consumed)
             }
             Remaining::UntilClose => (len, len),
             Remaining::Trailers(_) | Remaining::Nothing => (0, 0),
         };
-        self.received += data as u64;
-        if self.bounds.bytes.is_some_and(|most| self.received > most) {
+        self.progress.received += data as u64;
+        if self.bounds.bytes.is_some_and(|most| self.progress.received > most) {
             return Err(SourceFault::TooLarge);
         }
         if consumed < len {
@@ -230,7 +294,7 @@ impl<'a> H1Source<'a> {
         }
         if data == 0 {
             self.recycle(input);
-            let has_ended = matches!(self.remaining, Remaining::Trailers(_) | Remaining::Nothing);
+            let has_ended = matches!(self.progress.remaining, Remaining::Trailers(_) | Remaining::Nothing);
             return if has_ended { self.ready() } else { Ok(None) };
         }
         input.truncate(data);

@@ -4,22 +4,30 @@
 //! HTTP/1 connection. One frame is under way at a time: a slow sink stops its source.
 
 #[cfg(feature = "wasm")]
+pub mod filtered_source;
+#[cfg(feature = "wasm")]
 pub mod guest_sink;
 #[cfg(feature = "wasm")]
 pub mod guest_source;
 pub mod h1_sink;
 pub mod h1_source;
+pub mod memory_source;
 
+#[cfg(feature = "wasm")]
+pub use filtered_source::FilteredSource;
 #[cfg(feature = "wasm")]
 pub use guest_sink::GuestSink;
 #[cfg(feature = "wasm")]
 pub use guest_source::GuestSource;
 pub use h1_sink::H1Sink;
 pub use h1_source::H1Source;
+pub use memory_source::MemorySource;
 
 use crate::http::fields::Fields;
+use crate::http::status::Status;
+use crate::net::buffer::Size;
 use crate::net::task::Turn;
-use crate::net::{Buffer, Reader};
+use crate::net::{Buffer, Buffers, Reader};
 
 /// A piece of a body.
 pub enum Frame {
@@ -38,6 +46,8 @@ pub enum SourceFault {
     TooSlow,
     TooLarge,
     Malformed(&'static str),
+    /// A middleware lets nothing more pass: what is answered where that is still possible, and why.
+    Stopped(Status, &'static str),
 }
 
 /// Why a sink takes no further frame.
@@ -56,8 +66,17 @@ pub enum RelayFault {
 }
 
 /// Where a body comes from.
+#[cfg_attr(
+    not(feature = "wasm"),
+    expect(clippy::large_enum_variant, reason = "nearly all are of a connection, and none is kept")
+)]
 pub enum Source<'a> {
     H1(H1Source<'a>),
+    /// An answer of ours, or of a middleware.
+    Memory(MemorySource<'a>),
+    /// One of the others, as middleware passes it on.
+    #[cfg(feature = "wasm")]
+    Filtered(Box<FilteredSource<'a>>),
     /// An instance of a component, which answers.
     #[cfg(feature = "wasm")]
     Guest(GuestSource<'a>),
@@ -71,13 +90,28 @@ pub enum Sink<'a> {
     Guest(GuestSink),
 }
 
+/// Does the same for each kind of source.
+macro_rules! each {
+    ($source:expr, $inner:ident => $does:expr) => {
+        match $source {
+            Source::H1($inner) => $does,
+            Source::Memory($inner) => $does,
+            #[cfg(feature = "wasm")]
+            Source::Filtered($inner) => $does,
+            #[cfg(feature = "wasm")]
+            Source::Guest($inner) => $does,
+        }
+    };
+}
+
 impl<'a> Source<'a> {
     /// The connection's own, for what it read beyond the body. Only for what was made as one.
     pub fn into_h1(self) -> H1Source<'a> {
         match self {
             Source::H1(source) => source,
             #[cfg(feature = "wasm")]
-            Source::Guest(_) => unreachable!("it was made of a connection"),
+            Source::Filtered(source) => source.into_inner().into_h1(),
+            _ => unreachable!("it was made of a connection"),
         }
     }
 
@@ -86,7 +120,8 @@ impl<'a> Source<'a> {
         match self {
             Source::H1(source) => source,
             #[cfg(feature = "wasm")]
-            Source::Guest(_) => unreachable!("it was made of a connection"),
+            Source::Filtered(source) => source.inner().h1(),
+            _ => unreachable!("it was made of a connection"),
         }
     }
 
@@ -96,22 +131,22 @@ impl<'a> Source<'a> {
         match self {
             Source::H1(source) => Some(source.reader()),
             #[cfg(feature = "wasm")]
-            Source::Guest(_) => None,
+            Source::Filtered(source) => source.inner().client(),
+            _ => None,
         }
     }
 
     /// The next frame if it can be had without waiting.
     pub fn ready(&mut self) -> Result<Option<Frame>, SourceFault> {
-        match self {
-            Source::H1(source) => source.ready(),
-            #[cfg(feature = "wasm")]
-            Source::Guest(source) => source.ready(),
-        }
+        each!(self, source => source.ready())
     }
 
     pub async fn next(&mut self) -> Result<Frame, SourceFault> {
         match self {
             Source::H1(source) => source.next().await,
+            Source::Memory(source) => Ok(source.frame()),
+            #[cfg(feature = "wasm")]
+            Source::Filtered(source) => source.next().await,
             #[cfg(feature = "wasm")]
             Source::Guest(source) => source.next().await,
         }
@@ -119,30 +154,107 @@ impl<'a> Source<'a> {
 
     /// Takes a frame's buffer back.
     pub fn recycle(&mut self, buffer: Buffer) {
-        match self {
-            Source::H1(source) => source.recycle(buffer),
-            #[cfg(feature = "wasm")]
-            Source::Guest(source) => source.recycle(buffer),
-        }
+        each!(self, source => source.recycle(buffer));
     }
 
     /// Gives back a frame's data, to be the next frame again.
     pub fn unread(&mut self, buffer: Buffer) {
-        match self {
-            Source::H1(source) => source.unread(buffer),
-            #[cfg(feature = "wasm")]
-            Source::Guest(source) => source.unread(buffer),
-        }
+        each!(self, source => source.unread(buffer));
     }
 
     /// All frames but [`Frame::End`] have been given.
     pub fn is_finished(&self) -> bool {
+        each!(self, source => source.is_finished())
+    }
+
+    /// All data of the body is here, given or not.
+    pub fn has_all(&self) -> bool {
         match self {
-            Source::H1(source) => source.is_finished(),
+            Source::H1(source) => source.progress().has_all(),
+            Source::Memory(_) => true,
             #[cfg(feature = "wasm")]
-            Source::Guest(source) => source.is_finished(),
+            Source::Filtered(source) => source.has_all(),
+            #[cfg(feature = "wasm")]
+            Source::Guest(source) => source.has_all(),
         }
     }
+
+    /// Nobody has seen any of it, nor will any of it be changed.
+    pub fn is_untouched(&self) -> bool {
+        matches!(self, Source::H1(source) if source.received() == 0)
+    }
+
+    /// Waits until more than `most` bytes are here, or all that there are. They are the next frames
+    /// all the same.
+    pub async fn hold(&mut self, most: usize) -> Result<(), SourceFault> {
+        let mut held = Buffer::with_size(Size::Small);
+        while held.len() <= most {
+            match self.next().await? {
+                Frame::Data(buffer) => {
+                    held.extend(buffer.data());
+                    self.recycle(buffer);
+                }
+                Frame::Trailers(fields) => {
+                    each!(self, source => source.unread_trailers(fields));
+                    break;
+                }
+                Frame::End => break,
+            }
+        }
+        if !held.is_empty() {
+            self.unread(held);
+        }
+        Ok(())
+    }
+
+    /// The data that is given next: what was held.
+    pub fn held(&mut self) -> &mut Option<Buffer> {
+        match self {
+            Source::H1(source) => source.progress_mut().held(),
+            Source::Memory(source) => source.held(),
+            #[cfg(feature = "wasm")]
+            Source::Filtered(source) => source.held(),
+            #[cfg(feature = "wasm")]
+            Source::Guest(source) => source.held(),
+        }
+    }
+
+    /// Nothing follows what is held.
+    pub fn end(&mut self) {
+        match self {
+            Source::H1(source) => source.progress_mut().end(),
+            Source::Memory(_) => {}
+            #[cfg(feature = "wasm")]
+            Source::Filtered(source) => source.end(),
+            #[cfg(feature = "wasm")]
+            Source::Guest(source) => source.end(),
+        }
+    }
+}
+
+/// Gives back the piece that was taken last.
+pub fn put_back(held: &mut Option<Buffer>, piece: Buffer, buffers: &Buffers) {
+    match held {
+        Some(rest) => {
+            rest.unconsume(piece.len());
+            buffers.put(piece);
+        }
+        None => *held = Some(piece),
+    }
+}
+
+/// The next piece of what is held, of which there may be much.
+pub fn piece(held: &mut Option<Buffer>, buffers: &Buffers) -> Option<Buffer> {
+    let mut all = held.take()?;
+    let most = Size::Medium.bytes();
+    if all.size().is_some() || all.len() <= most {
+        return Some(all);
+    }
+    let mut piece = buffers.take(Size::Medium);
+    piece.extend(&all.data()[..most]);
+    all.consume(most);
+    *held = Some(all);
+    Some(piece)
 }
 
 impl<'a> Sink<'a> {

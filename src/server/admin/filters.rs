@@ -7,8 +7,8 @@ use serde_json::{Map, Value, json};
 use super::observation::Observation;
 use crate::plan::FilterId;
 use crate::telemetry::exposition::{Exposition, Kind};
-use crate::wasm::hooks::filter::Filter;
-use crate::wasm::hooks::filter::tally::{Hook, Outcome};
+use crate::wasm::hooks::filter::tally::Hook;
+use crate::wasm::hooks::filter::{Access, Filter};
 
 pub fn numbers(page: &mut Exposition, seen: &Observation) {
     let each =
@@ -17,7 +17,7 @@ pub fn numbers(page: &mut Exposition, seen: &Observation) {
     page.family("warpdrive_wasm_middleware_calls", Kind::Counter, help);
     for (name, tally) in each() {
         for (hook, hook_word) in Hook::ALL {
-            for (outcome, word) in Outcome::ALL {
+            for (outcome, word) in hook.outcomes() {
                 let count = tally.count(hook, outcome);
                 page.number(&[("middleware", &name), ("hook", &hook_word), ("result", &word)], count);
             }
@@ -48,8 +48,7 @@ fn one(id: FilterId, filter: &Filter, seen: &Observation) -> Value {
     let calls: Map<String, Value> = Hook::ALL
         .iter()
         .map(|(hook, word)| {
-            let counts =
-                Outcome::ALL.iter().map(|(outcome, word)| (*word, filter.tally.count(*hook, *outcome)));
+            let counts = hook.outcomes().map(|(outcome, word)| (word, filter.tally.count(*hook, outcome)));
             let counts: Map<String, Value> = counts
                 .filter(|(_, count)| *count > 0)
                 .map(|(word, count)| (word.into(), count.into()))
@@ -65,11 +64,13 @@ fn one(id: FilterId, filter: &Filter, seen: &Observation) -> Value {
         .map(|route| route.label.as_str())
         .collect();
     let hooks = [
-        (filter.hooks().request, "request"),
-        (filter.hooks().response, "response"),
-        (filter.hooks().log, "log"),
+        (filter.hooks.request, Hook::Request),
+        (filter.hooks.response, Hook::Response),
+        (filter.hooks.log, Hook::Log),
+        (filter.hooks.request_body == Access::Stream, Hook::RequestBody),
+        (filter.hooks.response_body == Access::Stream, Hook::ResponseBody),
     ];
-    let hooks: Vec<&str> = hooks.iter().filter(|(has, _)| *has).map(|(_, word)| *word).collect();
+    let hooks: Vec<&str> = hooks.iter().filter(|(has, _)| *has).map(|(_, hook)| hook.word()).collect();
     json!({
         "middleware": filter.guest.settings.name,
         "state": if filter.guest.failure().is_none() { "loaded" } else { "absent" },

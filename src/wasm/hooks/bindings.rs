@@ -45,18 +45,23 @@ pub mod middleware {
     });
 }
 
-/// What a policy need not export.
+/// What guests need not export.
 pub mod optional {
     wasmtime::component::bindgen!({
-        path: ["wit/guest", "wit/policy"],
+        path: ["wit/guest", "wit/policy", "wit/middleware"],
         inline: "
             package warpdrive:host;
 
             world all-there-is {
                 export warpdrive:policy/feedback@0.1.0;
                 export warpdrive:guest/about@0.1.0;
+                export warpdrive:middleware/request-stream@0.1.0;
+                export warpdrive:middleware/response-stream@0.1.0;
             }
         ",
         world: "warpdrive:host/all-there-is",
+        with: {
+            "warpdrive:middleware/messages": super::middleware::warpdrive::middleware::messages,
+        },
     });
 }

@@ -9,7 +9,7 @@ pub struct Interface {
     none: &'static str,
     export: &'static str,
     /// What only this kind may import, besides what every guest may.
-    own: &'static str,
+    own: &'static [&'static str],
     /// Why others are not there.
     help: &'static str,
     /// What is described and does not work yet.
@@ -20,7 +20,7 @@ pub const POLICY: Interface = Interface {
     title: "a policy",
     none: "no policy",
     export: "warpdrive:policy/load-balancer",
-    own: "warpdrive:policy/requests",
+    own: &["warpdrive:policy/requests"],
     help: "it must not wait, and has what `warpdrive:guest` and `warpdrive:policy/requests` give it",
     later: &[],
 };
@@ -29,13 +29,9 @@ pub const FILTER: Interface = Interface {
     title: "middleware",
     none: "no middleware",
     export: "warpdrive:middleware/filter",
-    own: "warpdrive:middleware/messages",
+    own: &["warpdrive:middleware/messages", "warpdrive:middleware/chunks"],
     help: "it has what `warpdrive:guest` and `warpdrive:middleware/messages` give it",
-    later: &[
-        "warpdrive:guest/http",
-        "warpdrive:middleware/request-stream",
-        "warpdrive:middleware/response-stream",
-    ],
+    later: &["warpdrive:guest/http"],
 };
 
 /// The interfaces that every guest can have.
@@ -87,7 +83,7 @@ impl Interface {
             let message = format!("{what}, which does not work yet in this version");
             return Err(Refusal { message, help: None });
         }
-        let is_there = |name: &str| is(name, self.own) || COMMON.iter().any(|common| is(name, common));
+        let is_there = |name: &str| self.own.iter().chain(&COMMON).any(|there| is(name, there));
         let missing: Vec<&str> =
             world.imports.iter().map(String::as_str).filter(|name| !is_there(name)).collect();
         if missing.is_empty() {

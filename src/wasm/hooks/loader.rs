@@ -17,7 +17,7 @@ use super::guest::Parts;
 use super::inspect::{self, Interface};
 use super::maker::Maker;
 use super::policy::Policy;
-use super::settings::{self, OnFailure};
+use super::settings;
 use super::store::Store;
 use crate::wasm::code_cache::Cache;
 use crate::wasm::compiler;
@@ -107,12 +107,12 @@ impl Loader {
             })?;
             draft.loaded.policies.push(policy);
         }
-        for settings::Filter { guest, on_failure } in filters {
-            let parts = draft.kept.parts(guest, cores);
-            let tally = draft.kept.tally(&guest.name, cores);
-            let filter = self.filter(parts.clone(), *on_failure, &tally, cache).or_else(|refused| {
-                let reason = self.pass_over("middleware", guest, refused, "not there")?;
-                Ok::<_, String>(Arc::new(Filter::absent(parts, *on_failure, tally, reason)))
+        for settings in filters {
+            let parts = draft.kept.parts(&settings.guest, cores);
+            let tally = draft.kept.tally(&settings.guest.name, cores);
+            let filter = self.filter(parts.clone(), settings, &tally, cache).or_else(|refused| {
+                let reason = self.pass_over("middleware", &settings.guest, refused, "not there")?;
+                Ok::<_, String>(Arc::new(Filter::absent(parts, settings, tally, reason)))
             })?;
             draft.loaded.filters.push(filter);
         }
@@ -167,19 +167,16 @@ impl Loader {
     fn filter(
         &mut self,
         parts: Parts<'_>,
-        on_failure: OnFailure,
+        settings: &settings::Filter,
         tally: &Arc<Tally>,
         cache: Option<&Cache>,
     ) -> Result<Arc<Filter>, Refused> {
         let file = File::read(&parts.settings.file, &inspect::FILTER)?;
-        let is_same = |filter: &&Arc<Filter>| {
-            filter.on_failure == on_failure && filter.guest.is(parts.settings, &file.digest)
-        };
-        if let Some(same) = self.known.filters.iter().find(is_same) {
+        if let Some(same) = self.known.filters.iter().find(|one| one.is(settings, &file.digest)) {
             return Ok(Arc::clone(same));
         }
         let built = self.build(&file, parts.cores, cache)?;
-        Filter::load(parts, on_failure, Arc::clone(tally), built).map(Arc::new)
+        Filter::load(parts, settings, Arc::clone(tally), built).map(Arc::new)
     }
 
     /// Compiles a component, unless that was done already.

@@ -90,6 +90,8 @@ pub struct Running<E> {
     engine: Engine,
     /// On its core.
     time: Duration,
+    /// A call has failed: it is of no use any more.
+    has_failed: bool,
     exports: E,
 }
 
@@ -109,7 +111,10 @@ impl<E> Running<E> {
         store.limiter(|state| &mut state.memory);
         store.epoch_deadline_callback(|mut store| store.data_mut().watch.tick());
         match timed(engine, turn, &mut store, load) {
-            Ok(exports) => Ok(Running { store, engine: engine.clone(), time: limits.time, exports }),
+            Ok(exports) => {
+                let (engine, time) = (engine.clone(), limits.time);
+                Ok(Running { store, engine, time, has_failed: false, exports })
+            }
             Err(error) => Err(Failed { kind: kind(&store, &error), message: format!("{error:#}") }),
         }
     }
@@ -141,10 +146,15 @@ impl<E> Running<E> {
         turn: Turn,
         call: impl FnOnce(&mut Store<State>, &E) -> Result<R>,
     ) -> Result<R, Failed> {
-        let Running { store, engine, exports, .. } = self;
+        let Running { store, engine, exports, has_failed, .. } = self;
         let result = timed(engine, turn, store, |store| call(store, exports));
+        *has_failed = result.is_err();
         // The last cause says what it was; what is around it is where.
         result.map_err(|error| Failed { kind: kind(store, &error), message: error.root_cause().to_string() })
+    }
+
+    pub fn has_failed(&self) -> bool {
+        self.has_failed
     }
 
     /// A call of its core, on a request's way.

@@ -13,7 +13,7 @@ use super::complaints::Complaints;
 use super::facilities::tell_dropped;
 use super::instance::{Code, Instance, Outcome};
 use super::policy::Policy;
-use super::post::Post;
+use super::post::{Post, Shared};
 use super::running::Failed;
 use crate::wasm::Guests;
 
@@ -112,16 +112,16 @@ impl Seat {
 
     /// Whether there is somebody to ask.
     pub fn is_there(&self) -> bool {
-        self.post.is_there()
+        self.post.take_turn().is_some()
     }
 
     /// The index that the guest picks of these. Whether that can be is the caller's to find out and
     /// to [`Self::note`]; whatever else comes of the call is noted here.
     pub fn select(&self, asked: Asked<'_>, endpoints: impl Iterator<Item = Endpoint>) -> Option<u32> {
-        if !self.is_there() {
+        let Some(instance) = self.post.take_turn() else {
             self.note(Verdict::Off);
             return None;
-        }
+        };
         let mut list = self.endpoints.borrow_mut();
         list.clear();
         list.extend(endpoints);
@@ -130,7 +130,7 @@ impl Seat {
             self.part().duration.observe(instance.taken());
             picked
         };
-        match self.call(Call::Select, select) {
+        match self.call(Call::Select, instance, select) {
             Ok(None) => {
                 self.note(Verdict::None);
                 None
@@ -149,23 +149,30 @@ impl Seat {
 
     /// Tells the guest how a request went.
     pub fn report(&self, endpoints: &dyn Endpoints, id: u32, outcome: Outcome) {
-        if self.policy.has_feedback() && self.is_there() {
+        if !self.policy.has_feedback() {
+            return;
+        }
+        if let Some(instance) = self.post.take_turn() {
             let asked = Asked { request: None, endpoints };
-            let _failed = self.call(Call::Report, |instance| instance.report(asked, id, outcome));
+            let _failed = self.call(Call::Report, instance, |one| one.report(asked, id, outcome));
         }
     }
 
     fn statistics(&self, endpoints: &dyn Endpoints) -> Option<serde_json::Value> {
-        if self.policy.about.is_none() || !self.is_there() {
-            return None;
-        }
+        self.policy.about.as_ref()?;
+        let instance = self.post.take_turn()?;
         let asked = Asked { request: None, endpoints };
-        self.call(Call::Statistics, |instance| instance.statistics(asked)).ok().flatten()
+        self.call(Call::Statistics, instance, |one| one.statistics(asked)).ok().flatten()
     }
 
-    /// One call of the instance, which is there. A failure is counted, and told.
-    fn call<R>(&self, what: Call, call: impl FnOnce(&mut Instance) -> Result<R, Failed>) -> Result<R, Kind> {
-        self.post.call(what as usize, call).map_err(|failed| {
+    /// One call of an instance. A failure is counted, and told.
+    fn call<R>(
+        &self,
+        what: Call,
+        instance: Shared<Code>,
+        call: impl FnOnce(&mut Instance) -> Result<R, Failed>,
+    ) -> Result<R, Kind> {
+        self.post.call(what as usize, instance, call).map_err(|failed| {
             self.part().failures(what, failed.kind).add(1);
             match what {
                 Call::Select => self.complain(format_args!("{}: the fallback decides", failed.message)),

@@ -32,6 +32,8 @@ pub struct Limits {
 pub struct Filter {
     pub guest: Guest,
     pub on_failure: OnFailure,
+    /// Bytes of a body that it may see at once.
+    pub body_max: usize,
 }
 
 /// What is done where a middleware fails.

@@ -136,11 +136,6 @@ fn what_is_no_middleware_or_wants_what_does_not_work_yet_is_refused() {
         (guest("wrong-world.wat"), "it is no middleware: it exports"),
         (policy, "it is a policy: configure it as [wasm.policies.NAME]"),
         (guest("moderation.wasm"), "warpdrive:guest/http@0.1.0, which does not work yet in this version"),
-        (
-            guest("pii.wasm"),
-            "warpdrive:middleware/response-stream@0.1.0, which does not work yet in this version",
-        ),
-        (guest("billing.wasm"), "which does not work yet in this version"),
     ];
     for (file, expected) in table {
         let said = checked(&file);

@@ -2,17 +2,23 @@
 
 use std::cell::RefCell;
 
-use wasmtime::component::{Component, InstancePre, Linker, Resource};
+use wasmtime::component::{Component, InstancePre, Linker, Resource, ResourceAny};
+use wasmtime::error::Context;
 use wasmtime::{Result, Store};
 
 use super::messages;
 use super::passing::{self, Passing, RequestHandle, ResponseHandle};
-use super::{Hooks, RequestAction, ResponseAction, Summary};
+use super::tally::Hook;
+use super::{Access, Hooks, RequestAction, ResponseAction, Summary};
 use crate::wasm::hooks::asked::{self, Asked, Endpoints};
 use crate::wasm::hooks::bindings::middleware::exports::warpdrive::middleware::filter::{
     self as interface, BodyAccess, Subscription,
 };
 use crate::wasm::hooks::bindings::middleware::{Middleware, MiddlewareIndices};
+use crate::wasm::hooks::bindings::optional::exports::warpdrive::middleware::{
+    request_stream, response_stream,
+};
+use crate::wasm::hooks::bindings::optional::warpdrive::middleware::chunks;
 use crate::wasm::hooks::engine::Engine;
 use crate::wasm::hooks::facilities::{self, Facilities};
 use crate::wasm::hooks::guest;
@@ -20,15 +26,27 @@ use crate::wasm::hooks::loader::Refused;
 use crate::wasm::hooks::running::{Failed, Running, State, Turn};
 use crate::wasm::hooks::settings::Limits;
 
+const REQUEST_STREAM: &str = "warpdrive:middleware/request-stream@0.1.0";
+const RESPONSE_STREAM: &str = "warpdrive:middleware/response-stream@0.1.0";
+
+/// Nobody is asked for one who has not said that it is there.
+const NO_STREAM: &str = "it does not export the stream that it subscribes to";
+
 /// Middleware that was compiled and linked.
 pub struct Code {
     engine: Engine,
     pre: InstancePre<State>,
     indices: MiddlewareIndices,
+    request_stream: Option<request_stream::GuestIndices>,
+    response_stream: Option<response_stream::GuestIndices>,
 }
 
 /// What we call of a middleware.
-pub type Exports = Middleware;
+pub struct Exports {
+    middleware: Middleware,
+    request_stream: Option<request_stream::Guest>,
+    response_stream: Option<response_stream::Guest>,
+}
 
 pub type Instance = Running<Exports>;
 
@@ -45,7 +63,16 @@ impl guest::Code for Code {
         facilities::link(&mut linker)?;
         messages::link(&mut linker)?;
         let pre = linker.instantiate_pre(component)?;
-        Ok(Code { engine: engine.clone(), indices: MiddlewareIndices::new(&pre)?, pre })
+        let has = |name: &str| component.get_export_index(None, name).is_some();
+        let request_stream = has(REQUEST_STREAM).then(|| request_stream::GuestIndices::new(&pre));
+        let response_stream = has(RESPONSE_STREAM).then(|| response_stream::GuestIndices::new(&pre));
+        Ok(Code {
+            engine: engine.clone(),
+            indices: MiddlewareIndices::new(&pre)?,
+            request_stream: request_stream.transpose()?,
+            response_stream: response_stream.transpose()?,
+            pre,
+        })
     }
 
     fn instantiate(
@@ -57,36 +84,66 @@ impl guest::Code for Code {
         let json = facilities.component.json();
         let load = |store: &mut Store<State>| {
             let instance = self.pre.instantiate(&mut *store)?;
-            self.indices.load(&mut *store, &instance)
+            let middleware = self.indices.load(&mut *store, &instance)?;
+            let of_requests = self.request_stream.as_ref().map(|one| one.load(&mut *store, &instance));
+            let of_responses = self.response_stream.as_ref().map(|one| one.load(&mut *store, &instance));
+            Ok(Exports {
+                middleware,
+                request_stream: of_requests.transpose()?,
+                response_stream: of_responses.transpose()?,
+            })
         };
-        let configure = |store: &mut Store<State>, middleware: &Middleware| {
-            middleware.warpdrive_middleware_filter().call_configure(store, &json)
+        let configure = |store: &mut Store<State>, exports: &Exports| {
+            exports.middleware.warpdrive_middleware_filter().call_configure(store, &json)
         };
         let (instance, wanted) =
             Running::configured(&self.engine, facilities, limits, turn, load, configure)?;
-        Ok((instance, subscribed(&wanted)?))
+        Ok((instance, self.subscribed(&wanted)?))
     }
 }
 
-/// # Errors
-/// It subscribes to what does not work yet.
-fn subscribed(wanted: &Subscription) -> std::result::Result<Hooks, Refused> {
-    for (body, of) in [(wanted.request_body, "request"), (wanted.response_body, "response")] {
-        let access = match body {
-            BodyAccess::None => continue,
-            BodyAccess::Whole(_) => "whole",
-            BodyAccess::Stream => "stream",
-        };
-        let reason =
-            format!("it subscribes to the {of} body as `{access}`, which does not work yet in this version");
-        return Err(Refused { reason, is_final: true });
+impl Code {
+    /// # Errors
+    /// It subscribes to what it cannot take.
+    fn subscribed(&self, wanted: &Subscription) -> std::result::Result<Hooks, Refused> {
+        let has = |hook| wanted.hooks.contains(hook);
+        let (request, response) = (has(interface::Hooks::REQUEST), has(interface::Hooks::RESPONSE));
+        Ok(Hooks {
+            request,
+            response,
+            log: has(interface::Hooks::LOG),
+            request_body: access(
+                wanted.request_body,
+                request,
+                REQUEST_STREAM,
+                self.request_stream.is_some(),
+            )?,
+            response_body: access(
+                wanted.response_body,
+                response,
+                RESPONSE_STREAM,
+                self.response_stream.is_some(),
+            )?,
+        })
     }
-    let has = |hook| wanted.hooks.contains(hook);
-    Ok(Hooks {
-        request: has(interface::Hooks::REQUEST),
-        response: has(interface::Hooks::RESPONSE),
-        log: has(interface::Hooks::LOG),
-    })
+}
+
+/// `has_hook`: there is a call that would see it whole.
+fn access(
+    wanted: BodyAccess,
+    has_hook: bool,
+    stream: &str,
+    has_stream: bool,
+) -> std::result::Result<Access, Refused> {
+    match wanted {
+        BodyAccess::Whole(most) if has_hook => Ok(Access::Whole(most as usize)),
+        BodyAccess::None | BodyAccess::Whole(_) => Ok(Access::None),
+        BodyAccess::Stream if has_stream => Ok(Access::Stream),
+        BodyAccess::Stream => {
+            let reason = format!("it subscribes to a body as `stream`, but does not export {stream}");
+            Err(Refused { reason, is_final: true })
+        }
+    }
 }
 
 impl Running<Exports> {
@@ -96,13 +153,13 @@ impl Running<Exports> {
         passing: &'a RefCell<Passing<'a>>,
         endpoints: &dyn Endpoints,
         messages: u32,
-        call: impl FnOnce(&mut Store<State>, &Middleware, u32) -> Result<R>,
+        call: impl FnOnce(&mut Store<State>, &Exports, u32) -> Result<R>,
     ) -> std::result::Result<R, Failed> {
         asked::lend(Asked { request: None, endpoints }, || {
             passing::lend(passing, || {
-                self.call(self.turn(), |store, middleware| {
+                self.call(self.turn(), |store, exports| {
                     let number = store.data_mut().next_call(messages);
-                    call(store, middleware, number)
+                    call(store, exports, number)
                 })
             })
         })
@@ -115,9 +172,9 @@ impl Running<Exports> {
         passing: &'a RefCell<Passing<'a>>,
         endpoints: &dyn Endpoints,
     ) -> std::result::Result<RequestAction, Failed> {
-        self.about(passing, endpoints, 1, |store, middleware, number| {
+        self.about(passing, endpoints, 1, |store, exports, number| {
             let request = Resource::<RequestHandle>::new_own(number);
-            middleware.warpdrive_middleware_filter().call_on_request(store, request)
+            exports.middleware.warpdrive_middleware_filter().call_on_request(store, request)
         })
     }
 
@@ -128,10 +185,10 @@ impl Running<Exports> {
         passing: &'a RefCell<Passing<'a>>,
         endpoints: &dyn Endpoints,
     ) -> std::result::Result<ResponseAction, Failed> {
-        self.about(passing, endpoints, 2, |store, middleware, number| {
+        self.about(passing, endpoints, 2, |store, exports, number| {
             let request = Resource::<RequestHandle>::new_own(number);
             let response = Resource::<ResponseHandle>::new_own(number);
-            middleware.warpdrive_middleware_filter().call_on_response(store, request, response)
+            exports.middleware.warpdrive_middleware_filter().call_on_response(store, request, response)
         })
     }
 
@@ -143,9 +200,75 @@ impl Running<Exports> {
         endpoints: &dyn Endpoints,
         summary: &Summary,
     ) -> std::result::Result<(), Failed> {
-        self.about(passing, endpoints, 1, |store, middleware, number| {
+        self.about(passing, endpoints, 1, |store, exports, number| {
             let request = Resource::<RequestHandle>::new_own(number);
-            middleware.warpdrive_middleware_filter().call_on_log(store, request, summary)
+            exports.middleware.warpdrive_middleware_filter().call_on_log(store, request, summary)
         })
+    }
+
+    /// Tells it of the body of a request. It exports that interface, or has not subscribed to it.
+    ///
+    /// # Errors
+    /// The instance has failed.
+    pub fn begin_request_body<'a>(
+        &mut self,
+        passing: &'a RefCell<Passing<'a>>,
+        endpoints: &dyn Endpoints,
+    ) -> std::result::Result<ResourceAny, Failed> {
+        self.about(passing, endpoints, 1, |store, exports, number| {
+            let stream = exports.request_stream.as_ref().context(NO_STREAM)?;
+            stream.body().call_constructor(store, Resource::<RequestHandle>::new_own(number))
+        })
+    }
+
+    /// The same of a response.
+    ///
+    /// # Errors
+    /// The instance has failed.
+    pub fn begin_response_body<'a>(
+        &mut self,
+        passing: &'a RefCell<Passing<'a>>,
+        endpoints: &dyn Endpoints,
+    ) -> std::result::Result<ResourceAny, Failed> {
+        self.about(passing, endpoints, 2, |store, exports, number| {
+            let stream = exports.response_stream.as_ref().context(NO_STREAM)?;
+            let request = Resource::<RequestHandle>::new_own(number);
+            let response = Resource::<ResponseHandle>::new_own(number);
+            stream.body().call_constructor(store, request, response)
+        })
+    }
+
+    /// One chunk of a body that it was told of.
+    ///
+    /// # Errors
+    /// The instance has failed.
+    pub fn chunk(
+        &mut self,
+        hook: Hook,
+        body: ResourceAny,
+        bytes: &[u8],
+        is_last: bool,
+        endpoints: &dyn Endpoints,
+    ) -> std::result::Result<chunks::Outcome, Failed> {
+        asked::lend(Asked { request: None, endpoints }, || {
+            self.call(self.turn(), |store, exports| match hook {
+                Hook::RequestBody => {
+                    let stream = exports.request_stream.as_ref().context(NO_STREAM)?;
+                    stream.body().call_chunk(store, body, bytes, is_last)
+                }
+                _ => {
+                    let stream = exports.response_stream.as_ref().context(NO_STREAM)?;
+                    stream.body().call_chunk(store, body, bytes, is_last)
+                }
+            })
+        })
+    }
+
+    /// It hears no more of this body.
+    ///
+    /// # Errors
+    /// The instance has failed.
+    pub fn end_body(&mut self, body: ResourceAny) -> std::result::Result<(), Failed> {
+        self.call(self.turn(), |store, _| body.resource_drop(store))
     }
 }

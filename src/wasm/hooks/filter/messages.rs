@@ -3,7 +3,7 @@
 use wasmtime::Result;
 use wasmtime::component::{HasSelf, Linker, Resource};
 
-use super::passing::{self, Change, Passing, RequestHandle, ResponseHandle};
+use super::passing::{self, Change, Of, Passing, RequestHandle, ResponseHandle};
 use crate::http::fields::Fields;
 use crate::http::head::RequestHead;
 use crate::wasm::hooks::asked::text;
@@ -133,11 +133,12 @@ impl HostRequest for State {
     }
 
     fn body(&mut self, handle: Resource<RequestHandle>) -> std::result::Result<Vec<u8>, BodyError> {
-        self.look(handle.rep(), |passing| Some(passing.body())).unwrap_or(Err(BodyError::NotSubscribed))
+        self.look(handle.rep(), |passing| Some(passing.body(Of::Request)))
+            .unwrap_or(Err(BodyError::NotSubscribed))
     }
 
-    fn set_body(&mut self, _: Resource<RequestHandle>, _: Vec<u8>) -> Changed {
-        Err(ChangeError::Forbidden)
+    fn set_body(&mut self, handle: Resource<RequestHandle>, body: Vec<u8>) -> Changed {
+        self.change(handle.rep(), |passing| passing.set_body(Of::Request, &body))
     }
 
     fn note(&mut self, handle: Resource<RequestHandle>, name: String) -> Option<String> {
@@ -189,11 +190,12 @@ impl HostResponse for State {
     }
 
     fn body(&mut self, handle: Resource<ResponseHandle>) -> std::result::Result<Vec<u8>, BodyError> {
-        self.look(handle.rep(), |passing| Some(passing.body())).unwrap_or(Err(BodyError::NotSubscribed))
+        self.look(handle.rep(), |passing| Some(passing.body(Of::Response)))
+            .unwrap_or(Err(BodyError::NotSubscribed))
     }
 
-    fn set_body(&mut self, _: Resource<ResponseHandle>, _: Vec<u8>) -> Changed {
-        Err(ChangeError::Forbidden)
+    fn set_body(&mut self, handle: Resource<ResponseHandle>, body: Vec<u8>) -> Changed {
+        self.change(handle.rep(), |passing| passing.set_body(Of::Response, &body))
     }
 
     fn drop(&mut self, _: Resource<ResponseHandle>) -> Result<()> {

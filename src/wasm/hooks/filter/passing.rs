@@ -11,6 +11,7 @@ use crate::http::h1::changes::is_fixed;
 use crate::http::head::{RequestHead, ResponseHead};
 use crate::http::status::Status;
 use crate::http::target::{EncodedSlash, Target};
+use crate::net::Buffer;
 use crate::sys::lend::{Lendable, Lent};
 use crate::wasm::hooks::bindings::middleware::warpdrive::middleware::messages::{BodyError, ChangeError};
 
@@ -49,10 +50,24 @@ pub struct Bounds {
     pub encoded_slash: EncodedSlash,
 }
 
+/// The body of the message that a hook is about.
+pub enum Body<'a> {
+    /// The hook is not to see it.
+    Unseen,
+    /// It is longer than the guest wanted to see.
+    TooLarge,
+    /// All of it; nothing, if it is empty. At most `most` bytes may be in its place.
+    Whole { held: &'a mut Option<Buffer>, most: usize },
+    /// Such a message has none.
+    Never,
+}
+
 /// One exchange, as a call sees it.
 pub struct Passing<'a> {
     pub request: Seen<'a, RequestHead>,
     pub response: Option<Seen<'a, ResponseHead>>,
+    /// That of the response, if there is one.
+    pub body: Body<'a>,
     pub peer: &'a Peer,
     pub stamp: &'a Stamp,
     pub notes: &'a mut Notes,
@@ -71,6 +86,8 @@ pub struct Undo {
     response: Saved,
     status: Option<(Status, Span)>,
     notes: Option<Notes>,
+    /// A body that was replaced.
+    body: Option<Option<Buffer>>,
     has_request: bool,
     has_response: bool,
 }
@@ -81,15 +98,25 @@ impl Undo {
         self.has_request = false;
         self.has_response = false;
         self.notes = None;
+        self.body = None;
     }
 
-    /// What the call has changed is as it was before.
+    /// The call has put another body in place of that of its message.
+    pub fn has_replaced_body(&self) -> bool {
+        self.body.is_some()
+    }
+
+    /// What the call has changed is as it was before. `held` is the body that it has seen.
     pub fn undo(
         &mut self,
         request: Option<&mut RequestHead>,
         response: Option<&mut ResponseHead>,
+        held: Option<&mut Option<Buffer>>,
         notes: &mut Notes,
     ) {
+        if let (Some(before), Some(held)) = (self.body.take(), held) {
+            *held = before;
+        }
         if let Some(before) = self.notes.take() {
             *notes = before;
         }
@@ -104,6 +131,13 @@ impl Undo {
             }
         }
     }
+}
+
+/// One of the two messages of an exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Of {
+    Request,
+    Response,
 }
 
 /// How a field is changed.
@@ -160,9 +194,40 @@ impl Passing<'_> {
         Ok(())
     }
 
-    /// Bodies are shown to nobody yet: what subscribes to one is not loaded.
-    pub fn body(&self) -> Result<Vec<u8>, BodyError> {
-        Err(BodyError::NotSubscribed)
+    /// The body of one of the messages.
+    pub fn body(&self, of: Of) -> Result<Vec<u8>, BodyError> {
+        if of != self.of() {
+            return Err(BodyError::NotSubscribed);
+        }
+        match &self.body {
+            Body::Unseen => Err(BodyError::NotSubscribed),
+            Body::TooLarge => Err(BodyError::TooLarge),
+            Body::Never => Ok(Vec::new()),
+            Body::Whole { held, .. } => Ok(held.as_ref().map_or_else(Vec::new, |held| held.data().to_vec())),
+        }
+    }
+
+    pub fn set_body(&mut self, of: Of, bytes: &[u8]) -> Result<(), ChangeError> {
+        if of != self.of() {
+            return Err(ChangeError::TooLate);
+        }
+        match &mut self.body {
+            Body::Unseen => Err(ChangeError::Forbidden),
+            Body::TooLarge => Err(ChangeError::TooLarge),
+            Body::Never => Err(ChangeError::Invalid),
+            Body::Whole { most, .. } if bytes.len() > *most => Err(ChangeError::TooLarge),
+            Body::Whole { held, .. } => {
+                let other = (!bytes.is_empty()).then(|| Buffer::of(bytes));
+                let before = std::mem::replace(*held, other);
+                self.undo.body.get_or_insert(before);
+                Ok(())
+            }
+        }
+    }
+
+    /// The message that the call is about.
+    fn of(&self) -> Of {
+        if self.response.is_some() { Of::Response } else { Of::Request }
     }
 
     pub fn note(&self, name: &str) -> Option<String> {
@@ -196,7 +261,7 @@ fn save_response(undo: &mut Undo, head: &ResponseHead) {
 }
 
 /// Statuses whose responses have no body.
-fn has_no_body(status: Status) -> bool {
+pub fn has_no_body(status: Status) -> bool {
     matches!(status.0, 204 | 205 | 304)
 }
 

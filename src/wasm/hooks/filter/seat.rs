@@ -6,8 +6,11 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use wasmtime::component::ResourceAny;
+
 use super::instance::{Code, Instance};
 use super::passing::{Passing, Undo};
+use super::stream::BodyStream;
 use super::tally::{Hook, Outcome, Part};
 use super::{Filter, RequestAction, ResponseAction, Summary};
 use crate::wasm::Guests;
@@ -15,7 +18,7 @@ use crate::wasm::hooks::account::Kind;
 use crate::wasm::hooks::asked::Endpoints;
 use crate::wasm::hooks::complaints::Complaints;
 use crate::wasm::hooks::facilities::tell_dropped;
-use crate::wasm::hooks::post::Post;
+use crate::wasm::hooks::post::{Post, Shared};
 use crate::wasm::hooks::running::Failed;
 use crate::wasm::hooks::settings::Way;
 
@@ -127,15 +130,60 @@ impl Seat {
         self.call(Hook::Log, |instance| instance.on_log(passing, endpoints, summary))
     }
 
+    /// Tells the guest of a body that passes it from now on.
+    ///
+    /// # Errors
+    /// As [`Self::on_request`].
+    pub fn begin_body<'a>(
+        self: &Rc<Self>,
+        hook: Hook,
+        passing: &'a RefCell<Passing<'a>>,
+        endpoints: &dyn Endpoints,
+    ) -> Result<BodyStream, Outcome> {
+        let body = self.call(hook, |instance| match hook {
+            Hook::RequestBody => instance.begin_request_body(passing, endpoints),
+            _ => instance.begin_response_body(passing, endpoints),
+        })?;
+        let instance = self.post.current().expect("it was just called");
+        Ok(BodyStream::new(self, hook, instance, body))
+    }
+
+    /// Tells it that one has ended.
+    pub fn end_body(&self, hook: Hook, instance: &Shared<Code>, body: ResourceAny) {
+        if instance.borrow().has_failed() {
+            return;
+        }
+        // Counted and told, and nothing depends on it any more.
+        let _ended: Result<(), Outcome> =
+            self.call_of(hook, Rc::clone(instance), |running| running.end_body(body));
+    }
+
     fn call<R>(
         &self,
         hook: Hook,
         call: impl FnOnce(&mut Instance) -> Result<R, Failed>,
     ) -> Result<R, Outcome> {
-        if !self.post.is_there() {
-            return Err(self.nobody(hook));
+        match self.post.take_turn() {
+            Some(instance) => self.call_of(hook, instance, call),
+            None => Err(self.nobody(hook)),
         }
-        let called = self.post.call(hook as usize, |instance| {
+    }
+
+    /// A call of one instance and no other.
+    ///
+    /// # Errors
+    /// As [`Self::on_request`].
+    pub fn call_of<R>(
+        &self,
+        hook: Hook,
+        instance: Shared<Code>,
+        call: impl FnOnce(&mut Instance) -> Result<R, Failed>,
+    ) -> Result<R, Outcome> {
+        if instance.borrow().has_failed() {
+            self.note(hook, Outcome::Lost);
+            return Err(Outcome::Lost);
+        }
+        let called = self.post.call(hook as usize, instance, |instance| {
             let called = call(instance);
             self.part().duration(hook).observe(instance.taken());
             called
@@ -176,9 +224,15 @@ impl Seat {
         };
         match way {
             Way::Open => self.part().opened.add(1),
-            Way::Closed => self.part().closed.add(1),
+            Way::Closed => return self.close(),
         }
         way
+    }
+
+    /// There is only one way, which is counted.
+    pub fn close(&self) -> Way {
+        self.part().closed.add(1);
+        Way::Closed
     }
 
     /// Tells what is wrong, unless that was told too often in this second.

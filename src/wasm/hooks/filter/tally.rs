@@ -10,14 +10,36 @@ pub enum Hook {
     Request,
     Response,
     Log,
+    RequestBody,
+    ResponseBody,
 }
 
 impl Hook {
-    pub const ALL: [(Hook, &str); 3] =
-        [(Hook::Request, "request"), (Hook::Response, "response"), (Hook::Log, "log")];
+    pub const ALL: [(Hook, &str); 5] = [
+        (Hook::Request, "request"),
+        (Hook::Response, "response"),
+        (Hook::Log, "log"),
+        (Hook::RequestBody, "request-body"),
+        (Hook::ResponseBody, "response-body"),
+    ];
 
     pub fn word(self) -> &'static str {
         Hook::ALL[self as usize].1
+    }
+}
+
+impl Hook {
+    /// What can come of its calls.
+    pub fn outcomes(self) -> impl Iterator<Item = (Outcome, &'static str)> {
+        let is_of_body = matches!(self, Hook::RequestBody | Hook::ResponseBody);
+        Outcome::ALL.into_iter().filter(move |(outcome, _)| match outcome {
+            Outcome::Next => !is_of_body,
+            Outcome::Respond => matches!(self, Hook::Request | Hook::Response),
+            Outcome::Upstream => self == Hook::Request,
+            Outcome::Invalid => self != Hook::Log,
+            Outcome::Pass | Outcome::Replace | Outcome::Leave | Outcome::Abort | Outcome::Lost => is_of_body,
+            Outcome::Trap | Outcome::Memory | Outcome::Timeout | Outcome::Overload | Outcome::Absent => true,
+        })
     }
 }
 
@@ -27,6 +49,14 @@ pub enum Outcome {
     Next,
     Respond,
     Upstream,
+    /// A chunk of a body went on as it was.
+    Pass,
+    /// Other bytes went on in place of a chunk.
+    Replace,
+    /// The guest wanted no more of a body.
+    Leave,
+    /// The guest cut a body off.
+    Abort,
     /// It answered with what is no answer, or chose an upstream that it may not choose.
     Invalid,
     Trap,
@@ -37,19 +67,26 @@ pub enum Outcome {
     Overload,
     /// It could not be loaded.
     Absent,
+    /// The instance that has seen the beginning of a body has failed with another exchange.
+    Lost,
 }
 
 impl Outcome {
-    pub const ALL: [(Outcome, &str); 9] = [
+    pub const ALL: [(Outcome, &str); 14] = [
         (Outcome::Next, "next"),
         (Outcome::Respond, "respond"),
         (Outcome::Upstream, "upstream"),
+        (Outcome::Pass, "pass"),
+        (Outcome::Replace, "replace"),
+        (Outcome::Leave, "leave"),
+        (Outcome::Abort, "abort"),
         (Outcome::Invalid, "invalid"),
         (Outcome::Trap, "trap"),
         (Outcome::Memory, "memory"),
         (Outcome::Timeout, "timeout"),
         (Outcome::Overload, "overload"),
         (Outcome::Absent, "absent"),
+        (Outcome::Lost, "lost"),
     ];
 }
 

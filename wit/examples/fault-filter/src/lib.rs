@@ -2,23 +2,40 @@
 //! `memory`, `huge` (a response of 64 MiB), `status` (one that is none), `upstream` (one that nobody has
 //! allowed), `log` (100,000 lines), `response-trap`, `note-trap` and `change-trap` (which write a note, or
 //! change the head, before). Others do what is allowed: `note`, `change`, `target` (sets the target), `elsewhere` (the
-//! upstream `other`), `ten` and `all` (read nine more fields, or all), `owned` (tries to change what is WarpDrive's own), `body` (answers with the body),
-//! `set-body`, `response-answer`, `response-change`, `response-body` (answers with the body in capitals).
+//! upstream `other`), `ten`, `all` and `read` (read nine more fields, all, or the body), `owned` (tries to change what is WarpDrive's own), `body` (answers with the body),
+//! `set-body`, `set-body-trap`, `response-answer`, `response-change`, `response-body` (answers with the body in capitals).
+//!
+//! With the config `stream` = `true` it subscribes to both bodies as streams, and does in the chunks of a
+//! body what `x-stream` says: `trap`, `loop`, `second-trap` (at the second chunk), `capitals`, `capitals-trap` (capitals, and at the
+//! second chunk a trap), `hold` (all of it with the last chunk), `drop` (nothing goes on), `huge` (1 MiB more than it was given), `leave`,
+//! `abort`, `begin-trap`. `x-of` = `request` or `response` says which of the two bodies.
 //!
 //! The field `x-show` has the response say what the notes are. Config: `fault` = `configure` fails the load,
-//! `fluctuating` has each instance subscribe to something else, `log` writes a line for each exchange, `body` is the limit of both bodies.
+//! `fluctuating` has each instance subscribe to something else, `log` writes a line for each exchange, `body` is the limit of both bodies,
+//! `field` another field than `x-fault`.
 #![cfg(target_family = "wasm")]
+
+use std::cell::{Cell, RefCell};
 
 use exports::warpdrive::middleware::filter::{
     Answer, BodyAccess, Guest, Hooks, RequestAction, ResponseAction, Subscription, Summary,
 };
+use exports::warpdrive::middleware::request_stream::{self, GuestBody as GuestRequestBody, Outcome};
+use exports::warpdrive::middleware::response_stream::{self, GuestBody as GuestResponseBody};
 use warpdrive::guest::log::{Level, log};
 use warpdrive::guest::{settings, store};
 use warpdrive::middleware::messages::{BodyError, ChangeError, Request, Response};
 
 wit_bindgen::generate!({
     path: ["../../guest", "../../middleware"],
-    world: "warpdrive:middleware/middleware",
+    inline: "
+        package example:fault;
+        world fault {
+            include warpdrive:middleware/middleware@0.1.0;
+            export warpdrive:middleware/request-stream@0.1.0;
+            export warpdrive:middleware/response-stream@0.1.0;
+        }
+    ",
     generate_all,
 });
 
@@ -40,13 +57,14 @@ impl Guest for Fault {
         }
         let body = match settings::config("body").and_then(|most| most.parse().ok()) {
             Some(most) => BodyAccess::Whole(most),
+            None if settings::config("stream").is_some() => BodyAccess::Stream,
             None => BodyAccess::None,
         };
         Ok(Subscription { hooks, request_body: body, response_body: body })
     }
 
     fn on_request(request: Request) -> RequestAction {
-        match request.field("x-fault").as_deref() {
+        match fault(&request).as_deref() {
             Some("trap") => std::process::abort(),
             Some("loop") => spin(),
             Some("memory") => grow(),
@@ -70,6 +88,7 @@ impl Guest for Fault {
                 let bytes: usize = names.iter().filter_map(|name| request.field(name)).map(|text| text.len()).sum();
                 std::hint::black_box(bytes);
             }
+            Some("read") => drop(std::hint::black_box(request.body())),
             Some("all") => drop(std::hint::black_box(request.fields())),
             Some("target") => must(request.set_target("/changed?by=m")),
             Some("owned") => {
@@ -87,7 +106,10 @@ impl Guest for Fault {
                     Err(BodyError::TooLarge) => respond(413, b"too large".to_vec()),
                 };
             }
-            Some("set-body") => must(request.set_body(b"another body")),
+            Some(fault @ ("set-body" | "set-body-trap")) => {
+                must(request.set_body(b"another body"));
+                may_trap(fault);
+            }
             _ => {}
         }
         RequestAction::Next
@@ -97,7 +119,7 @@ impl Guest for Fault {
         if request.field("x-show").is_some() {
             must(response.set_field("x-note", &request.note("seen").unwrap_or_default()));
         }
-        match request.field("x-fault").as_deref() {
+        match fault(&request).as_deref() {
             Some("response-trap") => {
                 must(response.set_field("x-changed", "by m"));
                 std::process::abort()
@@ -129,6 +151,86 @@ impl Guest for Fault {
         let sizes = format!("{request_body_bytes} {response_body_bytes}");
         let line = format!("over: {status} {sizes} {upstream:?} {} {error:?} {note:?}", endpoint.is_some());
         log(Level::Info, &line);
+    }
+}
+
+/// What it is to do.
+fn fault(request: &Request) -> Option<String> {
+    request.field(settings::config("field").as_deref().unwrap_or("x-fault"))
+}
+
+impl request_stream::Guest for Fault {
+    type Body = Passage;
+}
+
+impl response_stream::Guest for Fault {
+    type Body = Passage;
+}
+
+/// One body on its way.
+struct Passage {
+    /// What is to be done with it, if it is this one.
+    fault: String,
+    chunks: Cell<u32>,
+    held: RefCell<Vec<u8>>,
+}
+
+impl Passage {
+    fn of(request: &Request, body: &str) -> Passage {
+        let is_meant = request.field("x-of").as_deref() == Some(body);
+        let fault = request.field("x-stream").filter(|_| is_meant).unwrap_or_default();
+        if fault == "begin-trap" {
+            std::process::abort();
+        }
+        Passage { fault, chunks: Cell::new(0), held: RefCell::default() }
+    }
+
+    fn pass(&self, mut bytes: Vec<u8>, last: bool) -> Outcome {
+        let is_second = self.chunks.replace(self.chunks.get() + 1) == 1;
+        match self.fault.as_str() {
+            "trap" => std::process::abort(),
+            "second-trap" | "capitals-trap" if is_second => std::process::abort(),
+            "loop" => spin(),
+            "capitals" | "capitals-trap" => {
+                bytes.make_ascii_uppercase();
+                Outcome::Replace(bytes)
+            }
+            "hold" => {
+                self.held.borrow_mut().append(&mut bytes);
+                Outcome::Replace(if last { self.held.take() } else { Vec::new() })
+            }
+            "drop" => Outcome::Replace(Vec::new()),
+            "huge" => Outcome::Replace(vec![b'x'; bytes.len() + (1 << 20)]),
+            "leave" => Outcome::Leave,
+            "abort" => Outcome::Abort("told to".into()),
+            _ => Outcome::Pass,
+        }
+    }
+}
+
+impl GuestRequestBody for Passage {
+    fn new(request: Request) -> Passage {
+        Passage::of(&request, "request")
+    }
+
+    fn chunk(&self, bytes: Vec<u8>, last: bool) -> Outcome {
+        self.pass(bytes, last)
+    }
+}
+
+impl GuestResponseBody for Passage {
+    fn new(request: Request, _: Response) -> Passage {
+        Passage::of(&request, "response")
+    }
+
+    fn chunk(&self, bytes: Vec<u8>, last: bool) -> Outcome {
+        self.pass(bytes, last)
+    }
+}
+
+impl Drop for Passage {
+    fn drop(&mut self) {
+        log(Level::Info, &format!("body over after {} chunks", self.chunks.get()));
     }
 }
 

@@ -3,41 +3,59 @@
 use std::convert::Infallible;
 use std::marker::PhantomData;
 
-use super::connection::Work;
-use super::core::{Active, Core};
-use super::error::Error;
-use super::trace::Trace;
 use crate::http::forwarding::{Peer, Stamp};
+use crate::http::framing::BodyLength;
 use crate::http::head::{RequestHead, ResponseHead};
 use crate::http::target::Target;
+use crate::net::{Buffer, Reader, Stream};
 use crate::plan::{Allowed, Route, RouteId};
+use crate::proxy::body::h1_source::Bounds;
+use crate::proxy::body::{H1Source, Source, SourceFault};
+use crate::proxy::connection::Work;
+use crate::proxy::core::{Active, Core};
+use crate::proxy::error::Error;
+use crate::proxy::trace::Trace;
 
 #[derive(Default)]
 pub struct Passage;
 
 pub struct Passed<'a> {
     pub to: Option<&'a Allowed>,
-    pub answer: Option<Vec<u8>>,
+    pub answer: Option<Option<Buffer>>,
 }
 
 impl Passage {
     pub fn begin(&mut self) {}
+
+    pub fn end(&mut self) {}
 
     pub fn leave(&mut self, _: &Active, _: Option<RouteId>) {}
 
     pub fn target(&self, head: &RequestHead) -> Target {
         head.target
     }
+
+    pub fn source<'a>(
+        &mut self,
+        core: &'a Core,
+        reader: Reader<'a>,
+        input: Option<Buffer>,
+        length: BodyLength,
+        bounds: Bounds,
+    ) -> Source<'a> {
+        Source::H1(H1Source::new(reader, &core.buffers, input, length, bounds))
+    }
 }
 
 /// # Errors
 /// Never: there is nothing to pass.
-pub fn request<'a>(
+pub async fn request<'a>(
     _: &Core,
     _: &'a Active,
     _: &'a Route,
+    _: &mut Stream,
     _: &mut Work,
-    _: &Stamp,
+    _: &mut Trace,
 ) -> Result<Passed<'a>, Error> {
     Ok(Passed { to: None, answer: None })
 }
@@ -52,12 +70,14 @@ impl<'a> Filtered<'a> {
 
     /// # Errors
     /// Never.
-    pub fn response(
+    pub async fn response(
         &self,
         _: &RequestHead,
         _: &mut ResponseHead,
+        _: &mut Source<'_>,
         _: &Stamp,
-    ) -> Result<Option<Vec<u8>>, Error> {
+        _: impl Fn(SourceFault) -> Error,
+    ) -> Result<(), Error> {
         match self.0 {}
     }
 }
