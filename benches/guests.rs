@@ -4,48 +4,38 @@
 //! Wall time, because no simulator runs what the guest is compiled to: the least and the median of several
 //! rounds. `cargo bench --bench guests`.
 
-use std::cell::{OnceCell, RefCell};
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use warpdrive::http::forwarding::{self, Peer, Stamp};
+use warpdrive::http::forwarding::{self, Peer};
 use warpdrive::http::h1::{Bounds, parse};
-use warpdrive::http::head::{RequestHead, ResponseHead};
-use warpdrive::http::target::EncodedSlash;
-use warpdrive::net::Buffer;
+use warpdrive::http::head::RequestHead;
 use warpdrive::upstream::balance::Strategy;
 use warpdrive::upstream::upstreams::Question;
 use warpdrive::upstream::{Address, Endpoint as Place, Endpoints, Settings, UpstreamId, Upstreams};
 use warpdrive::wasm;
-use warpdrive::wasm::hooks::asked::{Asked, Candidates, NoEndpoints, Request};
-use warpdrive::wasm::hooks::filter::passing::{Body, Bounds as ChangeBounds, Passing, Seen};
+use warpdrive::wasm::hooks::asked::NoEndpoints;
 use warpdrive::wasm::hooks::filter::tally::Hook;
-use warpdrive::wasm::hooks::filter::{self, Filters, Notes};
+use warpdrive::wasm::hooks::filter::{self, Filters};
 use warpdrive::wasm::hooks::settings::{Filter, Guest, Limits, OnFailure, Way};
-use warpdrive::wasm::hooks::{Endpoint, Policies, Seat};
+use warpdrive::wasm::hooks::{Policies, Seat};
+use warpdrive::wasm::trial::hooks::{ENDPOINTS, Exchange};
 
-const ENDPOINTS: u32 = 8;
 const ROUNDS: usize = 11;
 const CALLS: u32 = 20_000;
 
-struct NoUrls;
-
-impl Candidates for NoUrls {
-    fn url(&self, index: usize) -> Option<String> {
-        Some(format!("http://10.0.0.{index}:3000"))
-    }
+/// What every request here has, and `fields`.
+fn text(fields: &str) -> String {
+    format!(
+        "GET /a/b?x=1 HTTP/1.1\r\nHost: shop.example\r\nUser-Agent: bench\r\nAccept: */*\r\n\
+         Cookie: theme=dark; sid=0123456789abcdef\r\nX-User: u1\r\n{fields}\r\n"
+    )
 }
 
-fn request(fields: &str) -> RequestHead {
-    let mut head = RequestHead::default();
-    let text = "GET /a/b?x=1 HTTP/1.1\r\nHost: shop.example\r\nUser-Agent: bench\r\nAccept: */*\r\n\
-                Cookie: theme=dark; sid=0123456789abcdef\r\nX-User: u1\r\n";
-    let text = format!("{text}{fields}\r\n");
-    let bounds = Bounds { head: 4096, fields: 64, uri: 1024 };
-    assert!(parse::request(text.as_bytes(), bounds, &mut head).is_ok());
-    head
+fn exchange(fields: &str, body: &[u8]) -> Exchange {
+    Exchange::of(text(fields).as_bytes(), body).expect("a request")
 }
 
 fn settings(file: PathBuf, config: &str) -> Guest {
@@ -93,30 +83,11 @@ fn native(head: &RequestHead, peer: &Peer, strategy: Strategy, name: &str) {
     });
 }
 
-fn guest(head: &RequestHead, peer: &Peer, seat: &Rc<Seat>, name: &str) {
-    let endpoint =
-        |id: u32| Endpoint { id, active: id * 7 % 5, ewma_us: 1000 + id * 31, weight: 1, healthy: true };
-    let head = seat.policy.guest.subscription.head.then_some((head, peer));
+fn guest(seat: &Seat, name: &str) {
+    let exchange = exchange("", b"");
     measure(name, || {
-        let request = Request {
-            head,
-            upstream: "app",
-            attempt: 0,
-            text: None,
-            candidates: &NoUrls,
-            model: OnceCell::new(),
-        };
-        let asked = Asked { request: Some(&request), endpoints: &NoEndpoints };
-        let picked = seat.select(asked, (0..ENDPOINTS).map(endpoint));
-        black_box(picked);
+        black_box(exchange.pick(seat)).expect(name);
     });
-    let fallbacks: u64 = [4, 5, 6, 7]
-        .map(|at| {
-            seat.policy.guest.component.account.count(warpdrive::wasm::hooks::account::Verdict::ALL[at].0)
-        })
-        .into_iter()
-        .sum();
-    assert_eq!(fallbacks, 0, "{name} has failed");
 }
 
 fn filter(file: PathBuf, config: &str) -> Filter {
@@ -125,86 +96,13 @@ fn filter(file: PathBuf, config: &str) -> Filter {
     Filter { guest: settings(file, config), on_failure, body_max: 1 << 20 }
 }
 
-/// The hook for requests, with the head as it is.
-fn on_request(head: &mut RequestHead, peer: &Peer, seat: &Rc<filter::Seat>, name: &str) {
-    let stamp = Stamp { request_id: [b'0'; 32], start_ms: 0, span: None };
-    let bounds = ChangeBounds {
-        head_bytes: 64 << 10,
-        fields: 100,
-        uri_bytes: 8192,
-        encoded_slash: EncodedSlash::Keep,
-    };
-    let mut notes = Notes::default();
-    let mut held = Some(Buffer::of(&[b'x'; 1024]));
-    measure(name, || {
-        let mut undo = seat.undo.borrow_mut();
-        undo.begin();
-        {
-            let passing = RefCell::new(Passing {
-                request: Seen::Open(head),
-                response: None,
-                body: Body::Whole { held: &mut held, most: 1 << 20 },
-                peer,
-                stamp: &stamp,
-                notes: &mut notes,
-                place: 0,
-                bounds,
-                undo: &mut undo,
-            });
-            assert!(seat.on_request(&passing, &NoEndpoints).is_ok());
-        }
-        // As it was, for the next call.
-        undo.undo(Some(head), None, None, &mut notes);
-    });
-}
-
-/// The hook for responses, which sets no field.
-fn on_response(head: &RequestHead, peer: &Peer, seat: &Rc<filter::Seat>, name: &str) {
-    let stamp = Stamp { request_id: [b'0'; 32], start_ms: 0, span: None };
-    let bounds =
-        ChangeBounds { head_bytes: 64 << 10, fields: 100, uri_bytes: 0, encoded_slash: EncodedSlash::Keep };
-    let (mut notes, mut response) = (Notes::default(), ResponseHead::default());
-    measure(name, || {
-        let mut undo = seat.undo.borrow_mut();
-        undo.begin();
-        let passing = RefCell::new(Passing {
-            request: Seen::Closed(head),
-            body: Body::Unseen,
-            response: Some(Seen::Open(&mut response)),
-            peer,
-            stamp: &stamp,
-            notes: &mut notes,
-            place: 0,
-            bounds,
-            undo: &mut undo,
-        });
-        assert!(seat.on_response(&passing, &NoEndpoints).is_ok());
-    });
-}
-
 /// A chunk of 16 KiB on its way through a guest.
-fn chunk(head: &RequestHead, peer: &Peer, seat: &Rc<filter::Seat>, name: &str) {
-    let stamp = Stamp { request_id: [b'0'; 32], start_ms: 0, span: None };
-    let bounds =
-        ChangeBounds { head_bytes: 64 << 10, fields: 100, uri_bytes: 0, encoded_slash: EncodedSlash::Keep };
-    let (mut notes, response) = (Notes::default(), ResponseHead::default());
-    let mut undo = seat.undo.borrow_mut();
-    let passing = RefCell::new(Passing {
-        request: Seen::Closed(head),
-        response: Some(Seen::Closed(&response)),
-        body: Body::Unseen,
-        peer,
-        stamp: &stamp,
-        notes: &mut notes,
-        place: 0,
-        bounds,
-        undo: &mut undo,
-    });
-    let mut stream = seat.begin_body(Hook::ResponseBody, &passing, &NoEndpoints).expect("a body");
+fn chunk(exchange: &mut Exchange, seat: &Rc<filter::Seat>, name: &str) {
+    let mut stream = exchange.begin_body(seat, Hook::ResponseBody).expect(name);
     let line = b"some words, 12 of them numbers, and no address at all; ";
     let bytes: Vec<u8> = line.iter().copied().cycle().take(16 << 10).collect();
     measure(name, || {
-        assert!(stream.chunk(&bytes, false, &NoEndpoints).is_ok());
+        stream.chunk(&bytes, false, &NoEndpoints).expect(name);
     });
 }
 
@@ -212,7 +110,7 @@ fn chunk(head: &RequestHead, peer: &Peer, seat: &Rc<filter::Seat>, name: &str) {
 const TOKEN: &str = "eyJhbGciOiJIUzI1NiIsImtpZCI6ImsxIn0.eyJzdWIiOiJhZGEiLCJleHAiOjQxMDI0NDQ4MDAsImF1ZCI6InNob3AifQ.V45ZJVvkA_0y4aizMfNBmZ-pYyp6FzkEeOD6dJBwOzo";
 const AUTH: &str = r#"{"audience":"shop","keys":{"k1":"0123456789abcdef0123456789abcdef"}}"#;
 
-fn middleware(peer: &Peer, cache_dir: &Path) {
+fn middleware(cache_dir: &Path) {
     let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/guests/middleware");
     let bearer = format!("Authorization: Bearer {TOKEN}\r\n");
     let bearer = bearer.as_str();
@@ -241,20 +139,28 @@ fn middleware(peer: &Peer, cache_dir: &Path) {
     seats.adopt(&guests);
     for (seat, (name, _, _, fields)) in seats.list().iter().zip(&cases) {
         assert_eq!(seat.filter.guest.failure(), None, "{name}");
-        on_request(&mut request(fields), peer, seat, name);
+        let mut exchange = exchange(fields, &[b'x'; 1024]);
+        measure(name, || {
+            black_box(exchange.on_request(seat)).expect(name);
+        });
     }
     let seats = seats.list();
-    on_response(&request(""), peer, &seats[0], "middleware in Rust: response, one field");
+    let mut plain = exchange("", b"");
+    let name = "middleware in Rust: response, one field";
+    measure(name, || {
+        black_box(plain.on_response(&seats[0])).expect(name);
+    });
     let at = seats.len() - 2;
-    let head = request("");
-    chunk(&head, peer, &seats[at], "middleware in Rust: 16 KiB of a stream, passed");
-    let capitals = request("X-Of: response\r\nX-Stream: capitals\r\n");
-    chunk(&capitals, peer, &seats[at], "middleware in Rust: 16 KiB of a stream, replaced");
-    chunk(&head, peer, &seats[at + 1], "middleware in Rust: 16 KiB of a stream, pii");
+    chunk(&mut plain, &seats[at], "middleware in Rust: 16 KiB of a stream, passed");
+    let mut capitals = exchange("X-Of: response\r\nX-Stream: capitals\r\n", b"");
+    chunk(&mut capitals, &seats[at], "middleware in Rust: 16 KiB of a stream, replaced");
+    chunk(&mut plain, &seats[at + 1], "middleware in Rust: 16 KiB of a stream, pii");
 }
 
 fn main() {
-    let head = request("");
+    let mut head = RequestHead::default();
+    let bounds = Bounds { head: 4096, fields: 64, uri: 1024 };
+    assert!(parse::request(text("").as_bytes(), bounds, &mut head).is_ok());
     let peer = Peer::new(&forwarding::Settings::default(), [192, 0, 2, 1].into(), 80);
     native(&head, &peer, Strategy::RoundRobin, "native: round_robin");
     native(&head, &peer, Strategy::P2c, "native: p2c");
@@ -282,9 +188,9 @@ fn main() {
     seats.adopt(&guests);
     for (seat, (name, ..)) in seats.list().iter().zip(&cases) {
         assert_eq!(seat.policy.guest.failure(), None, "{name}");
-        guest(&head, &peer, seat, name);
+        guest(seat, name);
     }
-    middleware(&peer, &cache_dir);
+    middleware(&cache_dir);
     std::fs::remove_file(by_hand).expect("the file for the guest by hand");
     std::fs::remove_dir_all(cache_dir).expect("the folder of the compiled code");
 }

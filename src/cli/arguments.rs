@@ -6,11 +6,11 @@ use std::path::PathBuf;
 use lexopt::{Arg, Parser, ValueExt};
 
 use super::check::{Colour, Format};
-use super::{ask, route};
+use super::{ask, route, wasm};
 use crate::config::{Diagnostic, Place, nearest};
 
-const COMMANDS: [&str; 13] = [
-    "run", "check", "env", "route", "reload", "status", "restart", "start", "stop", "schema", "demo",
+const COMMANDS: [&str; 14] = [
+    "run", "check", "env", "route", "wasm", "reload", "status", "restart", "start", "stop", "schema", "demo",
     "version", "help",
 ];
 const OPTIONS: [&str; 6] = ["config", "set", "format", "color", "help", "version"];
@@ -67,7 +67,9 @@ pub fn parse(mut arguments: Parser) -> Result<Command, Diagnostic> {
                 let word = value.to_string_lossy();
                 let known = COMMANDS.into_iter().find(|known| *known == word);
                 verb = Some(known.ok_or_else(|| unknown_command(&word))?);
-                if let Some(first) = verb.filter(|verb| *verb == route::VERB || ask::VERBS.contains(verb)) {
+                let is_first =
+                    |verb: &&str| [route::VERB, wasm::VERB].contains(verb) || ask::VERBS.contains(verb);
+                if let Some(first) = verb.filter(is_first) {
                     return Err(mistake(format!("`{first}` comes first, and its options after it")));
                 }
             }

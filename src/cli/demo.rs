@@ -1,9 +1,9 @@
 //! `warpdrive demo`: a whole running example. Its configuration is run as any other.
 
 use std::ffi::OsString;
-use std::io;
+use std::fs::File;
+use std::io::{self, Write as _};
 use std::net::{SocketAddr, TcpListener};
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -11,8 +11,8 @@ use std::time::Duration;
 use lexopt::{Arg, Parser};
 
 use super::check::{self, Colour};
-use super::settings;
-use crate::config::{File, Sources};
+use super::{folder, settings, toml_text};
+use crate::config::{self, Sources};
 use crate::process::readiness::Address;
 use crate::process::settings::{Name, Program, Settings};
 use crate::{demo, master, plan};
@@ -27,7 +27,8 @@ const HELP: &str = "\
 A running example: three small servers behind one port, and a page that shows them at work
 
 Usage: warpdrive demo [--port N]        on 127.0.0.1, port 8080 or WARPDRIVE_HTTP_PORT
-       warpdrive demo --print-config    show what it runs by";
+       warpdrive demo --print-config    show what it runs by
+       warpdrive demo --write DIR       write that there, with the components that belong to it";
 
 /// What one of the servers may take to end.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
@@ -39,6 +40,7 @@ const HTTP_PORT: &str = "WARPDRIVE_HTTP_PORT";
 enum Request {
     Run { port: Option<String> },
     PrintConfiguration,
+    Write { directory: PathBuf },
     Help,
 }
 
@@ -47,9 +49,19 @@ pub fn main(arguments: Parser) -> ExitCode {
     match parse(arguments) {
         Ok(Request::Run { port }) => run(port),
         Ok(Request::PrintConfiguration) => {
-            print!("{}", demo::CONFIGURATION);
+            print!("{}", demo::configuration());
             ExitCode::SUCCESS
         }
+        Ok(Request::Write { directory }) => match write(&directory) {
+            Ok(file) => {
+                println!("warpdrive -c {}", file.display());
+                ExitCode::SUCCESS
+            }
+            Err(error) => {
+                eprintln!("error: cannot write to {}: {error}", directory.display());
+                ExitCode::FAILURE
+            }
+        },
         Ok(Request::Help) => {
             println!("{HELP}");
             ExitCode::SUCCESS
@@ -85,14 +97,34 @@ fn parse(mut arguments: Parser) -> Result<Request, lexopt::Error> {
                 Request::Run { port: Some(port) }
             }
             (Arg::Long("print-config"), Request::Run { port: None }) => Request::PrintConfiguration,
+            (Arg::Long("write"), Request::Run { port: None }) => {
+                Request::Write { directory: arguments.value()?.into() }
+            }
             (other, _) => return Err(other.unexpected()),
         };
     }
     Ok(request)
 }
 
+/// Writes the configuration into `directory`, over nothing that is there. Returns its path.
+fn write(directory: &Path) -> io::Result<PathBuf> {
+    let file = directory.join("demo.toml");
+    let components = directory.join(demo::COMPONENTS_DIRECTORY);
+    std::fs::create_dir_all(&components)?;
+    File::create_new(&file)?.write_all(demo::configuration().as_bytes())?;
+    write_components(&components)?;
+    Ok(file)
+}
+
+fn write_components(directory: &Path) -> io::Result<()> {
+    for (name, bytes) in demo::COMPONENTS {
+        File::create_new(directory.join(name))?.write_all(bytes)?;
+    }
+    Ok(())
+}
+
 fn run(port: Option<String>) -> ExitCode {
-    let directory = match private_directory() {
+    let directory = match folder::private(demo::DIRECTORY_NAME) {
         Ok(directory) => directory,
         Err(error) => {
             eprintln!("error: cannot make a directory in {}: {error}", std::env::temp_dir().display());
@@ -110,6 +142,10 @@ fn run(port: Option<String>) -> ExitCode {
 }
 
 fn run_in(directory: &Path, port: Option<String>) -> ExitCode {
+    if let Err(error) = write_components(directory) {
+        eprintln!("error: cannot write to {}: {error}", directory.display());
+        return ExitCode::FAILURE;
+    }
     let sources = sources(directory, port.or_else(|| std::env::var(HTTP_PORT).ok()));
     let loaded = match plan::load(&sources) {
         Ok(loaded) => loaded,
@@ -129,19 +165,17 @@ fn run_in(directory: &Path, port: Option<String>) -> ExitCode {
     master::run(master::Settings { announce: Some(announce), ..settings(&sources, &loaded, children) })
 }
 
-/// The configuration, with the sockets in `directory`. Lines stay where they are.
+/// The configuration, with the sockets and the components in `directory`. Lines stay where they are.
 fn sources(directory: &Path, port: Option<String>) -> Sources {
-    let text = demo::CONFIGURATION.replace(demo::DIRECTORY, &toml_text(directory));
+    let directory = toml_text(directory);
+    let text = demo::configuration()
+        .replace(demo::DIRECTORY, &directory)
+        .replace(&format!("file = \"{}/", demo::COMPONENTS_DIRECTORY), &format!("file = \"{directory}/"));
     Sources {
-        file: Some(File { path: PathBuf::from("config/demo.toml"), text }),
+        file: Some(config::File { path: PathBuf::from("config/demo.toml"), text }),
         environment: port.map(|port| (HTTP_PORT.to_owned(), port)).into_iter().collect(),
         ..Sources::default()
     }
-}
-
-/// A path within a TOML string. One that is no text ends up as another, which is refused.
-fn toml_text(path: &Path) -> String {
-    path.display().to_string().replace('\\', "\\\\").replace('"', "\\\"")
 }
 
 fn child(name: &str, directory: &Path) -> Settings {
@@ -159,26 +193,18 @@ fn is_taken(address: SocketAddr) -> bool {
     TcpListener::bind(address).is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse)
 }
 
-/// A new directory into which nobody else can look.
-fn private_directory() -> io::Result<PathBuf> {
-    let parent = std::env::temp_dir();
-    let mut last = io::ErrorKind::AlreadyExists.into();
-    for number in 0..100 {
-        // One with our number may be left from a process that had it before.
-        let suffix = if number == 0 { String::new() } else { format!("-{number}") };
-        let path = parent.join(format!("warpdrive-demo-{}{suffix}", std::process::id()));
-        match std::fs::DirBuilder::new().mode(0o700).create(&path) {
-            Ok(()) => return Ok(path),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => last = error,
-            Err(error) => return Err(error),
-        }
-    }
-    Err(last)
-}
-
 /// Says what there is to try.
 fn announce(address: SocketAddr) {
     let at = format!("http://{address}");
+    let components = if demo::COMPONENTS.is_empty() {
+        String::new()
+    } else {
+        format!(
+            "    curl {at}/wasm/user/42       a component of WebAssembly, told by its path
+    curl -d hello {at}/wasm/shout    another one: the body in capitals, as it comes
+"
+        )
+    };
     println!(
         "
   WarpDrive is running at {at}/ – open it in a browser, or try:
@@ -188,7 +214,7 @@ fn announce(address: SocketAddr) {
     curl {at}/live/headers       a third one, its prefix stripped, and what it is told
     curl -N {at}/live/events     server-sent events, each as it happens
     curl -d hello {at}/echo      a body, there and back
-
+{components}
   What it runs by:  warpdrive demo --print-config
   The end:          Ctrl-C
 "
@@ -197,8 +223,6 @@ fn announce(address: SocketAddr) {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
 
     #[test]
@@ -209,8 +233,11 @@ mod tests {
             ("--port 9000", run(Some("9000"))),
             ("--port=0", run(Some("0"))),
             ("--print-config", Some(Request::PrintConfiguration)),
+            ("--write x/y", Some(Request::Write { directory: "x/y".into() })),
             ("--help", Some(Request::Help)),
             ("--port", None),
+            ("--write", None),
+            ("--write x --port 1", None),
             ("--port many", None),
             ("--port 65536", None),
             ("--print-config --port 1", None),
@@ -225,26 +252,19 @@ mod tests {
 
     #[test]
     fn the_configuration_loads_wherever_its_sockets_are() {
-        for directory in ["/tmp/x", "/tmp/a \"b\" \\c"] {
-            let sources = sources(Path::new(directory), Some("0".to_owned()));
+        let own = folder::private("warpdrive-test").unwrap();
+        for directory in ["x", "a \"b\" \\c"].map(|name| own.join(name)) {
+            std::fs::create_dir(&directory).unwrap();
+            write_components(&directory).unwrap();
+            let sources = sources(&directory, Some("0".to_owned()));
             let loaded = plan::load(&sources).unwrap_or_else(|wrong| panic!("{}", wrong[0]));
             assert!(loaded.warnings.is_empty(), "{}", loaded.warnings[0]);
             let text = format!("{:?}", loaded.plan.upstreams);
             for name in demo::ORIGINS {
-                let path = Path::new(directory).join(format!("{name}.sock"));
+                let path = directory.join(format!("{name}.sock"));
                 assert!(text.contains(&format!("{path:?}")), "{path:?} in {text}");
             }
         }
-    }
-
-    #[test]
-    fn the_directory_is_private_and_new() {
-        let (first, second) = (private_directory().unwrap(), private_directory().unwrap());
-        assert_ne!(first, second);
-        for directory in [first, second] {
-            let mode = std::fs::metadata(&directory).unwrap().permissions().mode();
-            assert_eq!(mode & 0o777, 0o700);
-            std::fs::remove_dir(directory).unwrap();
-        }
+        std::fs::remove_dir_all(own).unwrap();
     }
 }

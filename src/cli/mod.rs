@@ -1,9 +1,10 @@
 //! The command line: reads the arguments, calls, says what went wrong, chooses the exit code.
 //!
 //! 0: done. 1: the arguments or the configuration are wrong; starting again will not help. Only
-//! `route` tells the two apart: there, 2 is the arguments.
+//! `route` and `wasm` tell the two apart: there, 2 is the arguments.
 
 use std::ffi::OsString;
+use std::path::Path;
 use std::process::ExitCode;
 
 use lexopt::Parser;
@@ -19,10 +20,12 @@ mod ask;
 mod check;
 mod demo;
 mod env;
+mod folder;
 mod json;
 mod reread;
 mod route;
 mod status;
+mod wasm;
 mod wrap;
 
 const HELP: &str = "\
@@ -37,6 +40,7 @@ Usage: warpdrive [run] [-c FILE]    run
        warpdrive reload             run by the configuration as it is now, without disturbing anyone
        warpdrive status [-c FILE]   what runs, and how it does; --json for programs
        warpdrive restart|start|stop NAME  the commands of an upstream; restart --help shows more
+       warpdrive wasm inspect|bench FILE  what a component is, and what its calls cost
        warpdrive schema             the JSON Schema of a configuration, for editors
        warpdrive demo [--port N]    a running example, with a page that shows it
        warpdrive version
@@ -63,6 +67,7 @@ pub fn main() -> ExitCode {
         Some(word) if word == master::ARGUMENT => return server::run(),
         Some(word) if word == demo::ORIGIN => return demo::origin(words),
         Some(word) if word == route::VERB => return route::main(Parser::from_args(words)),
+        Some(word) if word == wasm::VERB => return wasm::main(Parser::from_args(words)),
         Some(word) if word == demo::VERB => return demo::main(Parser::from_args(words)),
         _ => {}
     }
@@ -131,4 +136,9 @@ fn settings(
         origin: Box::new(reread::Files::new(sources.clone())),
         watch: server.watch,
     }
+}
+
+/// A path within a TOML string. One that is no text ends up as another, which is refused.
+fn toml_text(path: &Path) -> String {
+    path.display().to_string().replace('\\', "\\\\").replace('"', "\\\"")
 }

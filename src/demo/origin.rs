@@ -1,7 +1,10 @@
 //! One demo server as a process: accepts on a Unix socket, a thread for each connection, until
 //! it is told to stop.
 
+use std::ffi::OsStr;
+use std::fs::ReadDir;
 use std::io::{self, Read, Write};
+use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::ExitCode;
@@ -11,6 +14,7 @@ use std::time::Duration;
 use signal_hook::consts::{SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use super::DIRECTORY_NAME;
 use super::answer::{Answer, Origin, Whole};
 use crate::http::framing::BodyLength;
 use crate::http::h1::chunked::Decoder;
@@ -26,7 +30,7 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(90);
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Serves as `name` on a new socket at `path` until SIGTERM, SIGINT or SIGQUIT. Takes the socket
-/// away then, and the directory that it is in if that is empty.
+/// away then, and if it was the last one, the directory of the demo with all that is in it.
 pub fn run(name: String, path: &Path) -> ExitCode {
     match serve(name, path) {
         Ok(()) => ExitCode::SUCCESS,
@@ -46,11 +50,23 @@ fn serve(name: String, path: &Path) -> io::Result<()> {
     std::thread::Builder::new().name("accept".to_owned()).spawn(move || accept(&listener, &origin))?;
     signals.forever().next();
     std::fs::remove_file(path)?;
-    if let Some(directory) = path.parent() {
-        // The last of the servers takes it away.
-        let _not_empty = std::fs::remove_dir(directory);
+    if let Some(directory) = path.parent().filter(|directory| is_left(directory)) {
+        // Another one may be at it as well.
+        let _ = std::fs::remove_dir_all(directory);
     }
     Ok(())
+}
+
+/// Whether this is the directory of a demo, and none of its servers is there any more.
+fn is_left(directory: &Path) -> bool {
+    let is_ours = directory
+        .file_name()
+        .and_then(OsStr::to_str)
+        .is_some_and(|name| name.strip_prefix(DIRECTORY_NAME).is_some_and(|rest| rest.starts_with('-')));
+    let has_socket = |entries: ReadDir| {
+        entries.flatten().any(|entry| entry.file_type().is_ok_and(|file| file.is_socket()))
+    };
+    is_ours && !std::fs::read_dir(directory).is_ok_and(has_socket)
 }
 
 fn accept(listener: &UnixListener, origin: &Arc<Origin>) {

@@ -133,7 +133,7 @@ impl Error {
             Error::TunnelTimeout => "tunnel timeout",
             Error::NoComponents => "the workload has no components",
             Error::NoComponent => "no component of the workload takes this path",
-            Error::Guest(fault) => guest_reason(fault),
+            Error::Guest(fault) => fault.reason(),
             Error::Cut => "cut at the shutdown timeout",
             Error::Panicked => "panicked",
         }
@@ -213,23 +213,5 @@ fn guest_status(fault: wasm::Fault) -> Status {
         wasm::Fault::Cpu | wasm::Fault::Time => Status::GATEWAY_TIMEOUT,
         wasm::Fault::NotMade | wasm::Fault::QueueFull => Status::UNAVAILABLE,
         wasm::Fault::QueueTimeout | wasm::Fault::Paused { .. } => Status::UNAVAILABLE,
-    }
-}
-
-fn guest_reason(fault: wasm::Fault) -> &'static str {
-    match fault {
-        wasm::Fault::Trap => "component trapped",
-        wasm::Fault::Memory => "component failed for want of memory",
-        wasm::Fault::Cpu => "component used up its processor time",
-        wasm::Fault::Time => "component timeout",
-        wasm::Fault::Exit => "component ended itself",
-        wasm::Fault::NoAnswer => "component gave no answer",
-        wasm::Fault::Declined => "component answered with an error",
-        wasm::Fault::Cut => "component ended within its answer",
-        wasm::Fault::TooLong => "answer of a component too long",
-        wasm::Fault::NotMade => "no room for another instance of the component",
-        wasm::Fault::QueueFull => "too many requests wait for the component",
-        wasm::Fault::QueueTimeout => "waited too long for the component",
-        wasm::Fault::Paused { .. } => "component has failed too often and gets no requests for a while",
     }
 }

@@ -110,6 +110,11 @@ impl Instance {
         self.store.data().outbox.clone()
     }
 
+    /// Bytes of memory that it has.
+    pub fn memory(&self) -> u64 {
+        self.store.data().memory.used()
+    }
+
     /// Requests that it has served.
     pub fn calls(&self) -> u32 {
         self.calls

@@ -1,7 +1,8 @@
 //! The one door to wasmtime: components that answer requests, and in [`hooks`] those that are asked
 //! on a request's way.
 //!
-//! `settings` are what was asked for. `inspect` tells what a file is without running it. `compiler`
+//! `settings` are what was asked for. `inspect` tells what a file is without running it, `kind` what
+//! it is for, `trial` what its calls cost. `compiler`
 //! makes code of components, on the control thread's behalf, with `code_cache` beside it; what comes
 //! out are [`Guests`], which every core may use. `pool` are one core's instances of a component,
 //! `breaker` gives it a pause after repeated failures, `call` is one request to an instance, `pipe`
@@ -32,6 +33,8 @@ pub mod inspect;
 #[cfg(feature = "wasm")]
 mod instance;
 #[cfg(feature = "wasm")]
+pub mod kind;
+#[cfg(feature = "wasm")]
 mod limits;
 #[cfg(feature = "wasm")]
 pub mod message;
@@ -45,6 +48,8 @@ mod output;
 pub mod pipe;
 #[cfg(feature = "wasm")]
 pub mod pool;
+#[cfg(feature = "wasm")]
+pub mod trial;
 #[cfg(feature = "wasm")]
 pub mod workload;
 
@@ -111,4 +116,25 @@ pub enum Fault {
     QueueTimeout,
     /// It has failed too often in a row, and is asked again in so many seconds.
     Paused { secs: u16 },
+}
+
+impl Fault {
+    /// In the words of the access log.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Fault::Trap => "component trapped",
+            Fault::Memory => "component failed for want of memory",
+            Fault::Cpu => "component used up its processor time",
+            Fault::Time => "component timeout",
+            Fault::Exit => "component ended itself",
+            Fault::NoAnswer => "component gave no answer",
+            Fault::Declined => "component answered with an error",
+            Fault::Cut => "component ended within its answer",
+            Fault::TooLong => "answer of a component too long",
+            Fault::NotMade => "no room for another instance of the component",
+            Fault::QueueFull => "too many requests wait for the component",
+            Fault::QueueTimeout => "waited too long for the component",
+            Fault::Paused { .. } => "component has failed too often and gets no requests for a while",
+        }
+    }
 }

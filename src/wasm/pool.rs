@@ -318,6 +318,11 @@ impl Pool {
         self.idle.borrow_mut().pop()
     }
 
+    /// Bytes of memory of an instance that waits, if one does.
+    pub(super) fn idle_memory(&self) -> Option<u64> {
+        self.idle.borrow().last().map(Instance::memory)
+    }
+
     fn expire(&self, now: Instant, is_short: bool) {
         let mut expired = Vec::new();
         {

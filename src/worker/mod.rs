@@ -148,6 +148,17 @@ pub fn spawn(settings: Settings) -> io::Result<Handle> {
     Ok(Handle { thread, started, counters, former, inbox })
 }
 
+/// Runs a future on an event loop of this thread, without a core, and says what came of it.
+///
+/// # Errors
+/// There is no event loop.
+#[cfg(feature = "wasm")]
+pub fn run_alone<T>(future: impl Future<Output = T>) -> Result<T, String> {
+    let output = std::cell::Cell::new(None);
+    runtime::build(net::Io::Auto)?.block_on(async { output.set(Some(future.await)) });
+    output.into_inner().ok_or_else(|| "the event loop has ended".to_owned())
+}
+
 /// The life of a worker, inside its event loop.
 async fn run(
     settings: Settings,

@@ -6,8 +6,14 @@ use crate::source::{Source, all};
 /// Which modules of ours a module may use; `main` and the tests of a module are no exception.
 const MAY_USE: &[(&str, &[&str])] = &[
     ("main", &["cli"]),
-    // Of proxy only what it would do with a request.
-    ("cli", &["server", "master", "plan", "config", "route", "process", "demo", "proxy", "http"]),
+    // Of proxy only what it would do with a request; of worker its event loop, to try components on.
+    (
+        "cli",
+        &[
+            "server", "master", "plan", "config", "route", "process", "demo", "proxy", "http", "worker",
+            "wasm",
+        ],
+    ),
     ("demo", &["http"]),
     ("master", &["process", "sys"]),
     (

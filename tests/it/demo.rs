@@ -125,13 +125,46 @@ fn a_port_that_is_taken_is_named_with_a_way_out() {
 }
 
 #[test]
-fn the_printed_configuration_can_be_used() {
+fn what_is_written_can_be_used_and_overwrites_nothing() {
     let directory = Directory::fresh();
-    let file = directory.path().join("demo.toml");
-    std::fs::write(&file, configuration()).unwrap();
+    let folder = directory.path().join("here");
+    let write = || run(Command::new(BINARY).args(["demo", "--write"]).arg(&folder));
+    let written = write();
+    assert_eq!(written.code, Some(0), "{written:?}");
+    let file = folder.join("demo.toml");
+    assert_eq!(written.stdout, format!("warpdrive -c {}", file.display()));
+    assert_eq!(std::fs::read_to_string(&file).unwrap().trim_end(), configuration());
     let checked = run(Command::new(BINARY).arg("check").arg("-c").arg(file));
     assert_eq!(checked.code, Some(0), "{checked:?}");
     assert!(checked.stderr.is_empty(), "{checked:?}");
+    let again = write();
+    assert_eq!(again.code, Some(1), "{again:?}");
+    assert!(again.stderr.contains("exists"), "{again:?}");
+}
+
+#[cfg(feature = "wasm")]
+#[test]
+fn two_components_are_told_apart_by_path() {
+    let proxy = start();
+    let mut client = proxy.client();
+    let mut user = |path: &str| {
+        let answer = client.get(path);
+        (answer.status, serde_json::from_slice::<Value>(&answer.body).unwrap())
+    };
+    for requests in 1..=3 {
+        let expected = serde_json::json!({ "greeting": "hello, user 42", "id": 42, "requests": requests });
+        assert_eq!(user("/wasm/user/42"), (200, expected), "one connection is one worker, and one instance");
+    }
+    assert_eq!(user("/wasm/user/ada").0, 404);
+    client.send("POST /wasm/shout HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nab1\r\n");
+    client.until("AB1");
+    client.send("3\r\ncde\r\n0\r\n\r\n");
+    client.until("CDE");
+    assert_eq!(get(proxy.address(), "/wasm/other").status, 404, "no component takes it");
+    eventually("the lines to try", || {
+        let said = proxy.stdout();
+        holds(said.iter().any(|line| line.contains("/wasm/user/42")), said)
+    });
 }
 
 /// What the page shows.
@@ -141,7 +174,8 @@ const count = name => Number(document.querySelector(`#origins-${name} .count`)?.
 return { origin: text('origin'), worker: text('worker'), route: text('route'), endpoint: text('endpoint'),
   state: text('state-text'), answers: Number(text('answers')), amber: count('amber'), violet: count('violet'),
   workers: document.querySelectorAll('#workers .row').length, seconds: Number(text('seconds') || 'no'),
-  path: text('live-path') };";
+  path: text('live-path'), user: text('user'), shouted: text('shouted'),
+  hasComponents: document.getElementById('components')?.hidden === false };";
 
 #[test]
 fn a_browser_shows_who_answers_and_goes_on() {
@@ -167,6 +201,14 @@ fn a_browser_shows_who_answers_and_goes_on() {
         let seen = browser.run(LOOK);
         let more = |name| number(&seen, name) > number(&first, name);
         holds(more("answers") && more("amber") && more("violet") && more("seconds"), seen)
+    });
+
+    eventually_within(PATIENCE, "the answers of components", || {
+        let seen = browser.run(LOOK);
+        let said = (seen["user"].as_str(), seen["shouted"].as_str());
+        let with = (Some("hello, user 42"), Some("HELLO, WARPDRIVE"));
+        let is_there = seen["hasComponents"] == true && said == with;
+        holds(if cfg!(feature = "wasm") { is_there } else { seen["hasComponents"] == false }, seen)
     });
 
     let before = number(&browser.run(LOOK), "answers");

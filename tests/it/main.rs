@@ -50,6 +50,8 @@ mod traces;
 mod tunnels;
 mod values;
 #[cfg(feature = "wasm")]
+mod wasm_commands;
+#[cfg(feature = "wasm")]
 mod workload_limits;
 #[cfg(feature = "wasm")]
 mod workload_outgoing;

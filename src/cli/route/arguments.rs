@@ -65,7 +65,10 @@ pub fn parse(mut arguments: Parser) -> Result<Request, Diagnostic> {
 
 /// The request that a client would send for this URL. Whether it is one is not looked at: that
 /// is for those who read requests.
-fn head(method: &[u8], url: &[u8], fields: &[Vec<u8>]) -> Result<Vec<u8>, Diagnostic> {
+///
+/// # Errors
+/// It would be none, or another one.
+pub fn head(method: &[u8], url: &[u8], fields: &[Vec<u8>]) -> Result<Vec<u8>, Diagnostic> {
     let mut texts =
         [("METHOD", method), ("URL", url)].into_iter().chain(fields.iter().map(|f| ("-H", &f[..])));
     if let Some((what, _)) = texts.find(|(_, text)| text.contains(&b'\n') || text.contains(&b'\r')) {

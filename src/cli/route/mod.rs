@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use lexopt::Parser;
 
+pub use self::arguments::head as request_head;
 use self::arguments::{Asked, Request};
 use super::check::{self, Colour, Format};
 use super::{env, json as shown};

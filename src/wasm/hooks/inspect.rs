@@ -67,6 +67,11 @@ fn is(name: &str, interface: &str) -> bool {
 }
 
 impl Interface {
+    /// Whatever its version, and whatever else a component with this export wants.
+    pub fn is_exported(&self, world: &World) -> bool {
+        world.exports.iter().any(|name| split(name).0 == self.export)
+    }
+
     /// # Errors
     /// It is no such guest, or wants what it cannot have.
     pub fn check(&self, world: &World) -> Result<(), Refusal> {

@@ -73,3 +73,12 @@ pub use loader::{Known, Loader};
 pub use policy::Policy;
 #[cfg(feature = "wasm")]
 pub use seat::{Policies, Said, Seat, Seats};
+
+/// The engine of all of these, for so many cores.
+///
+/// # Errors
+/// This machine has no room for it.
+#[cfg(feature = "wasm")]
+pub(super) fn engine(cores: usize) -> Result<wasmtime::Engine, String> {
+    Ok(engine::Engine::new(cores)?.wasmtime)
+}

@@ -88,6 +88,10 @@ impl Outcome {
         (Outcome::Absent, "absent"),
         (Outcome::Lost, "lost"),
     ];
+
+    pub fn word(self) -> &'static str {
+        Outcome::ALL[self as usize].1
+    }
 }
 
 /// The numbers of one middleware, core by core.
