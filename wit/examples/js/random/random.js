@@ -19,7 +19,8 @@ export const loadBalancer = {
       if (endpoint.healthy) healthy.push(index);
     });
     // For up to 1,000 endpoints, the remainder favours none by more than 1 in 4 million.
-    return healthy.length === 0 ? undefined : healthy[number() % healthy.length];
+    // QuickJS hands a number of 32 bits over with a sign.
+    return healthy.length === 0 ? undefined : healthy[(number() >>> 0) % healthy.length];
   },
 };
 
