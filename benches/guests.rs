@@ -19,7 +19,7 @@ use warpdrive::wasm;
 use warpdrive::wasm::hooks::asked::NoEndpoints;
 use warpdrive::wasm::hooks::filter::tally::Hook;
 use warpdrive::wasm::hooks::filter::{self, Filters};
-use warpdrive::wasm::hooks::settings::{Filter, Guest, Limits, OnFailure, Way};
+use warpdrive::wasm::hooks::settings::{Filter, Guest, Limits, OnFailure, Waiting, Way};
 use warpdrive::wasm::hooks::{Policies, Seat};
 use warpdrive::wasm::trial::hooks::{ENDPOINTS, Exchange};
 
@@ -93,7 +93,8 @@ fn guest(seat: &Seat, name: &str) {
 fn filter(file: PathBuf, config: &str) -> Filter {
     let on_failure =
         OnFailure { error: Way::Open, timeout: Way::Open, overload: Way::Open, load: Way::Open, status: 503 };
-    Filter { guest: settings(file, config), on_failure, body_max: 1 << 20 }
+    let waiting = Waiting { timeout: Duration::from_secs(5), instances: 16 };
+    Filter { guest: settings(file, config), on_failure, body_max: 1 << 20, waiting }
 }
 
 /// A chunk of 16 KiB on its way through a guest.

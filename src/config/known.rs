@@ -187,6 +187,8 @@ pub const KEYS: [(&str, &[&str]); 26] = [
             "on_load_failure",
             "status",
             "max_body",
+            "timeout",
+            "instances",
         ],
     ),
     ("[wasm.workloads.NAME]", &["components"]),

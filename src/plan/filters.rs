@@ -1,13 +1,17 @@
 //! Middleware as it runs: names to ids, defaults filled in, and each file looked at.
 
+use std::time::Duration;
+
 use super::routes::{forward_to, undefined};
 use super::{Allowed, guests};
 use crate::config::{self, Config, Diagnostic};
-use crate::wasm::hooks::settings::{Filter, OnFailure, Way};
+use crate::wasm::hooks::settings::{Filter, OnFailure, Waiting, Way};
 use crate::wasm::settings::FilterId;
 
 const STATUS: u16 = 503;
 const BODY_MAX: usize = 1 << 20;
+const TIMEOUT: Duration = Duration::from_secs(5);
+const INSTANCES: usize = 16;
 
 /// In the list of one route. An exchange has one bit for each.
 const OF_ROUTE_MAX: usize = 32;
@@ -94,5 +98,9 @@ fn filter(written: &config::Filter) -> Filter {
             status: written.status.unwrap_or(STATUS),
         },
         body_max: written.max_body.map_or(BODY_MAX, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX)),
+        waiting: Waiting {
+            timeout: written.timeout.unwrap_or(TIMEOUT),
+            instances: written.instances.unwrap_or(INSTANCES),
+        },
     }
 }

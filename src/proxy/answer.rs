@@ -1,6 +1,8 @@
 //! An answer that is not an upstream's, on a route whose middleware sees responses: it has a head that
 //! can be changed like any other's.
 
+use std::rc::Rc;
+
 use super::body::{MemorySource, RelayFault, Source, SourceFault, relay};
 use super::connection::Work;
 use super::core::{Active, Core};
@@ -23,8 +25,8 @@ const BOUNDS: h1::Bounds = h1::Bounds { head: HEAD_MAX, fields: FIELDS_MAX, uri:
 /// Answers as a route says, by way of its middleware.
 #[expect(clippy::too_many_arguments, reason = "each is a different part of one exchange, borrowed apart")]
 pub async fn of_route(
-    core: &Core,
-    active: &Active,
+    core: &Rc<Core>,
+    active: &Rc<Active>,
     route: &Route,
     stream: &mut Stream,
     work: &mut Work,
@@ -58,8 +60,8 @@ pub async fn of_route(
 /// Sends the answer whose head is in `work`, and this body, once the middleware has seen it. What is
 /// left of a request's body is not read: then the connection ends.
 pub async fn run(
-    core: &Core,
-    active: &Active,
+    core: &Rc<Core>,
+    active: &Rc<Active>,
     route: &Route,
     stream: &mut Stream,
     work: &mut Work,

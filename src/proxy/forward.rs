@@ -93,8 +93,8 @@ impl From<Error> for Failed {
 
 /// Forwards the request in `work` to an endpoint of the upstream that `forward` names.
 pub async fn run(
-    core: &Core,
-    active: &Active,
+    core: &Rc<Core>,
+    active: &Rc<Active>,
     route: &Route,
     forward: &plan::Forward,
     stream: &mut crate::net::Stream,

@@ -22,7 +22,7 @@ use super::exchange::Next;
 use super::filters::Filtered;
 use super::flight::write_head;
 use super::forward::{client_error, downstream_error};
-use super::outgoing::{Errands, Running};
+use super::outgoing::{Asker, Errands, Running};
 use super::trace::Trace;
 use super::upload::{Upload, gone};
 use crate::http::fields::push_field;
@@ -101,7 +101,8 @@ pub async fn run(
     let guest = Guest { core, active, limits, request, filtered, date };
     let call = RefCell::new(call);
     let (stamp, running) = (trace.stamp, Running::default());
-    let mut errands = Errands { core, active, component, pool: &pool, peer, stamp, running };
+    let mut errands =
+        Errands { core, active, asker: Asker::Component(component, &pool), peer, stamp, running };
 
     let outcome = guest
         .exchange(&call, &mut errands, pipe, &mut source, &mut downstream, response, trace, &upload)
@@ -164,14 +165,16 @@ fn finish(errands: Errands<'_>, mut call: Call) {
     if call.is_done() {
         return;
     }
-    let Errands { core, active, component, pool, peer, stamp, mut running } = errands;
+    let Errands { core, active, asker, peer, stamp, mut running } = errands;
+    let Asker::Component(component, pool) = asker else { return };
     let (core, active, pool, peer) = (Rc::clone(core), Rc::clone(active), Rc::clone(pool), peer.clone());
     let counters = core.counters.clone();
     let rest = async move {
         let finished = poll_fn(|cx| {
             let (core, active, pool, peer) = (&core, &active, &pool, &peer);
             let under_way = std::mem::take(&mut running);
-            let mut errands = Errands { core, active, component, pool, peer, stamp, running: under_way };
+            let asker = Asker::Component(component, pool);
+            let mut errands = Errands { core, active, asker, peer, stamp, running: under_way };
             work(&mut call, &mut errands, cx);
             running = errands.running;
             if call.is_done() { Poll::Ready(()) } else { Poll::Pending }

@@ -1,4 +1,5 @@
-//! The requests that components send while they answer one: on the same core, over the same
+//! The requests that guests send while they are called: components while they answer one, middleware
+//! while one passes. On the same core, over the same
 //! connections to upstreams, with the same retries as those of clients.
 //!
 //! They are run by who runs the call that sent them, and end with it. An upstream is told by whom
@@ -26,22 +27,36 @@ use crate::http::framing::BodyLength;
 use crate::http::h1::{Parsed, encode, parse};
 use crate::http::head::{RequestHead, ResponseHead};
 use crate::net::task::unless;
-use crate::plan;
+use crate::plan::{self, FilterId};
+use crate::wasm::hooks::filter::Seat;
 use crate::wasm::message;
 use crate::wasm::outgoing::{Ask, Outbox, Refusal, Reply};
 use crate::wasm::pipe::{Receiver, pipe};
 use crate::wasm::pool::{ComponentId, Pool};
-use crate::wasm::settings::Limits;
 
 /// Nobody is as patient as that, whatever a guest says.
 const PATIENCE_MAX: Duration = Duration::from_secs(60 * 60);
 
-/// For whom a component asks.
+/// Who asks.
+#[derive(Clone, Copy)]
+pub enum Asker<'a> {
+    Component(ComponentId, &'a Rc<Pool>),
+    Filter(FilterId, &'a Seat),
+}
+
+/// What a request of a guest, and the answer to it, may have.
+#[derive(Clone, Copy)]
+struct Bounds {
+    /// Without a piece of a body.
+    silence: Duration,
+    body: Option<u64>,
+}
+
+/// For whom a guest asks.
 pub struct Errands<'a> {
     pub core: &'a Rc<Core>,
     pub active: &'a Rc<Active>,
-    pub component: ComponentId,
-    pub pool: &'a Rc<Pool>,
+    pub asker: Asker<'a>,
     pub peer: &'a Peer,
     pub stamp: Stamp,
     pub running: Running,
@@ -55,23 +70,21 @@ impl Errands<'_> {
     /// Begins what is in the outbox, and goes on with what was begun.
     pub fn poll(&mut self, outbox: &Outbox, cx: &mut Context<'_>) {
         for ask in outbox.take() {
-            self.pool.counters().outgoing.add(1);
+            self.asker.count();
             self.begin(ask);
         }
         self.running.0.retain_mut(|errand| errand.as_mut().poll(cx).is_pending());
     }
 
     fn begin(&mut self, ask: Ask) {
-        let allowed = &self.active.plan.outgoing[self.component.0 as usize];
-        let Some(forward) = allowed.destination(&ask.authority) else {
-            let name = &self.pool.guest.settings.name;
-            self.pool.complain(name, format_args!("it may not ask `{}`", ask.authority.escape_debug()));
+        let Some(forward) = self.asker.destination(self.active, &ask.authority) else {
+            self.asker.complain(format_args!("it may not ask `{}`", ask.authority.escape_debug()));
             return ask.reply.put(Err(Refusal::Denied));
         };
         let errand = Errand {
             core: Rc::clone(self.core),
             active: Rc::clone(self.active),
-            pool: Rc::clone(self.pool),
+            bounds: self.asker.bounds(),
             peer: self.peer.clone(),
             stamp: self.stamp,
             forward: forward.clone(),
@@ -80,11 +93,49 @@ impl Errands<'_> {
     }
 }
 
-/// One request of a component.
+impl Asker<'_> {
+    /// If it may ask there.
+    fn destination<'p>(self, active: &'p Active, authority: &str) -> Option<&'p plan::Forward> {
+        match self {
+            Asker::Component(id, _) => active.plan.outgoing[id.0 as usize].destination(authority),
+            Asker::Filter(id, _) => {
+                let allowed = active.plan.allowed[id.0 as usize].iter();
+                allowed.clone().find(|one| one.name == authority).map(|one| &one.to)
+            }
+        }
+    }
+
+    fn bounds(self) -> Bounds {
+        match self {
+            Asker::Component(_, pool) => {
+                let limits = &pool.guest.settings.limits;
+                Bounds { silence: limits.time, body: limits.outgoing_body }
+            }
+            // It has all of what it sends, and takes only so much.
+            Asker::Filter(_, seat) => Bounds { silence: seat.filter.waiting.timeout, body: None },
+        }
+    }
+
+    fn count(self) {
+        match self {
+            Asker::Component(_, pool) => pool.counters().outgoing.add(1),
+            Asker::Filter(_, seat) => seat.count_request(),
+        }
+    }
+
+    fn complain(self, what: std::fmt::Arguments<'_>) {
+        match self {
+            Asker::Component(_, pool) => pool.complain(&pool.guest.settings.name, what),
+            Asker::Filter(_, seat) => seat.complain(what),
+        }
+    }
+}
+
+/// One request of a guest.
 struct Errand {
     core: Rc<Core>,
     active: Rc<Active>,
-    pool: Rc<Pool>,
+    bounds: Bounds,
     peer: Peer,
     stamp: Stamp,
     forward: plan::Forward,
@@ -101,13 +152,18 @@ impl Errand {
         let silence = patience(ask.timeouts.between_bytes_timeout, self.forward.read_timeout);
         self.forward.connect_timeout = patience(ask.timeouts.connect_timeout, self.forward.connect_timeout);
         self.forward.read_timeout = patience(ask.timeouts.first_byte_timeout, self.forward.read_timeout);
-        let limits = &self.pool.guest.settings.limits;
-        let bounds = guest_source::Bounds { timeout: limits.time, bytes: limits.outgoing_body };
+        let bounds = guest_source::Bounds { timeout: self.bounds.silence, bytes: self.bounds.body };
         let body = ask.body.take().unwrap_or_else(message::no_body);
         let (buffers, wheel) = (&self.core.buffers, &self.core.wheel);
         let source = Source::Guest(GuestSource::new(body, None, request.body, bounds, buffers, wheel));
-        let exchange = pin!(self.exchange(&request, source, silence, limits, &ask.reply));
-        if let Some(Err(error)) = unless(exchange, pin!(ask.reply.dropped())).await {
+        let exchange = self.exchange(&request, source, silence, &ask.reply);
+        let in_time = async {
+            match ask.patience {
+                Some(most) => wheel.timeout(most, exchange).await.unwrap_or(Err(Error::UpstreamTimeout)),
+                None => exchange.await,
+            }
+        };
+        if let Some(Err(error)) = unless(pin!(in_time), pin!(ask.reply.dropped())).await {
             ask.reply.put(Err(refusal(error)));
         }
     }
@@ -117,7 +173,6 @@ impl Errand {
         request: &RequestHead,
         mut source: Source<'_>,
         silence: Duration,
-        limits: &Limits,
         reply: &Reply,
     ) -> Result<(), Error> {
         let Errand { core, active, peer, forward: route, .. } = self;
@@ -138,7 +193,7 @@ impl Errand {
             filtered: None,
             date,
         };
-        let mut downstream = Downstream::Guest(Waiting::new(reply, limits.outgoing_body));
+        let mut downstream = Downstream::Guest(Waiting::new(reply, self.bounds.body));
         let (mut flight, text) = forward.load(&Changes::default(), &self.stamp, &mut source)?;
         if let Some(text) = text {
             forward.read_text(text, &mut flight, &mut source, &mut downstream).await?;
@@ -172,7 +227,7 @@ impl Errand {
     }
 }
 
-/// A component's side of an exchange in which it is the client.
+/// A guest's side of an exchange in which it is the client.
 pub struct Waiting<'a> {
     reply: &'a Reply,
     /// [`Sink::Guest`]; kept as a sink so that a relay can write to it.
@@ -216,7 +271,7 @@ fn number(text: &[u8]) -> Option<u64> {
     std::str::from_utf8(text).ok()?.parse().ok()
 }
 
-/// What a component is told of an exchange that failed.
+/// What a guest is told of an exchange that failed.
 fn refusal(error: Error) -> Refusal {
     match error {
         Error::Body(_) => Refusal::Malformed,

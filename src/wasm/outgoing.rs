@@ -9,6 +9,7 @@
 use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use http::HeaderName;
 use http_body_util::BodyExt;
@@ -37,6 +38,8 @@ pub struct Ask {
     pub head: Vec<u8>,
     pub body: Option<GuestBody>,
     pub timeouts: Timeouts,
+    /// How long all of it may take, to the last byte of the answer.
+    pub patience: Option<Duration>,
     pub reply: Reply,
 }
 
@@ -53,6 +56,7 @@ pub enum Refusal {
     /// It is none that may be sent.
     Malformed,
     BodyTooLarge,
+    AnswerTooLarge,
     Unreachable,
     NoConnection,
     ConnectFailed,
@@ -73,6 +77,7 @@ impl Refusal {
             Refusal::Denied => ErrorCode::HttpRequestDenied,
             Refusal::Malformed | Refusal::Protocol => ErrorCode::HttpProtocolError,
             Refusal::BodyTooLarge => ErrorCode::HttpRequestBodySize(None),
+            Refusal::AnswerTooLarge => ErrorCode::HttpResponseBodySize(None),
             Refusal::Unreachable => ErrorCode::DestinationUnavailable,
             Refusal::NoConnection => ErrorCode::ConnectionLimitReached,
             Refusal::ConnectFailed => ErrorCode::ConnectionRefused,
@@ -107,7 +112,9 @@ impl Outbox {
         *lock(&self.0) = Outgoing { asks: Vec::new(), left: most };
     }
 
-    fn put(&self, ask: impl FnOnce() -> Ask) -> Result<(), Refusal> {
+    /// # Errors
+    /// It has sent too many already.
+    pub(super) fn put(&self, ask: impl FnOnce() -> Ask) -> Result<(), Refusal> {
         let mut outgoing = lock(&self.0);
         outgoing.left = outgoing.left.checked_sub(1).ok_or(Refusal::Denied)?;
         outgoing.asks.push(ask());
@@ -135,9 +142,10 @@ struct State {
 pub struct Reply(Arc<Mutex<State>>);
 
 /// The guest's end of a [`Reply`].
-struct Awaited(Arc<Mutex<State>>);
+pub(super) struct Awaited(Arc<Mutex<State>>);
 
-fn reply() -> (Reply, Awaited) {
+/// A place for an answer, and who waits for it.
+pub(super) fn reply() -> (Reply, Awaited) {
     let state = Arc::default();
     (Reply(Arc::clone(&state)), Awaited(state))
 }
@@ -173,6 +181,17 @@ impl Drop for Reply {
 }
 
 impl Awaited {
+    /// The answer, once it is here.
+    ///
+    /// # Errors
+    /// There is none.
+    pub async fn answer(self) -> Result<Answer, Refusal> {
+        poll_fn(|cx| self.poll(cx)).await;
+        let mut state = lock(&self.0);
+        state.is_taken = true;
+        state.answer.take().unwrap_or(Err(Refusal::Abandoned))
+    }
+
     fn poll(&self, cx: &Context<'_>) -> Poll<()> {
         let mut state = lock(&self.0);
         if state.answer.is_some() || state.is_taken {
@@ -235,7 +254,7 @@ fn handle(
     };
     let body = request.body.map(|body| body.map_err(Into::into).boxed_unsync());
     let (reply, awaited) = reply();
-    let sent = host.outbox.put(|| Ask { authority, head, body, timeouts, reply });
+    let sent = host.outbox.put(|| Ask { authority, head, body, timeouts, patience: None, reply });
     if let Err(refusal) = sent {
         return Ok((Err(refusal.code()),));
     }
@@ -356,6 +375,7 @@ mod tests {
             head: Vec::new(),
             body: None,
             timeouts: Timeouts::default(),
+            patience: None,
             reply: reply().0,
         };
         assert_eq!(outbox.put(ask).err(), Some(Refusal::Denied));

@@ -1,6 +1,7 @@
 //! Middleware in Wasm, with guests that are real: what they see and change, and what is done where
 //! they fail.
 
+mod asking;
 mod bodies;
 mod faults;
 mod messages;

@@ -73,7 +73,7 @@ fn every_configuration_loads_without_a_word() {
         component.replace("wasi:http/incoming-handler@0.2.0", "warpdrive:policy/load-balancer@0.1.0");
     std::fs::write(directory.path().join("sticky.wasm"), policy).expect("a file of our own");
     let filter = component.replace("wasi:http/incoming-handler@0.2.0", "warpdrive:middleware/filter@0.1.0");
-    for name in ["auth.wasm", "rate-limit.wasm"] {
+    for name in ["auth.wasm", "rate-limit.wasm", "moderation.wasm"] {
         std::fs::write(directory.path().join(name), &filter).expect("a file of our own");
     }
     let variables = vec![("JWT_KEY".to_owned(), "0123456789abcdef".to_owned())];

@@ -3,7 +3,8 @@
 //!
 //! `request` is the way of a request along the list, `response` that of a response, `stage` a body
 //! chunk by chunk, `ending` tells how it all ended. A guest that is asked answers at once, or has
-//! failed; only for a body that it wants to see whole there is a wait.
+//! failed; there is a wait only for a body that it wants to see whole, and (`waiting`) for one that asks
+//! others.
 //!
 //! Hot path, where a route has some: no lock, no formatting, as long as the guests do well.
 
@@ -11,6 +12,7 @@ mod ending;
 mod request;
 mod response;
 mod stage;
+mod waiting;
 
 use std::cell::RefCell;
 

@@ -1,12 +1,14 @@
 //! The way of a request along the list of its route.
 
 use std::cell::RefCell;
+use std::rc::Rc;
 
 use super::stage::{Message, Stage};
-use super::{Begun, Passed, close, fill, invalid, set_length, shown};
-use crate::http::forwarding::Stamp;
+use super::waiting::Occasion;
+use super::{Begun, Passage, Passed, close, fill, invalid, set_length, shown};
+use crate::http::forwarding::{Peer, Stamp};
 use crate::http::framing::BodyLength;
-use crate::http::head::ResponseHead;
+use crate::http::head::{RequestHead, ResponseHead};
 use crate::http::status::Status;
 use crate::net::{Buffer, Stream};
 use crate::plan::{Allowed, FilterId, Route};
@@ -18,9 +20,9 @@ use crate::proxy::error::Error;
 use crate::proxy::forward::{client_error, downstream_error};
 use crate::proxy::policy::Neighbours;
 use crate::proxy::trace::Trace;
-use crate::wasm::hooks::filter::passing::{Body, Bounds, Passing, Seen};
+use crate::wasm::hooks::filter::passing::{Body, Bounds, Passing, Seen, Undo};
 use crate::wasm::hooks::filter::tally::{Hook, Outcome};
-use crate::wasm::hooks::filter::{Access, RequestAction};
+use crate::wasm::hooks::filter::{Access, Instance, RequestAction};
 
 /// What one guest says to it.
 enum Verdict<'a> {
@@ -35,8 +37,8 @@ enum Verdict<'a> {
 /// # Errors
 /// A guest has failed, and nothing passes without it; or there is no such body as the client says.
 pub async fn request<'a>(
-    core: &Core,
-    active: &'a Active,
+    core: &Rc<Core>,
+    active: &'a Rc<Active>,
     route: &'a Route,
     stream: &mut Stream,
     work: &mut Work,
@@ -54,8 +56,8 @@ pub async fn request<'a>(
 }
 
 async fn pass<'a>(
-    core: &Core,
-    active: &'a Active,
+    core: &Rc<Core>,
+    active: &'a Rc<Active>,
     route: &Route,
     stream: &mut Stream,
     work: &mut Work,
@@ -69,7 +71,12 @@ async fn pass<'a>(
             if let Access::Whole(most) = hooks.request_body {
                 hold(core, active, stream, work, trace, most).await?;
             }
-            match ask(core, active, *id, place, work, &trace.stamp) {
+            let asked = match seat.waits() {
+                false => ask(core, active, *id, place, work, &trace.stamp),
+                // Boxed, because few wait.
+                true => Box::pin(wait(core, active, *id, place, work, &trace.stamp)).await,
+            };
+            match asked {
                 Ok(Verdict::Next) => {}
                 Ok(Verdict::To(other)) => to = Some(other),
                 Ok(Verdict::Answer(body)) => {
@@ -106,28 +113,76 @@ fn ask<'a>(
     work: &mut Work,
     stamp: &Stamp,
 ) -> Result<Verdict<'a>, Outcome> {
-    let Work { request, response, peer, passage, .. } = work;
     let seat = &*active.filters[id.0 as usize];
+    let undo = &mut *seat.undo.borrow_mut();
+    undo.begin();
     let action = {
-        let mut undo = seat.undo.borrow_mut();
-        undo.begin();
-        let body = match seat.filter.hooks.request_body {
-            Access::Whole(most) => body(&mut passage.body, request.body, most),
-            Access::None | Access::Stream => Body::Unseen,
-        };
-        let passing = RefCell::new(Passing {
-            request: Seen::Open(request),
-            response: None,
-            body,
-            peer: peer.as_ref().expect("a connection makes its peer before its first exchange"),
-            stamp,
-            notes: passage.notes.get_mut(),
-            place,
-            bounds: bounds_of(active),
-            undo: &mut undo,
-        });
+        let passing = RefCell::new(passing(active, id, place, work, stamp, undo));
         seat.on_request(&passing, &Neighbours(core))
     };
+    conclude(active, id, work, action, undo)
+}
+
+/// The same of one that waits. Meanwhile it is asked about other requests.
+async fn wait<'a>(
+    core: &Rc<Core>,
+    active: &'a Rc<Active>,
+    id: FilterId,
+    place: usize,
+    work: &mut Work,
+    stamp: &Stamp,
+) -> Result<Verdict<'a>, Outcome> {
+    let peer = peer_of(work).clone();
+    let occasion = Occasion { core, active, id, hook: Hook::Request, peer: &peer, stamp: *stamp };
+    let mut undo = Undo::default();
+    let action = {
+        let passing = RefCell::new(passing(active, id, place, work, stamp, &mut undo));
+        occasion.call(&passing, Instance::begin_request).await
+    };
+    conclude(active, id, work, action, &mut undo)
+}
+
+fn peer_of(work: &Work) -> &Peer {
+    work.peer.as_ref().expect("a connection makes its peer before its first exchange")
+}
+
+/// The request, as one guest sees it.
+fn passing<'p>(
+    active: &Active,
+    id: FilterId,
+    place: usize,
+    work: &'p mut Work,
+    stamp: &'p Stamp,
+    undo: &'p mut Undo,
+) -> Passing<'p> {
+    let Work { request, peer, passage, .. } = work;
+    let body = match active.filters[id.0 as usize].filter.hooks.request_body {
+        Access::Whole(most) => body(&mut passage.body, request.body, most),
+        Access::None | Access::Stream => Body::Unseen,
+    };
+    Passing {
+        request: Seen::Open(request),
+        response: None,
+        body,
+        peer: peer.as_ref().expect("a connection makes its peer before its first exchange"),
+        stamp,
+        notes: passage.notes.get_mut(),
+        place,
+        bounds: bounds_of(active),
+        undo,
+    }
+}
+
+/// What becomes of what a guest has said.
+fn conclude<'a>(
+    active: &'a Active,
+    id: FilterId,
+    work: &mut Work,
+    action: Result<RequestAction, Outcome>,
+    undo: &mut Undo,
+) -> Result<Verdict<'a>, Outcome> {
+    let Work { request, response, passage, .. } = work;
+    let seat = &*active.filters[id.0 as usize];
     let verdict = action.and_then(|action| match action {
         RequestAction::Next => Ok((Outcome::Next, Verdict::Next)),
         RequestAction::Respond(given) => match fill(request, response, given) {
@@ -146,15 +201,10 @@ fn ask<'a>(
                 })
         }
     });
-    let mut undo = seat.undo.borrow_mut();
     match verdict {
         Ok((outcome, verdict)) => {
             seat.note(Hook::Request, outcome);
-            if let (true, Some(begun)) = (undo.has_replaced_body(), &mut passage.body) {
-                begun.end();
-                request.body = BodyLength::Known(begun.held_len() as u64);
-                set_length(&mut request.fields, begun.held_len());
-            }
+            replaced(request, passage, undo);
             Ok(verdict)
         }
         Err(failure) => {
@@ -162,6 +212,15 @@ fn ask<'a>(
             undo.undo(Some(request), None, held, passage.notes.get_mut());
             Err(failure)
         }
+    }
+}
+
+/// Says how long the body is now, if the guest has put another in its place.
+fn replaced(request: &mut RequestHead, passage: &mut Passage, undo: &Undo) {
+    if let (true, Some(begun)) = (undo.has_replaced_body(), &mut passage.body) {
+        begun.end();
+        request.body = BodyLength::Known(begun.held_len() as u64);
+        set_length(&mut request.fields, begun.held_len());
     }
 }
 

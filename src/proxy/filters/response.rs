@@ -1,28 +1,30 @@
 //! The way of a response along the list of its route, in reverse.
 
 use std::cell::RefCell;
+use std::rc::Rc;
 
 use super::stage::{Message, Stage};
+use super::waiting::Occasion;
 use super::{Passage, RESPONSE_BOUNDS, close, fill, invalid, set_length, shown};
 use crate::http::forwarding::{Peer, Stamp};
 use crate::http::framing::BodyLength;
 use crate::http::head::{Method, RequestHead, ResponseHead};
 use crate::net::Buffer;
-use crate::plan::Route;
+use crate::plan::{FilterId, Route};
 use crate::proxy::body::{FilteredSource, MemorySource, Source, SourceFault};
 use crate::proxy::core::{Active, Core};
 use crate::proxy::error::Error;
 use crate::proxy::policy::Neighbours;
-use crate::wasm::hooks::filter::passing::{Body, Passing, Seen, has_no_body};
+use crate::wasm::hooks::filter::passing::{Body, Passing, Seen, Undo, has_no_body};
 use crate::wasm::hooks::filter::seat::Seat;
 use crate::wasm::hooks::filter::tally::{Hook, Outcome};
-use crate::wasm::hooks::filter::{Access, ResponseAction};
+use crate::wasm::hooks::filter::{Access, Instance, Notes, ResponseAction};
 
 /// An exchange whose route has middleware, for its response.
 #[derive(Clone, Copy)]
 pub struct Filtered<'a> {
-    core: &'a Core,
-    active: &'a Active,
+    core: &'a Rc<Core>,
+    active: &'a Rc<Active>,
     route: &'a Route,
     peer: &'a Peer,
     passage: &'a Passage,
@@ -38,8 +40,8 @@ enum Verdict {
 impl<'a> Filtered<'a> {
     /// None if there is nobody to ask.
     pub fn of(
-        core: &'a Core,
-        active: &'a Active,
+        core: &'a Rc<Core>,
+        active: &'a Rc<Active>,
         route: &'a Route,
         peer: &'a Peer,
         passage: &'a Passage,
@@ -79,7 +81,12 @@ impl<'a> Filtered<'a> {
                     // Boxed, because few wait for it.
                     Box::pin(source.hold(most)).await.map_err(&fault)?;
                 }
-                match self.ask(seat, place, request, response, source, stamp) {
+                let asked = match seat.waits() {
+                    false => self.ask(seat, place, request, response, source, stamp),
+                    // Boxed, because few wait.
+                    true => Box::pin(self.wait(*id, place, request, response, source, stamp)).await,
+                };
+                match asked {
                     Ok(Verdict::Next) => seat.note(Hook::Response, Outcome::Next),
                     Ok(Verdict::Answer(body)) => {
                         seat.note(Hook::Response, Outcome::Respond);
@@ -87,9 +94,6 @@ impl<'a> Filtered<'a> {
                         continue;
                     }
                     Err(failure) => {
-                        let notes = &mut self.passage.notes.borrow_mut();
-                        let held = Some(source.held());
-                        seat.undo.borrow_mut().undo(None, Some(response), held, notes);
                         close(seat, failure)?;
                         continue;
                     }
@@ -102,6 +106,7 @@ impl<'a> Filtered<'a> {
         Ok(())
     }
 
+    /// What one guest says to a response. If it fails, nothing has changed.
     fn ask(
         &self,
         seat: &Seat,
@@ -111,42 +116,72 @@ impl<'a> Filtered<'a> {
         source: &mut Source<'_>,
         stamp: &Stamp,
     ) -> Result<Verdict, Outcome> {
-        let may_have_body = may_have_body(request, response);
+        let (undo, notes) = (&mut *seat.undo.borrow_mut(), &mut *self.passage.notes.borrow_mut());
+        undo.begin();
         let action = {
-            let (mut undo, mut notes) = (seat.undo.borrow_mut(), self.passage.notes.borrow_mut());
-            undo.begin();
-            let body = match seat.filter.hooks.response_body {
-                Access::Whole(most) if may_have_body => shown(source.has_all(), source.held(), most),
-                Access::Whole(_) => Body::Never,
-                Access::None | Access::Stream => Body::Unseen,
-            };
-            let passing = RefCell::new(Passing {
-                request: Seen::Closed(request),
-                response: Some(Seen::Open(response)),
-                body,
-                peer: self.peer,
-                stamp,
-                notes: &mut notes,
-                place,
-                bounds: RESPONSE_BOUNDS,
-                undo: &mut undo,
-            });
-            seat.on_response(&passing, &Neighbours(self.core))?
+            let passing = self.passing(seat, place, request, response, source, stamp, notes, undo);
+            seat.on_response(&RefCell::new(passing), &Neighbours(self.core))
         };
-        match action {
-            ResponseAction::Next => {
-                if seat.undo.borrow().has_replaced_body() {
-                    source.end();
-                    let length = source.held().as_ref().map_or(0, Buffer::len);
-                    response.body = BodyLength::Known(length as u64);
-                    set_length(&mut response.fields, length);
-                }
-                Ok(Verdict::Next)
+        conclude(seat, request, response, source, action, notes, undo)
+    }
+
+    /// The same of one that waits. Meanwhile it is asked about other responses.
+    async fn wait(
+        &self,
+        id: FilterId,
+        place: usize,
+        request: &RequestHead,
+        response: &mut ResponseHead,
+        source: &mut Source<'_>,
+        stamp: &Stamp,
+    ) -> Result<Verdict, Outcome> {
+        let Filtered { core, active, peer, passage, .. } = *self;
+        let seat = &active.filters[id.0 as usize];
+        let occasion = Occasion { core, active, id, hook: Hook::Response, peer, stamp: *stamp };
+        // Nobody else is called about this exchange meanwhile.
+        let (mut undo, mut notes) = (Undo::default(), passage.notes.take());
+        let action = {
+            let passing = self.passing(seat, place, request, response, source, stamp, &mut notes, &mut undo);
+            occasion.call(&RefCell::new(passing), Instance::begin_response).await
+        };
+        let concluded = conclude(seat, request, response, source, action, &mut notes, &mut undo);
+        passage.notes.replace(notes);
+        concluded
+    }
+
+    /// The response, as one guest sees it.
+    #[expect(clippy::too_many_arguments, reason = "each is a different part of one exchange, borrowed apart")]
+    fn passing<'p>(
+        &self,
+        seat: &Seat,
+        place: usize,
+        request: &'p RequestHead,
+        response: &'p mut ResponseHead,
+        source: &'p mut Source<'_>,
+        stamp: &'p Stamp,
+        notes: &'p mut Notes,
+        undo: &'p mut Undo,
+    ) -> Passing<'p>
+    where
+        'a: 'p,
+    {
+        let body = match seat.filter.hooks.response_body {
+            Access::Whole(most) if may_have_body(request, response) => {
+                shown(source.has_all(), source.held(), most)
             }
-            ResponseAction::Respond(given) => match fill(request, response, given) {
-                Ok(body) => Ok(Verdict::Answer(body)),
-                Err(fault) => Err(invalid(seat, Hook::Response, format_args!("it answered with {fault}"))),
-            },
+            Access::Whole(_) => Body::Never,
+            Access::None | Access::Stream => Body::Unseen,
+        };
+        Passing {
+            request: Seen::Closed(request),
+            response: Some(Seen::Open(response)),
+            body,
+            peer: self.peer,
+            stamp,
+            notes,
+            place,
+            bounds: RESPONSE_BOUNDS,
+            undo,
         }
     }
 
@@ -176,6 +211,36 @@ impl<'a> Filtered<'a> {
         response.fields.remove(b"content-length");
         Ok(())
     }
+}
+
+/// What becomes of what a guest has said.
+fn conclude(
+    seat: &Seat,
+    request: &RequestHead,
+    response: &mut ResponseHead,
+    source: &mut Source<'_>,
+    action: Result<ResponseAction, Outcome>,
+    notes: &mut Notes,
+    undo: &mut Undo,
+) -> Result<Verdict, Outcome> {
+    let verdict = action.and_then(|action| match action {
+        ResponseAction::Next => Ok(Verdict::Next),
+        ResponseAction::Respond(given) => match fill(request, response, given) {
+            Ok(body) => Ok(Verdict::Answer(body)),
+            Err(fault) => Err(invalid(seat, Hook::Response, format_args!("it answered with {fault}"))),
+        },
+    });
+    match &verdict {
+        Ok(Verdict::Next) if undo.has_replaced_body() => {
+            source.end();
+            let length = source.held().as_ref().map_or(0, Buffer::len);
+            response.body = BodyLength::Known(length as u64);
+            set_length(&mut response.fields, length);
+        }
+        Ok(_) => {}
+        Err(_) => undo.undo(None, Some(response), Some(source.held()), notes),
+    }
+    verdict
 }
 
 fn append<'s>(core: &'s Core, source: &mut Source<'s>, stage: Stage) {

@@ -37,6 +37,11 @@ pub fn numbers(page: &mut Exposition, seen: &Observation) {
         page.number(&[("middleware", &name), ("action", &"open")], tally.sum(|part| &part.opened));
         page.number(&[("middleware", &name), ("action", &"closed")], tally.sum(|part| &part.closed));
     }
+    let help = "Requests that a middleware has sent itself.";
+    page.family("warpdrive_wasm_middleware_requests", Kind::Counter, help);
+    for (name, tally) in each() {
+        page.number(&[("middleware", &name)], tally.sum(|part| &part.sent));
+    }
 }
 
 pub fn status(seen: &Observation) -> Value {
@@ -80,6 +85,7 @@ fn one(id: FilterId, filter: &Filter, seen: &Observation) -> Value {
         "calls": calls,
         "passed_after_failures": filter.tally.sum(|part| &part.opened),
         "refused_after_failures": filter.tally.sum(|part| &part.closed),
+        "requests_sent": filter.tally.sum(|part| &part.sent),
         "memory_bytes": filter.guest.component.account.sum(|part| part.memory.load(Relaxed)),
     })
 }

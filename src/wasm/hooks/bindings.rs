@@ -22,6 +22,22 @@ pub mod guest {
     });
 }
 
+/// What middleware may import that waits.
+pub mod asking {
+    wasmtime::component::bindgen!({
+        path: "wit/guest",
+        inline: "
+            package warpdrive:host;
+
+            world asking {
+                import warpdrive:guest/http@0.1.0;
+            }
+        ",
+        world: "warpdrive:host/asking",
+        imports: { default: async },
+    });
+}
+
 pub mod policy {
     wasmtime::component::bindgen!({
         path: ["wit/guest", "wit/policy"],

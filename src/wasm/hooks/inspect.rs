@@ -12,8 +12,6 @@ pub struct Interface {
     own: &'static [&'static str],
     /// Why others are not there.
     help: &'static str,
-    /// What is described and does not work yet.
-    later: &'static [&'static str],
 }
 
 pub const POLICY: Interface = Interface {
@@ -22,16 +20,14 @@ pub const POLICY: Interface = Interface {
     export: "warpdrive:policy/load-balancer",
     own: &["warpdrive:policy/requests"],
     help: "it must not wait, and has what `warpdrive:guest` and `warpdrive:policy/requests` give it",
-    later: &[],
 };
 
 pub const FILTER: Interface = Interface {
     title: "middleware",
     none: "no middleware",
     export: "warpdrive:middleware/filter",
-    own: &["warpdrive:middleware/messages", "warpdrive:middleware/chunks"],
+    own: &["warpdrive:middleware/messages", "warpdrive:middleware/chunks", "warpdrive:guest/http"],
     help: "it has what `warpdrive:guest` and `warpdrive:middleware/messages` give it",
-    later: &["warpdrive:guest/http"],
 };
 
 /// The interfaces that every guest can have.
@@ -77,16 +73,6 @@ impl Interface {
     pub fn check(&self, world: &World) -> Result<(), Refusal> {
         if !world.exports.iter().any(|name| is(name, self.export)) {
             return Err(self.no_such_guest(world));
-        }
-        let is_later = |name: &&String| self.later.iter().any(|later| is(name, later));
-        let later = match (world.imports.iter().find(is_later), world.exports.iter().find(is_later)) {
-            (Some(name), _) => Some(format!("it imports {name}")),
-            (None, Some(name)) => Some(format!("it exports {name}")),
-            (None, None) => None,
-        };
-        if let Some(what) = later {
-            let message = format!("{what}, which does not work yet in this version");
-            return Err(Refusal { message, help: None });
         }
         let is_there = |name: &str| self.own.iter().chain(&COMMON).any(|there| is(name, there));
         let missing: Vec<&str> =
@@ -170,11 +156,7 @@ mod tests {
                 Err("it is no middleware: it exports warpdrive:policy/load-balancer@0.1.0, \
                      and not warpdrive:middleware/filter@0.1.0"),
             ),
-            (
-                &FILTER,
-                world(&["warpdrive:guest/http@0.1.0"], &[filter]),
-                Err("it imports warpdrive:guest/http@0.1.0, which does not work yet in this version"),
-            ),
+            (&FILTER, world(&["warpdrive:guest/http@0.1.0"], &[filter]), Ok(())),
             (
                 &FILTER,
                 world(&["wasi:io/poll@0.2.0"], &[filter]),

@@ -5,8 +5,8 @@
 //! policy, compiled, linked and configured; `seat` is one on one core, which is asked; `instance` is a
 //! running copy. Middleware has the same three. What they have in common: `guest` is either of
 //! them, `running` any instance, `post` the place of one on its core, `maker` makes others in place of
-//! those that fail, which wait among the `spares`. `bindings` are the interfaces in `wit/`; `facilities` and
-//! `requests` are our side of them, `asked` is what a call is about, `store` the memory that
+//! those that fail, which wait among the `spares`. `bindings` are the interfaces in `wit/`; `facilities`,
+//! `requests` and `asking` are our side of them, `asked` is what a call is about, `store` the memory that
 //! guests share, `account` what is counted.
 //!
 //! Must not know: connections, upstreams, the plan.
@@ -17,6 +17,8 @@ pub mod settings;
 pub mod account;
 #[cfg(feature = "wasm")]
 pub mod asked;
+#[cfg(feature = "wasm")]
+mod asking;
 #[cfg(feature = "wasm")]
 pub mod bindings;
 #[cfg(feature = "wasm")]

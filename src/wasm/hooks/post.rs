@@ -18,7 +18,7 @@ const CALLS_MAX: usize = 5;
 
 /// Messages that a guest may keep after their calls. One that keeps more is replaced as soon as
 /// another one is there, and at once if it keeps many more.
-const KEPT_MAX: u32 = 1024;
+pub const KEPT_MAX: u32 = 1024;
 const KEPT_MOST: u32 = 16 * KEPT_MAX;
 
 /// An instance that may outlive its time at its post, for what was begun with it.

@@ -1,8 +1,12 @@
 //! One running copy of a guest, whatever it exports: how it is made, called and kept within its limits.
 
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use wasmtime::{Result, Store};
+use wasmtime::{Result, Store, bail};
 
 use super::account::Kind;
 use super::engine::Engine;
@@ -10,7 +14,8 @@ use super::facilities::Facilities;
 use super::settings::Limits;
 use super::watch::Watch;
 use crate::wasm::limits::{Memory, Quota};
-use crate::wasm::meter::Exhausted;
+use crate::wasm::meter::{Exhausted, Meter, Metered};
+use crate::wasm::outgoing::Outbox;
 use crate::wasm::settings::TABLE_ELEMENTS;
 
 /// What a guest may take of a thread that serves nobody.
@@ -28,6 +33,8 @@ pub struct State {
     call: u32,
     /// Messages of calls that the guest has not let go of.
     kept: u32,
+    /// What it has sent to others, if it may.
+    pub outbox: Outbox,
 }
 
 impl State {
@@ -106,7 +113,8 @@ impl<E> Running<E> {
         load: impl FnOnce(&mut Store<State>) -> Result<E>,
     ) -> Result<Running<E>, Failed> {
         let memory = Memory::of(limits.memory, TABLE_ELEMENTS, Quota::new(limits.memory));
-        let state = State { facilities, memory, watch: Watch::new(), call: 0, kept: 0 };
+        let state =
+            State { facilities, memory, watch: Watch::new(), call: 0, kept: 0, outbox: Outbox::default() };
         let mut store = Store::new(&engine.wasmtime, state);
         store.limiter(|state| &mut state.memory);
         store.epoch_deadline_callback(|mut store| store.data_mut().watch.tick());
@@ -153,6 +161,37 @@ impl<E> Running<E> {
         result.map_err(|error| Failed { kind: kind(store, &error), message: error.root_cause().to_string() })
     }
 
+    /// A call that may wait for others, of whom it may ask so many: of its processor time only what it
+    /// uses itself counts. The instance comes back with what came of it.
+    pub fn wait<R: 'static>(
+        mut self,
+        requests_max: u32,
+        call: impl AsyncFnOnce(&mut Store<State>, &E) -> Result<R> + 'static,
+    ) -> Waiting<E, R>
+    where
+        E: 'static,
+    {
+        let meter = Meter::new();
+        meter.refill(self.time);
+        let state = self.store.data_mut();
+        let (core, outbox) = (state.facilities.core, state.outbox.clone());
+        state.watch.begin_metered(Arc::clone(&meter));
+        outbox.refill(requests_max);
+        let beat = Arc::clone(&self.engine.beat);
+        let running = async move {
+            self.store.set_epoch_deadline(1);
+            let result = call(&mut self.store, &self.exports).await;
+            self.has_failed = result.is_err();
+            let failed = |error: wasmtime::Error| Failed {
+                kind: kind(&self.store, &error),
+                message: error.root_cause().to_string(),
+            };
+            let result = result.map_err(failed);
+            (self, result)
+        };
+        Waiting { running: Metered::new(meter, beat, core, running), outbox }
+    }
+
     pub fn has_failed(&self) -> bool {
         self.has_failed
     }
@@ -175,6 +214,31 @@ impl<E> Running<E> {
     /// Bytes of memory that it has.
     pub fn memory(&self) -> u64 {
         self.store.data().memory.used()
+    }
+}
+
+/// A call under way that may wait. Dropped before its end, the instance ends.
+pub struct Waiting<E, R> {
+    running: Metered<(Running<E>, Result<R, Failed>)>,
+    /// Where the instance puts the requests that it sends.
+    pub outbox: Outbox,
+}
+
+impl<E, R> Waiting<E, R> {
+    /// Lets the instance run until it has to wait.
+    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<(Running<E>, Result<R, Failed>)> {
+        Pin::new(&mut self.running).poll(cx)
+    }
+}
+
+/// What comes of a call that has nothing to wait for, though it could.
+///
+/// # Errors
+/// It waits all the same.
+pub fn at_once<R>(call: impl Future<Output = Result<R>>) -> Result<R> {
+    match pin!(call).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(result) => result,
+        Poll::Pending => bail!("it waits where it must not"),
     }
 }
 

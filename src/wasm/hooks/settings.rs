@@ -34,6 +34,16 @@ pub struct Filter {
     pub on_failure: OnFailure,
     /// Bytes of a body that it may see at once.
     pub body_max: usize,
+    pub waiting: Waiting,
+}
+
+/// What there is for calls of a middleware that sends requests of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// From the moment at which it is to be called to its answer.
+    pub timeout: Duration,
+    /// Of one core, at most.
+    pub instances: usize,
 }
 
 /// What is done where a middleware fails.

@@ -3,28 +3,36 @@
 //! What counts is processor time, so that a guest which other processes keep from running is not
 //! to blame. That clock is read only where a guest does not come back within a tick.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use wasmtime::{Result, UpdateDeadline};
 
 use crate::wasm::engine::TICK;
-use crate::wasm::meter::{Exhausted, thread_cpu};
+use crate::wasm::meter::{Exhausted, Meter, Verdict, thread_cpu};
 
 pub struct Watch {
     budget: Duration,
     began: Instant,
     /// The thread's processor time then, once a tick has found the call running.
     began_cpu: Option<u64>,
+    /// Of a call that may wait, and others run meanwhile.
+    meter: Option<Arc<Meter>>,
 }
 
 impl Watch {
     pub fn new() -> Watch {
-        Watch { budget: Duration::ZERO, began: Instant::now(), began_cpu: None }
+        Watch { budget: Duration::ZERO, began: Instant::now(), began_cpu: None, meter: None }
     }
 
     /// A call begins.
     pub fn begin(&mut self, budget: Duration) {
-        *self = Watch { budget, began: Instant::now(), began_cpu: None };
+        *self = Watch { budget, began: Instant::now(), began_cpu: None, meter: None };
+    }
+
+    /// A call begins that may wait, whose turns are metered.
+    pub fn begin_metered(&mut self, meter: Arc<Meter>) {
+        *self = Watch { meter: Some(meter), ..Watch::new() };
     }
 
     /// How long it is since the call began.
@@ -37,6 +45,12 @@ impl Watch {
     /// # Errors
     /// It has run for too long.
     pub fn tick(&mut self) -> Result<UpdateDeadline> {
+        if let Some(meter) = &self.meter {
+            return match meter.tick() {
+                Verdict::GoOn | Verdict::Yield => Ok(UpdateDeadline::Continue(1)),
+                Verdict::Exhausted => Err(Exhausted.into()),
+            };
+        }
         let cpu = thread_cpu();
         // Up to its first tick it has run for one at most; if it took longer, it did not run all the time.
         let first = || cpu.saturating_sub(self.began.elapsed().min(TICK).as_nanos() as u64);

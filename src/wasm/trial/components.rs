@@ -5,19 +5,16 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::Instant;
 
 use bytes::Bytes;
 use http_body::Body;
 use http_body_util::{BodyExt, Full};
 
 use super::timing::measure as time;
-use super::{Measured, Trial};
-use crate::net::ticker::Ticker;
-use crate::net::{Wheel, task};
+use super::{Measured, Trial, refuse, turning};
+use crate::net::Wheel;
 use crate::wasm::call::Call;
 use crate::wasm::message::{self, Request, Response};
-use crate::wasm::outgoing::Refusal;
 use crate::wasm::pool::{ComponentId, Pool};
 use crate::wasm::{Fault, Guests, Pools};
 
@@ -41,20 +38,6 @@ pub async fn measure(trial: &Trial<'_>, guests: &Guests) -> Measured {
     }
     let memory = kept.idle_memory();
     Ok((format!("{} with {} bytes", said.status, said.bytes), rows, memory))
-}
-
-/// A wheel for timeouts.
-fn turning() -> Result<Rc<Wheel>, String> {
-    let ticker = Ticker::start().map_err(|error| format!("there is no clock: {error}"))?;
-    let wheel = Wheel::new(Instant::now());
-    let turned = Rc::clone(&wheel);
-    let turn = async move {
-        while ticker.tick().await.is_ok() {
-            turned.advance(Instant::now());
-        }
-    };
-    task::spawn(turn, || tracing::error!("the clock ended with a panic"));
-    Ok(wheel)
 }
 
 async fn answer(trial: &Trial<'_>, pool: &Rc<Pool>, wheel: &Rc<Wheel>) -> Result<Said, String> {
@@ -103,10 +86,7 @@ async fn exchange(mut call: Call) -> Result<Said, Fault> {
     call.fault().map_or(Ok(said), Err)
 }
 
-/// Nobody is there whom it could ask.
 fn run(call: &mut Call, cx: &mut Context<'_>) {
     call.poll(cx);
-    for ask in call.outbox().take() {
-        ask.reply.put(Err(Refusal::Denied));
-    }
+    refuse(call.outbox());
 }

@@ -1,24 +1,28 @@
 //! Policies and middleware, as a core calls them.
 
 use std::cell::{OnceCell, RefCell};
+use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use super::timing::{Row, measure as time};
-use super::{Measured, Trial, loaded, only};
+use super::{Measured, Trial, loaded, only, refuse, turning};
 use crate::http::forwarding::{self, Peer, Stamp};
 use crate::http::h1::{FIELDS_MAX, parse};
 use crate::http::head::{RequestHead, ResponseHead};
 use crate::http::status::Status;
 use crate::http::target::EncodedSlash;
 use crate::http::{framing, h1};
-use crate::net::Buffer;
+use crate::net::{Buffer, Wheel};
 use crate::wasm::Guests;
 use crate::wasm::hooks::asked::{Asked, Candidates, NoEndpoints, Request};
 use crate::wasm::hooks::filter::passing::{Body, Bounds, Passing, Seen, Undo};
 use crate::wasm::hooks::filter::stream::BodyStream;
 use crate::wasm::hooks::filter::tally::{Hook, Outcome};
-use crate::wasm::hooks::filter::{self, Access, Filters, Notes, RequestAction, ResponseAction, Summary};
+use crate::wasm::hooks::filter::{
+    self, Access, Call, Filters, Instance, Notes, RequestAction, ResponseAction, Summary,
+};
 use crate::wasm::hooks::{Endpoint, Policies, Seat};
 
 /// Of which a policy picks.
@@ -112,6 +116,17 @@ impl Exchange {
         action
     }
 
+    async fn either_request(
+        &mut self,
+        seat: &filter::Seat,
+        wheel: &Rc<Wheel>,
+    ) -> Result<RequestAction, Outcome> {
+        match seat.waits() {
+            true => self.wait_for_request(seat, wheel).await,
+            false => self.on_request(seat),
+        }
+    }
+
     /// The same of the response.
     ///
     /// # Errors
@@ -125,6 +140,41 @@ impl Exchange {
             let (request, response) = (Seen::Closed(&*request), Some(Seen::Open(&mut *response)));
             let passing = RefCell::new(passing(request, response, body, peer, stamp, notes, &mut undo));
             seat.on_response(&passing, &NoEndpoints)
+        };
+        undo.undo(None, Some(response), Some(body), notes);
+        action
+    }
+
+    /// As [`Self::on_request`], of one that waits.
+    async fn wait_for_request(
+        &mut self,
+        seat: &filter::Seat,
+        wheel: &Rc<Wheel>,
+    ) -> Result<RequestAction, Outcome> {
+        let Exchange { request, body, peer, stamp, notes, .. } = self;
+        let mut undo = Undo::default();
+        let action = {
+            let body = shown(body, seat.filter.hooks.request_body);
+            let passing = passing(Seen::Open(request), None, body, peer, stamp, notes, &mut undo);
+            wait(seat, Hook::Request, wheel, &RefCell::new(passing), Instance::begin_request).await
+        };
+        undo.undo(Some(request), None, Some(body), notes);
+        action
+    }
+
+    /// As [`Self::on_response`], of one that waits.
+    async fn wait_for_response(
+        &mut self,
+        seat: &filter::Seat,
+        wheel: &Rc<Wheel>,
+    ) -> Result<ResponseAction, Outcome> {
+        let Exchange { request, response, body, peer, stamp, notes } = self;
+        let mut undo = Undo::default();
+        let action = {
+            let body = shown(body, seat.filter.hooks.response_body);
+            let (request, response) = (Seen::Closed(&*request), Some(Seen::Open(&mut *response)));
+            let passing = passing(request, response, body, peer, stamp, notes, &mut undo);
+            wait(seat, Hook::Response, wheel, &RefCell::new(passing), Instance::begin_response).await
         };
         undo.undo(None, Some(response), Some(body), notes);
         action
@@ -161,6 +211,24 @@ impl Exchange {
         let passing = RefCell::new(passing(request, response, Body::Unseen, peer, stamp, notes, &mut undo));
         seat.begin_body(hook, &passing, &NoEndpoints)
     }
+}
+
+/// A call of one that waits.
+async fn wait<'p, R>(
+    seat: &filter::Seat,
+    hook: Hook,
+    wheel: &Rc<Wheel>,
+    passing: &'p RefCell<Passing<'p>>,
+    begin: impl FnOnce(Instance) -> Call<R>,
+) -> Result<R, Outcome> {
+    let until = Instant::now() + seat.filter.waiting.timeout;
+    let mut call = seat.enter(hook, wheel, until).await?.begin(begin);
+    poll_fn(|cx| {
+        let polled = call.poll(passing, &NoEndpoints, cx);
+        refuse(call.outbox());
+        polled
+    })
+    .await
 }
 
 fn passing<'a>(
@@ -213,14 +281,21 @@ pub async fn measure_middleware(trial: &Trial<'_>, guests: &Guests) -> Measured 
     let guest = &seat.filter.guest;
     loaded(guest.failure())?;
     let mut exchange = Exchange::of(trial.head, trial.body)?;
-    let said = said(&mut exchange, seat)?;
+    let wheel = turning()?;
     let hooks = seat.filter.hooks;
     let mut rows = Vec::new();
+    let mut said = "it does not look at requests".to_owned();
     if hooks.request {
-        rows.push(calls("on-request", trial, async || exchange.on_request(seat).map(drop)).await?);
+        said = words(exchange.either_request(seat, &wheel).await.map_err(failed)?);
+        let call = async || exchange.either_request(seat, &wheel).await.map(drop);
+        rows.push(calls("on-request", trial, call).await?);
     }
     if hooks.response {
-        rows.push(calls("on-response", trial, async || exchange.on_response(seat).map(drop)).await?);
+        let call = async || match seat.waits() {
+            true => exchange.wait_for_response(seat, &wheel).await.map(drop),
+            false => exchange.on_response(seat).map(drop),
+        };
+        rows.push(calls("on-response", trial, call).await?);
     }
     if hooks.log {
         rows.push(calls("on-log", trial, async || exchange.on_log(seat)).await?);
@@ -257,13 +332,10 @@ fn failed(outcome: Outcome) -> String {
     format!("a call has failed: {}", outcome.word())
 }
 
-fn said(exchange: &mut Exchange, seat: &filter::Seat) -> Result<String, String> {
-    if !seat.filter.hooks.request {
-        return Ok("it does not look at requests".to_owned());
-    }
-    Ok(match exchange.on_request(seat).map_err(failed)? {
+fn words(action: RequestAction) -> String {
+    match action {
         RequestAction::Next => "next".to_owned(),
         RequestAction::Respond(answer) => format!("respond with {}", answer.status),
         RequestAction::Upstream(name) => format!("to the upstream `{name}`"),
-    })
+    }
 }

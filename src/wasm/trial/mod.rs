@@ -9,11 +9,15 @@ pub mod hooks;
 mod timing;
 
 use std::path::Path;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::code_cache::{Cache, Key};
 use super::kind::Kind;
+use super::outgoing::{Outbox, Refusal};
 use super::{Compiler, Guests, Settings, inspect};
+use crate::net::ticker::Ticker;
+use crate::net::{Wheel, task};
 
 pub use timing::Row;
 
@@ -116,4 +120,25 @@ fn only<T>(all: &[T]) -> &T {
 /// Why the only policy or middleware of `guests` is not there.
 fn loaded(failure: Option<&str>) -> Result<(), String> {
     failure.map_or(Ok(()), |reason| Err(reason.to_owned()))
+}
+
+/// A wheel for timeouts.
+fn turning() -> Result<Rc<Wheel>, String> {
+    let ticker = Ticker::start().map_err(|error| format!("there is no clock: {error}"))?;
+    let wheel = Wheel::new(Instant::now());
+    let turned = Rc::clone(&wheel);
+    let turn = async move {
+        while ticker.tick().await.is_ok() {
+            turned.advance(Instant::now());
+        }
+    };
+    task::spawn(turn, || tracing::error!("the clock ended with a panic"));
+    Ok(wheel)
+}
+
+/// Nobody is there whom a guest could ask.
+fn refuse(outbox: &Outbox) {
+    for ask in outbox.take() {
+        ask.reply.put(Err(Refusal::Denied));
+    }
 }

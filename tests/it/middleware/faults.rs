@@ -120,7 +120,7 @@ fn a_file_that_is_not_there_is_a_load_failure() {
 }
 
 #[test]
-fn what_is_no_middleware_or_wants_what_does_not_work_yet_is_refused() {
+fn what_is_no_middleware_is_refused() {
     let origin = Origin::ok("app");
     let policy = guest("../policies/sticky.wasm");
     let checked = |file: &str| {
@@ -135,7 +135,6 @@ fn what_is_no_middleware_or_wants_what_does_not_work_yet_is_refused() {
     let table = [
         (guest("wrong-world.wat"), "it is no middleware: it exports"),
         (policy, "it is a policy: configure it as [wasm.policies.NAME]"),
-        (guest("moderation.wasm"), "warpdrive:guest/http@0.1.0, which does not work yet in this version"),
     ];
     for (file, expected) in table {
         let said = checked(&file);

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use wasmtime::component::{Component, InstancePre, Linker, Resource, ResourceAny};
+use wasmtime::component::{Component, InstancePre, Linker, Resource, ResourceAny, TypedFunc};
 use wasmtime::error::Context;
 use wasmtime::{Result, Store};
 
@@ -11,6 +11,7 @@ use super::passing::{self, Passing, RequestHandle, ResponseHandle};
 use super::tally::Hook;
 use super::{Access, Hooks, RequestAction, ResponseAction, Summary};
 use crate::wasm::hooks::asked::{self, Asked, Endpoints};
+use crate::wasm::hooks::asking;
 use crate::wasm::hooks::bindings::middleware::exports::warpdrive::middleware::filter::{
     self as interface, BodyAccess, Subscription,
 };
@@ -23,14 +24,21 @@ use crate::wasm::hooks::engine::Engine;
 use crate::wasm::hooks::facilities::{self, Facilities};
 use crate::wasm::hooks::guest;
 use crate::wasm::hooks::loader::Refused;
-use crate::wasm::hooks::running::{Failed, Running, State, Turn};
+use crate::wasm::hooks::running::{self, Failed, Running, State, Turn, at_once};
 use crate::wasm::hooks::settings::Limits;
 
+const FILTER: &str = "warpdrive:middleware/filter@0.1.0";
 const REQUEST_STREAM: &str = "warpdrive:middleware/request-stream@0.1.0";
 const RESPONSE_STREAM: &str = "warpdrive:middleware/response-stream@0.1.0";
 
 /// Nobody is asked for one who has not said that it is there.
 const NO_STREAM: &str = "it does not export the stream that it subscribes to";
+
+/// Requests that it may send in one call.
+const REQUESTS_MAX: u32 = 100;
+
+/// Nobody waits who has not said that it could.
+const NO_WAIT: &str = "it cannot wait";
 
 /// Middleware that was compiled and linked.
 pub struct Code {
@@ -39,6 +47,8 @@ pub struct Code {
     indices: MiddlewareIndices,
     request_stream: Option<request_stream::GuestIndices>,
     response_stream: Option<response_stream::GuestIndices>,
+    /// It imports what it may have to wait for.
+    waits: bool,
 }
 
 /// What we call of a middleware.
@@ -46,9 +56,39 @@ pub struct Exports {
     middleware: Middleware,
     request_stream: Option<request_stream::Guest>,
     response_stream: Option<response_stream::Guest>,
+    waiting: Option<Waiting>,
 }
 
 pub type Instance = Running<Exports>;
+
+/// A call under way of one that waits.
+pub type Call<R> = running::Waiting<Exports, R>;
+
+/// The hooks of one that waits, to be called so that it can.
+#[derive(Clone, Copy)]
+struct Waiting {
+    configure: TypedFunc<(String,), (std::result::Result<Subscription, String>,)>,
+    on_request: TypedFunc<(Resource<RequestHandle>,), (RequestAction,)>,
+    on_response: TypedFunc<(Resource<RequestHandle>, Resource<ResponseHandle>), (ResponseAction,)>,
+    on_log: TypedFunc<(Resource<RequestHandle>, Summary), ()>,
+}
+
+impl Waiting {
+    fn of(store: &mut Store<State>, instance: &wasmtime::component::Instance) -> Result<Waiting> {
+        let filter = instance.get_export_index(&mut *store, None, FILTER).context(FILTER)?;
+        let mut index = |name: &str| {
+            instance.get_export_index(&mut *store, Some(&filter), name).with_context(|| name.to_owned())
+        };
+        let [configure, request, response, log] =
+            [index("configure")?, index("on-request")?, index("on-response")?, index("on-log")?];
+        Ok(Waiting {
+            configure: instance.get_typed_func(&mut *store, configure)?,
+            on_request: instance.get_typed_func(&mut *store, request)?,
+            on_response: instance.get_typed_func(&mut *store, response)?,
+            on_log: instance.get_typed_func(&mut *store, log)?,
+        })
+    }
+}
 
 impl guest::Code for Code {
     type Exports = Exports;
@@ -62,6 +102,11 @@ impl guest::Code for Code {
         let mut linker = Linker::<State>::new(&engine.wasmtime);
         facilities::link(&mut linker)?;
         messages::link(&mut linker)?;
+        let is_asking = |name: &str| name.split('@').next() == Some(asking::NAME);
+        let waits = component.component_type().imports(&engine.wasmtime).any(|(name, _)| is_asking(name));
+        if waits {
+            asking::link(&mut linker)?;
+        }
         let pre = linker.instantiate_pre(component)?;
         let has = |name: &str| component.get_export_index(None, name).is_some();
         let request_stream = has(REQUEST_STREAM).then(|| request_stream::GuestIndices::new(&pre));
@@ -72,6 +117,7 @@ impl guest::Code for Code {
             request_stream: request_stream.transpose()?,
             response_stream: response_stream.transpose()?,
             pre,
+            waits,
         })
     }
 
@@ -83,7 +129,10 @@ impl guest::Code for Code {
     ) -> std::result::Result<(Instance, Hooks), Refused> {
         let json = facilities.component.json();
         let load = |store: &mut Store<State>| {
-            let instance = self.pre.instantiate(&mut *store)?;
+            let instance = match self.waits {
+                true => at_once(self.pre.instantiate_async(&mut *store))?,
+                false => self.pre.instantiate(&mut *store)?,
+            };
             let middleware = self.indices.load(&mut *store, &instance)?;
             let of_requests = self.request_stream.as_ref().map(|one| one.load(&mut *store, &instance));
             let of_responses = self.response_stream.as_ref().map(|one| one.load(&mut *store, &instance));
@@ -91,10 +140,12 @@ impl guest::Code for Code {
                 middleware,
                 request_stream: of_requests.transpose()?,
                 response_stream: of_responses.transpose()?,
+                waiting: self.waits.then(|| Waiting::of(store, &instance)).transpose()?,
             })
         };
-        let configure = |store: &mut Store<State>, exports: &Exports| {
-            exports.middleware.warpdrive_middleware_filter().call_configure(store, &json)
+        let configure = |store: &mut Store<State>, exports: &Exports| match &exports.waiting {
+            Some(waiting) => Ok(at_once(waiting.configure.call_async(store, (json.clone(),)))?.0),
+            None => exports.middleware.warpdrive_middleware_filter().call_configure(store, &json),
         };
         let (instance, wanted) =
             Running::configured(&self.engine, facilities, limits, turn, load, configure)?;
@@ -103,9 +154,21 @@ impl guest::Code for Code {
 }
 
 impl Code {
+    /// Its calls may wait.
+    pub fn waits(&self) -> bool {
+        self.waits
+    }
+
     /// # Errors
     /// It subscribes to what it cannot take.
     fn subscribed(&self, wanted: &Subscription) -> std::result::Result<Hooks, Refused> {
+        let streams = |access: BodyAccess| matches!(access, BodyAccess::Stream);
+        if self.waits && (streams(wanted.request_body) || streams(wanted.response_body)) {
+            let name = asking::NAME;
+            let reason =
+                format!("it subscribes to a body as `stream`, and imports {name}: a stream cannot wait");
+            return Err(Refused { reason, is_final: true });
+        }
         let has = |hook| wanted.hooks.contains(hook);
         let (request, response) = (has(interface::Hooks::REQUEST), has(interface::Hooks::RESPONSE));
         Ok(Hooks {
@@ -202,7 +265,34 @@ impl Running<Exports> {
     ) -> std::result::Result<(), Failed> {
         self.about(passing, endpoints, 1, |store, exports, number| {
             let request = Resource::<RequestHandle>::new_own(number);
-            exports.middleware.warpdrive_middleware_filter().call_on_log(store, request, summary)
+            match &exports.waiting {
+                // Of one that has been answered nobody waits for more: it may send nothing.
+                Some(waiting) => {
+                    store.data().outbox.refill(0);
+                    at_once(waiting.on_log.call_async(store, (request, summary.clone())))
+                }
+                None => exports.middleware.warpdrive_middleware_filter().call_on_log(store, request, summary),
+            }
+        })
+    }
+
+    /// The hook for requests of one that waits.
+    pub fn begin_request(self) -> Call<RequestAction> {
+        self.wait(REQUESTS_MAX, async |store, exports| {
+            let waiting = exports.waiting.as_ref().context(NO_WAIT)?;
+            let request = Resource::<RequestHandle>::new_own(store.data_mut().next_call(1));
+            Ok(waiting.on_request.call_async(store, (request,)).await?.0)
+        })
+    }
+
+    /// The hook for responses of one that waits.
+    pub fn begin_response(self) -> Call<ResponseAction> {
+        self.wait(REQUESTS_MAX, async |store, exports| {
+            let waiting = exports.waiting.as_ref().context(NO_WAIT)?;
+            let number = store.data_mut().next_call(2);
+            let request = Resource::<RequestHandle>::new_own(number);
+            let response = Resource::<ResponseHandle>::new_own(number);
+            Ok(waiting.on_response.call_async(store, (request, response)).await?.0)
         })
     }
 

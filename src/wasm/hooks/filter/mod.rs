@@ -1,11 +1,12 @@
 //! Middleware: guests that see the requests and responses of a route, and change or answer them.
 //!
 //! A [`Filter`] is one of them, whether it could be loaded or not; [`seat`] is one on one core, which
-//! is called. `instance` is a running copy, [`passing`] the exchange that a call is about, `messages`
+//! is called. `instance` is a running copy, `crew` several of one whose calls wait, [`passing`] the exchange that a call is about, `messages`
 //! what the guest may do with it, [`stream`] a body that passes it chunk by chunk, [`notes`] what its hooks tell each other, [`tally`] what is counted.
 //!
 //! Must not know: connections, upstreams, the plan.
 
+mod crew;
 mod instance;
 mod messages;
 pub mod notes;
@@ -23,6 +24,7 @@ use super::guest::{Guest, Parts};
 use super::loader::{Built, Refused};
 use super::settings::{self, OnFailure};
 
+pub use instance::{Call, Instance};
 pub use interface::{Answer, RequestAction, ResponseAction, Summary};
 pub use notes::Notes;
 pub use seat::{Filters, Seat, Seats};
@@ -35,6 +37,7 @@ pub struct Filter {
     pub body_max: usize,
     /// What it subscribes to, as far as it may.
     pub hooks: Hooks,
+    pub waiting: settings::Waiting,
     pub tally: Arc<Tally>,
 }
 
@@ -99,13 +102,19 @@ impl Filter {
             response_body: wanted.response_body.at_most(settings.body_max),
             ..wanted
         };
-        let settings::Filter { on_failure, body_max, .. } = *settings;
-        Filter { guest: Arc::new(guest), on_failure, body_max, hooks, tally }
+        let settings::Filter { on_failure, body_max, waiting, .. } = *settings;
+        Filter { guest: Arc::new(guest), on_failure, body_max, hooks, waiting, tally }
+    }
+
+    /// Its calls may wait, because it sends requests of its own.
+    pub fn waits(&self) -> bool {
+        self.guest.code().is_some_and(Code::waits)
     }
 
     /// It was loaded for these settings, from this file.
     pub fn is(&self, settings: &settings::Filter, digest: &[u8; 32]) -> bool {
-        (self.on_failure, self.body_max) == (settings.on_failure, settings.body_max)
+        (self.on_failure, self.body_max, self.waiting)
+            == (settings.on_failure, settings.body_max, settings.waiting)
             && self.guest.is(&settings.guest, digest)
     }
 }

@@ -5,22 +5,27 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
 
 use wasmtime::component::ResourceAny;
 
-use super::instance::{Code, Instance};
-use super::passing::{Passing, Undo};
+use super::crew::{Crew, Permit};
+use super::instance::{Call, Code, Instance};
+use super::passing::{self, Passing, Undo};
 use super::stream::BodyStream;
 use super::tally::{Hook, Outcome, Part};
 use super::{Filter, RequestAction, ResponseAction, Summary};
+use crate::net::Wheel;
 use crate::wasm::Guests;
 use crate::wasm::hooks::account::Kind;
-use crate::wasm::hooks::asked::Endpoints;
+use crate::wasm::hooks::asked::{self, Asked, Endpoints};
 use crate::wasm::hooks::complaints::Complaints;
 use crate::wasm::hooks::facilities::tell_dropped;
 use crate::wasm::hooks::post::{Post, Shared};
 use crate::wasm::hooks::running::Failed;
 use crate::wasm::hooks::settings::Way;
+use crate::wasm::outgoing::Outbox;
 
 /// Those of the plan in force, by id.
 pub type Seats = Rc<[Rc<Seat>]>;
@@ -36,6 +41,8 @@ pub struct Seat {
     pub filter: Arc<Filter>,
     core: usize,
     post: Post<Code>,
+    /// In place of that, if its calls wait.
+    crew: Option<Crew>,
     /// Of the call at hand.
     pub undo: RefCell<Undo>,
     complaints: Complaints,
@@ -71,6 +78,9 @@ impl Filters {
                 lines => tell_dropped(&seat.filter.guest.settings.name, lines),
             }
             seat.complaints.tell_untold(seat.title());
+            if let Some(crew) = &seat.crew {
+                crew.settle();
+            }
         }
     }
 }
@@ -81,6 +91,7 @@ impl Seat {
             filter: Arc::clone(filter),
             core,
             post: Post::new(&filter.guest, core),
+            crew: filter.waits().then(|| Crew::new(&filter.guest, core, filter.waiting.instances)),
             undo: RefCell::default(),
             complaints: Complaints::new(),
         }
@@ -97,6 +108,34 @@ impl Seat {
     /// Counts what came of a call.
     pub fn note(&self, hook: Hook, outcome: Outcome) {
         self.part().calls(hook, outcome).add(1);
+    }
+
+    /// Whether its hooks for requests and responses wait: then they are [`Self::enter`]ed.
+    pub fn waits(&self) -> bool {
+        self.crew.is_some()
+    }
+
+    /// An instance of one that waits, until its deadline.
+    ///
+    /// # Errors
+    /// There is none; that is counted.
+    pub async fn enter(&self, hook: Hook, wheel: &Rc<Wheel>, until: Instant) -> Result<Entered<'_>, Outcome> {
+        let crew = self.crew.as_ref().expect("it was asked whether it waits");
+        match crew.enter(wheel, until).await {
+            Some((permit, instance)) => Ok(Entered { seat: self, hook, permit, instance }),
+            None => Err(self.nobody(hook)),
+        }
+    }
+
+    /// It has sent a request of its own.
+    pub fn count_request(&self) {
+        self.part().sent.add(1);
+    }
+
+    /// Its deadline has passed while it was waiting.
+    pub fn time_out(&self, hook: Hook) -> Outcome {
+        let message = "it did not answer in time".to_owned();
+        self.failed(hook, &Failed { kind: Kind::Timeout, message })
     }
 
     /// # Errors
@@ -127,6 +166,11 @@ impl Seat {
         endpoints: &dyn Endpoints,
         summary: &Summary,
     ) -> Result<(), Outcome> {
+        if let Some(crew) = &self.crew {
+            let (permit, mut instance) = crew.take().ok_or_else(|| self.nobody(Hook::Log))?;
+            let called = instance.on_log(passing, endpoints, summary);
+            return self.finish(Hook::Log, permit, instance, called);
+        }
         self.call(Hook::Log, |instance| instance.on_log(passing, endpoints, summary))
     }
 
@@ -156,6 +200,19 @@ impl Seat {
         // Counted and told, and nothing depends on it any more.
         let _ended: Result<(), Outcome> =
             self.call_of(hook, Rc::clone(instance), |running| running.end_body(body));
+    }
+
+    /// A call of one that waits has come back.
+    fn finish<R>(
+        &self,
+        hook: Hook,
+        permit: Permit<'_>,
+        instance: Instance,
+        called: Result<R, Failed>,
+    ) -> Result<R, Outcome> {
+        self.part().duration(hook).observe(instance.taken());
+        permit.finish(instance);
+        called.map_err(|failed| self.failed(hook, &failed))
     }
 
     fn call<R>(
@@ -238,5 +295,51 @@ impl Seat {
     /// Tells what is wrong, unless that was told too often in this second.
     pub fn complain(&self, what: std::fmt::Arguments<'_>) {
         self.complaints.tell(self.title(), what);
+    }
+}
+
+/// An instance of one that waits, which nobody else calls.
+pub struct Entered<'a> {
+    seat: &'a Seat,
+    hook: Hook,
+    permit: Permit<'a>,
+    instance: Instance,
+}
+
+impl<'a> Entered<'a> {
+    /// Begins a call of it; nothing happens before the first poll.
+    pub fn begin<R>(self, begin: impl FnOnce(Instance) -> Call<R>) -> Waiting<'a, R> {
+        let Entered { seat, hook, permit, instance } = self;
+        Waiting { seat, hook, permit: Some(permit), call: begin(instance) }
+    }
+}
+
+/// A call under way that may wait. Dropped before its end, its instance ends.
+pub struct Waiting<'a, R> {
+    seat: &'a Seat,
+    hook: Hook,
+    permit: Option<Permit<'a>>,
+    call: Call<R>,
+}
+
+impl<R> Waiting<'_, R> {
+    /// Where the instance puts the requests that it sends.
+    pub fn outbox(&self) -> &Outbox {
+        &self.call.outbox
+    }
+
+    /// Lets the instance run until it has to wait, or fails; that is counted, and told.
+    pub fn poll<'p>(
+        &mut self,
+        passing: &'p RefCell<Passing<'p>>,
+        endpoints: &dyn Endpoints,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<R, Outcome>> {
+        let asked = Asked { request: None, endpoints };
+        let polled = asked::lend(asked, || passing::lend(passing, || self.call.poll(cx)));
+        polled.map(|(instance, called)| {
+            let permit = self.permit.take().expect("a call comes back once");
+            self.seat.finish(self.hook, permit, instance, called)
+        })
     }
 }

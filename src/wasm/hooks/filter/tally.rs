@@ -108,6 +108,8 @@ pub struct Part {
     pub opened: Counter,
     /// Those that were answered with a status.
     pub closed: Counter,
+    /// Requests that it has sent itself.
+    pub sent: Counter,
 }
 
 impl Tally {
