@@ -65,7 +65,7 @@ impl monotonic_clock::Host for Clock<'_> {
 }
 
 /// Since somebody first asked. Enough for 500 years.
-fn now() -> u64 {
+pub(super) fn now() -> u64 {
     static ORIGIN: OnceLock<Instant> = OnceLock::new();
     ORIGIN.get_or_init(Instant::now).elapsed().as_nanos() as u64
 }

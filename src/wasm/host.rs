@@ -123,10 +123,8 @@ impl WasiHttpHooks for Hooks {
 /// It wants something else.
 pub fn link(engine: &wasmtime::Engine, component: &Component) -> Result<InstancePre<Host>> {
     let mut linker = Linker::<Host>::new(engine);
-    add_to_linker_proxy_interfaces_async(&mut linker)?;
+    add_wasi(&mut linker)?;
     add_only_http_to_linker_async(&mut linker)?;
-    add_command_interfaces(&mut linker)?;
-    add_sockets(&mut linker)?;
     // What we define otherwise than the library. Not before: it would define types twice.
     linker.allow_shadowing(true);
     let ours = &mut linker;
@@ -137,39 +135,50 @@ pub fn link(engine: &wasmtime::Engine, component: &Component) -> Result<Instance
     cli::stdout::add_to_linker::<Host, HasHost>(ours, |host| View(host))?;
     cli::stderr::add_to_linker::<Host, HasHost>(ours, |host| View(host))?;
     outgoing::link(ours)?;
-    ours.instance(CREATE_TCP)?.func_wrap("create-tcp-socket", refuse_socket::<TcpSocket>)?;
-    ours.instance(CREATE_UDP)?.func_wrap("create-udp-socket", refuse_socket::<UdpSocket>)?;
     wasmtime_wasi_config::add_to_linker(ours, |host: &mut Host| WasiConfig::from(&*host.config))?;
     linker.instantiate_pre(component)
 }
 
+/// What programs bring along of WASI without the standard output and the monotonic clock, which are
+/// for whoever calls this.
+///
+/// # Errors
+/// Something of it is there already.
+pub(super) fn add_wasi<T: WasiView + 'static>(linker: &mut Linker<T>) -> Result<()> {
+    add_to_linker_proxy_interfaces_async(linker)?;
+    add_command_interfaces(linker)?;
+    add_sockets(linker)
+}
+
 /// What programs bring along that were made for a command line.
-fn add_command_interfaces(linker: &mut Linker<Host>) -> Result<()> {
-    filesystem::preopens::add_to_linker::<Host, WasiFilesystem>(linker, Host::filesystem)?;
-    filesystem::types::add_to_linker::<Host, WasiFilesystem>(linker, Host::filesystem)?;
-    random::insecure::add_to_linker::<Host, WasiRandom>(linker, Host::random)?;
-    random::insecure_seed::add_to_linker::<Host, WasiRandom>(linker, Host::random)?;
-    cli::environment::add_to_linker::<Host, WasiCli>(linker, Host::cli)?;
-    cli::exit::add_to_linker::<Host, WasiCli>(linker, Host::cli)?;
-    cli::terminal_input::add_to_linker::<Host, WasiCli>(linker, Host::cli)?;
-    cli::terminal_output::add_to_linker::<Host, WasiCli>(linker, Host::cli)?;
-    cli::terminal_stdin::add_to_linker::<Host, WasiCli>(linker, Host::cli)?;
-    cli::terminal_stdout::add_to_linker::<Host, WasiCli>(linker, Host::cli)?;
-    cli::terminal_stderr::add_to_linker::<Host, WasiCli>(linker, Host::cli)
+fn add_command_interfaces<T: WasiView + 'static>(linker: &mut Linker<T>) -> Result<()> {
+    filesystem::preopens::add_to_linker::<T, WasiFilesystem>(linker, T::filesystem)?;
+    filesystem::types::add_to_linker::<T, WasiFilesystem>(linker, T::filesystem)?;
+    random::insecure::add_to_linker::<T, WasiRandom>(linker, T::random)?;
+    random::insecure_seed::add_to_linker::<T, WasiRandom>(linker, T::random)?;
+    cli::environment::add_to_linker::<T, WasiCli>(linker, T::cli)?;
+    cli::exit::add_to_linker::<T, WasiCli>(linker, T::cli)?;
+    cli::terminal_input::add_to_linker::<T, WasiCli>(linker, T::cli)?;
+    cli::terminal_output::add_to_linker::<T, WasiCli>(linker, T::cli)?;
+    cli::terminal_stdin::add_to_linker::<T, WasiCli>(linker, T::cli)?;
+    cli::terminal_stdout::add_to_linker::<T, WasiCli>(linker, T::cli)?;
+    cli::terminal_stderr::add_to_linker::<T, WasiCli>(linker, T::cli)
 }
 
 /// What libraries bring along that know of networks. Nobody gets a socket, nor an answer about a name.
-fn add_sockets(linker: &mut Linker<Host>) -> Result<()> {
-    sockets::instance_network::add_to_linker::<Host, WasiSockets>(linker, Host::sockets)?;
+fn add_sockets<T: WasiView + 'static>(linker: &mut Linker<T>) -> Result<()> {
+    sockets::instance_network::add_to_linker::<T, WasiSockets>(linker, T::sockets)?;
     let options = sockets::network::LinkOptions::default();
-    sockets::network::add_to_linker::<Host, WasiSockets>(linker, &options, Host::sockets)?;
-    sockets::ip_name_lookup::add_to_linker::<Host, WasiSockets>(linker, Host::sockets)?;
-    sockets::tcp::add_to_linker::<Host, WasiSockets>(linker, Host::sockets)?;
-    sockets::udp::add_to_linker::<Host, WasiSockets>(linker, Host::sockets)
+    sockets::network::add_to_linker::<T, WasiSockets>(linker, &options, T::sockets)?;
+    sockets::ip_name_lookup::add_to_linker::<T, WasiSockets>(linker, T::sockets)?;
+    sockets::tcp::add_to_linker::<T, WasiSockets>(linker, T::sockets)?;
+    sockets::udp::add_to_linker::<T, WasiSockets>(linker, T::sockets)?;
+    linker.instance(CREATE_TCP)?.func_wrap("create-tcp-socket", refuse_socket::<T, TcpSocket>)?;
+    linker.instance(CREATE_UDP)?.func_wrap("create-udp-socket", refuse_socket::<T, UdpSocket>)
 }
 
-fn refuse_socket<S: 'static>(
-    _: StoreContextMut<'_, Host>,
+fn refuse_socket<T: 'static, S: 'static>(
+    _: StoreContextMut<'_, T>,
     (_,): (IpAddressFamily,),
 ) -> Result<(Result<Resource<S>, sockets::network::ErrorCode>,)> {
     Ok((Err(sockets::network::ErrorCode::AccessDenied),))

@@ -151,7 +151,7 @@ fn is_version_2(version: &str) -> bool {
     version.strip_prefix("0.2.").is_some_and(|patch| patch.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
-fn is_provided(import: &str) -> bool {
+pub(super) fn is_provided(import: &str) -> bool {
     let (interface, version) = interface(import);
     match interface {
         // It never came further than its drafts.

@@ -73,6 +73,7 @@ pub fn grant(import: &str) -> Option<&'static str> {
         "warpdrive:guest/store" => "has a store of its own, or the one that `store` names",
         "warpdrive:guest/endpoints" => "sees the endpoints of all upstreams",
         "warpdrive:guest/http" => "sends requests to whom `upstreams` names, and to nobody else",
+        "smg:gateway/middleware-types" => "is always there",
         name if name.starts_with("warpdrive:") => "is always there",
         _ => return None,
     })
@@ -89,6 +90,7 @@ mod tests {
         let table = [
             ("warpdrive:policy/load-balancer@0.1.0", Kind::Policy, true),
             ("warpdrive:middleware/filter@0.1.0", Kind::Middleware, true),
+            ("smg:gateway/middleware-on-request", Kind::Middleware, true),
             ("wasi:http/incoming-handler@0.2.0", Kind::Component, true),
             ("wasi:cli/run@0.2.0", Kind::Component, false),
         ];

@@ -5,6 +5,7 @@ mod asking;
 mod bodies;
 mod faults;
 mod messages;
+mod smg;
 mod streams;
 mod tokens;
 

@@ -73,6 +73,9 @@ impl<'a> Filtered<'a> {
             if self.passage.passed & 1 << place == 0 || !(200..=599).contains(&response.status.0) {
                 continue;
             }
+            if hooks.skips_streams && !matches!(response.body, BodyLength::Known(_) | BodyLength::Empty) {
+                continue;
+            }
             if hooks.response {
                 if let Access::Whole(most) = hooks.response_body
                     && may_have_body(request, response)

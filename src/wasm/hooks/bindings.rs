@@ -38,6 +38,21 @@ pub mod asking {
     });
 }
 
+/// Middleware of another gateway, which is called as it is.
+pub mod smg {
+    wasmtime::component::bindgen!({
+        path: "wit/smg",
+        inline: "
+            package warpdrive:host;
+
+            world smg-types {
+                import smg:gateway/middleware-types;
+            }
+        ",
+        world: "warpdrive:host/smg-types",
+    });
+}
+
 pub mod policy {
     wasmtime::component::bindgen!({
         path: ["wit/guest", "wit/policy"],

@@ -1,6 +1,7 @@
 //! Whether a component is a policy or middleware that can be run, told by its world.
 
-use crate::wasm::inspect::{Refusal, World};
+use super::filter::smg;
+use crate::wasm::inspect::{self, Refusal, World};
 
 /// What a kind of guest exports and may import, all of it in version 0.1.
 pub struct Interface {
@@ -12,6 +13,8 @@ pub struct Interface {
     own: &'static [&'static str],
     /// Why others are not there.
     help: &'static str,
+    /// What those of another gateway export, each by itself.
+    foreign: &'static [&'static str],
 }
 
 pub const POLICY: Interface = Interface {
@@ -20,6 +23,7 @@ pub const POLICY: Interface = Interface {
     export: "warpdrive:policy/load-balancer",
     own: &["warpdrive:policy/requests"],
     help: "it must not wait, and has what `warpdrive:guest` and `warpdrive:policy/requests` give it",
+    foreign: &[],
 };
 
 pub const FILTER: Interface = Interface {
@@ -28,6 +32,7 @@ pub const FILTER: Interface = Interface {
     export: "warpdrive:middleware/filter",
     own: &["warpdrive:middleware/messages", "warpdrive:middleware/chunks", "warpdrive:guest/http"],
     help: "it has what `warpdrive:guest` and `warpdrive:middleware/messages` give it",
+    foreign: &[smg::ON_REQUEST, smg::ON_RESPONSE],
 };
 
 /// The interfaces that every guest can have.
@@ -42,9 +47,11 @@ const COMMON: [&str; 7] = [
 ];
 
 /// What guests export, and where they are configured.
-const PLACES: [(&str, &str); 4] = [
+const PLACES: [(&str, &str); 6] = [
     ("warpdrive:policy/load-balancer", "it is a policy: configure it as [wasm.policies.NAME]"),
     ("warpdrive:middleware/filter", "it is middleware: configure it as [wasm.middleware.NAME]"),
+    (smg::ON_REQUEST, "it is middleware: configure it as [wasm.middleware.NAME]"),
+    (smg::ON_RESPONSE, "it is middleware: configure it as [wasm.middleware.NAME]"),
     ("wasi:http/incoming-handler", "it answers requests: configure it as [wasm.components.NAME]"),
     ("wasi:http/handler", "it answers requests: configure it as [wasm.components.NAME]"),
 ];
@@ -65,13 +72,20 @@ fn is(name: &str, interface: &str) -> bool {
 impl Interface {
     /// Whatever its version, and whatever else a component with this export wants.
     pub fn is_exported(&self, world: &World) -> bool {
-        world.exports.iter().any(|name| split(name).0 == self.export)
+        world.exports.iter().any(|name| split(name).0 == self.export) || self.is_foreign(world)
+    }
+
+    fn is_foreign(&self, world: &World) -> bool {
+        world.exports.iter().any(|name| self.foreign.contains(&name.as_str()))
     }
 
     /// # Errors
     /// It is no such guest, or wants what it cannot have.
     pub fn check(&self, world: &World) -> Result<(), Refusal> {
         if !world.exports.iter().any(|name| is(name, self.export)) {
+            if self.is_foreign(world) {
+                return check_foreign(world);
+            }
             return Err(self.no_such_guest(world));
         }
         let is_there = |name: &str| self.own.iter().chain(&COMMON).any(|there| is(name, there));
@@ -106,6 +120,22 @@ impl Interface {
         };
         let Interface { none, export, .. } = self;
         Refusal { message: format!("it is {none}: it exports {exports}, and not {export}@0.1.0"), help }
+    }
+}
+
+/// One of another gateway has of WASI what its language brings along.
+fn check_foreign(world: &World) -> Result<(), Refusal> {
+    let is_there = |name: &&String| {
+        name.as_str() == smg::TYPES || inspect::is_provided(name) && !split(name).0.starts_with("wasi:http/")
+    };
+    let missing: Vec<&str> =
+        world.imports.iter().filter(|name| !is_there(name)).map(String::as_str).collect();
+    match missing.is_empty() {
+        true => Ok(()),
+        false => {
+            let message = format!("it imports {}, which middleware cannot have", missing.join(", "));
+            Err(Refusal { message, help: Some("it has no HTTP and no sockets of its own".to_owned()) })
+        }
     }
 }
 
@@ -157,6 +187,16 @@ mod tests {
                      and not warpdrive:middleware/filter@0.1.0"),
             ),
             (&FILTER, world(&["warpdrive:guest/http@0.1.0"], &[filter]), Ok(())),
+            (
+                &FILTER,
+                world(&["smg:gateway/middleware-types", "wasi:io/poll@0.2.0"], &[smg::ON_REQUEST]),
+                Ok(()),
+            ),
+            (
+                &FILTER,
+                world(&["wasi:http/types@0.2.0", "wasi:io/poll@0.2.0"], &[smg::ON_RESPONSE]),
+                Err("it imports wasi:http/types@0.2.0, which middleware cannot have"),
+            ),
             (
                 &FILTER,
                 world(&["wasi:io/poll@0.2.0"], &[filter]),

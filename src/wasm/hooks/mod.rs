@@ -7,7 +7,7 @@
 //! them, `running` any instance, `post` the place of one on its core, `maker` makes others in place of
 //! those that fail, which wait among the `spares`. `bindings` are the interfaces in `wit/`; `facilities`,
 //! `requests` and `asking` are our side of them, `asked` is what a call is about, `store` the memory that
-//! guests share, `account` what is counted.
+//! guests share, `account` what is counted. `wasi` is for those of other gateways.
 //!
 //! Must not know: connections, upstreams, the plan.
 
@@ -55,6 +55,8 @@ pub mod seat;
 mod spares;
 #[cfg(feature = "wasm")]
 mod store;
+#[cfg(feature = "wasm")]
+mod wasi;
 #[cfg(feature = "wasm")]
 mod watch;
 

@@ -12,6 +12,7 @@ use super::account::Kind;
 use super::engine::Engine;
 use super::facilities::Facilities;
 use super::settings::Limits;
+use super::wasi::Wasi;
 use super::watch::Watch;
 use crate::wasm::limits::{Memory, Quota};
 use crate::wasm::meter::{Exhausted, Meter, Metered};
@@ -35,6 +36,8 @@ pub struct State {
     kept: u32,
     /// What it has sent to others, if it may.
     pub outbox: Outbox,
+    /// Of those that have some.
+    pub wasi: Option<Box<Wasi>>,
 }
 
 impl State {
@@ -113,8 +116,15 @@ impl<E> Running<E> {
         load: impl FnOnce(&mut Store<State>) -> Result<E>,
     ) -> Result<Running<E>, Failed> {
         let memory = Memory::of(limits.memory, TABLE_ELEMENTS, Quota::new(limits.memory));
-        let state =
-            State { facilities, memory, watch: Watch::new(), call: 0, kept: 0, outbox: Outbox::default() };
+        let state = State {
+            facilities,
+            memory,
+            watch: Watch::new(),
+            call: 0,
+            kept: 0,
+            outbox: Outbox::default(),
+            wasi: None,
+        };
         let mut store = Store::new(&engine.wasmtime, state);
         store.limiter(|state| &mut state.memory);
         store.epoch_deadline_callback(|mut store| store.data_mut().watch.tick());

@@ -8,6 +8,7 @@ use wasmtime::{Result, Store};
 
 use super::messages;
 use super::passing::{self, Passing, RequestHandle, ResponseHandle};
+use super::smg::{self, Smg};
 use super::tally::Hook;
 use super::{Access, Hooks, RequestAction, ResponseAction, Summary};
 use crate::wasm::hooks::asked::{self, Asked, Endpoints};
@@ -44,7 +45,8 @@ const NO_WAIT: &str = "it cannot wait";
 pub struct Code {
     engine: Engine,
     pre: InstancePre<State>,
-    indices: MiddlewareIndices,
+    /// None for one of another gateway.
+    indices: Option<MiddlewareIndices>,
     request_stream: Option<request_stream::GuestIndices>,
     response_stream: Option<response_stream::GuestIndices>,
     /// It imports what it may have to wait for.
@@ -53,10 +55,11 @@ pub struct Code {
 
 /// What we call of a middleware.
 pub struct Exports {
-    middleware: Middleware,
+    middleware: Option<Middleware>,
     request_stream: Option<request_stream::Guest>,
     response_stream: Option<response_stream::Guest>,
     waiting: Option<Waiting>,
+    smg: Option<Smg>,
 }
 
 pub type Instance = Running<Exports>;
@@ -103,6 +106,10 @@ impl guest::Code for Code {
         facilities::link(&mut linker)?;
         messages::link(&mut linker)?;
         let is_asking = |name: &str| name.split('@').next() == Some(asking::NAME);
+        let is_smg = smg::is(component) && component.get_export_index(None, FILTER).is_none();
+        if is_smg {
+            smg::link(&mut linker)?;
+        }
         let waits = component.component_type().imports(&engine.wasmtime).any(|(name, _)| is_asking(name));
         if waits {
             asking::link(&mut linker)?;
@@ -113,11 +120,12 @@ impl guest::Code for Code {
         let response_stream = has(RESPONSE_STREAM).then(|| response_stream::GuestIndices::new(&pre));
         Ok(Code {
             engine: engine.clone(),
-            indices: MiddlewareIndices::new(&pre)?,
+            indices: (!is_smg).then(|| MiddlewareIndices::new(&pre)).transpose()?,
             request_stream: request_stream.transpose()?,
             response_stream: response_stream.transpose()?,
             pre,
-            waits,
+            // What it has of WASI could, though none of it does.
+            waits: waits || is_smg,
         })
     }
 
@@ -133,23 +141,50 @@ impl guest::Code for Code {
                 true => at_once(self.pre.instantiate_async(&mut *store))?,
                 false => self.pre.instantiate(&mut *store)?,
             };
-            let middleware = self.indices.load(&mut *store, &instance)?;
+            let middleware = self.indices.as_ref().map(|one| one.load(&mut *store, &instance)).transpose()?;
+            let is_smg = middleware.is_none();
             let of_requests = self.request_stream.as_ref().map(|one| one.load(&mut *store, &instance));
             let of_responses = self.response_stream.as_ref().map(|one| one.load(&mut *store, &instance));
             Ok(Exports {
                 middleware,
                 request_stream: of_requests.transpose()?,
                 response_stream: of_responses.transpose()?,
-                waiting: self.waits.then(|| Waiting::of(store, &instance)).transpose()?,
+                waiting: (self.waits && !is_smg).then(|| Waiting::of(store, &instance)).transpose()?,
+                smg: is_smg.then(|| Smg::of(store, &instance)).transpose()?,
             })
         };
-        let configure = |store: &mut Store<State>, exports: &Exports| match &exports.waiting {
-            Some(waiting) => Ok(at_once(waiting.configure.call_async(store, (json.clone(),)))?.0),
-            None => exports.middleware.warpdrive_middleware_filter().call_configure(store, &json),
+        let configure = |store: &mut Store<State>, exports: &Exports| {
+            if let Some(smg) = &exports.smg {
+                return Ok(Ok(Wanted::Hooks(smg.hooks())));
+            }
+            let subscribed = match &exports.waiting {
+                Some(waiting) => at_once(waiting.configure.call_async(store, (json.clone(),)))?.0,
+                None => exports.filter()?.call_configure(store, &json)?,
+            };
+            Ok(subscribed.map(Wanted::Subscription))
         };
         let (instance, wanted) =
             Running::configured(&self.engine, facilities, limits, turn, load, configure)?;
-        Ok((instance, self.subscribed(&wanted)?))
+        let hooks = match wanted {
+            Wanted::Hooks(hooks) => hooks,
+            Wanted::Subscription(subscription) => self.subscribed(&subscription)?,
+        };
+        Ok((instance, hooks))
+    }
+}
+
+/// What one says at its start that it wants to see.
+enum Wanted {
+    Subscription(Subscription),
+    Hooks(Hooks),
+}
+
+impl Exports {
+    /// # Errors
+    /// It is of another gateway.
+    fn filter(&self) -> Result<&interface::Guest> {
+        let middleware = self.middleware.as_ref().context("it has no such hook")?;
+        Ok(middleware.warpdrive_middleware_filter())
     }
 }
 
@@ -187,6 +222,7 @@ impl Code {
                 RESPONSE_STREAM,
                 self.response_stream.is_some(),
             )?,
+            skips_streams: false,
         })
     }
 }
@@ -237,7 +273,7 @@ impl Running<Exports> {
     ) -> std::result::Result<RequestAction, Failed> {
         self.about(passing, endpoints, 1, |store, exports, number| {
             let request = Resource::<RequestHandle>::new_own(number);
-            exports.middleware.warpdrive_middleware_filter().call_on_request(store, request)
+            exports.filter()?.call_on_request(store, request)
         })
     }
 
@@ -251,7 +287,7 @@ impl Running<Exports> {
         self.about(passing, endpoints, 2, |store, exports, number| {
             let request = Resource::<RequestHandle>::new_own(number);
             let response = Resource::<ResponseHandle>::new_own(number);
-            exports.middleware.warpdrive_middleware_filter().call_on_response(store, request, response)
+            exports.filter()?.call_on_response(store, request, response)
         })
     }
 
@@ -271,7 +307,7 @@ impl Running<Exports> {
                     store.data().outbox.refill(0);
                     at_once(waiting.on_log.call_async(store, (request, summary.clone())))
                 }
-                None => exports.middleware.warpdrive_middleware_filter().call_on_log(store, request, summary),
+                None => exports.filter()?.call_on_log(store, request, summary),
             }
         })
     }
@@ -279,6 +315,9 @@ impl Running<Exports> {
     /// The hook for requests of one that waits.
     pub fn begin_request(self) -> Call<RequestAction> {
         self.wait(REQUESTS_MAX, async |store, exports| {
+            if let Some(smg) = &exports.smg {
+                return smg.on_request(store).await;
+            }
             let waiting = exports.waiting.as_ref().context(NO_WAIT)?;
             let request = Resource::<RequestHandle>::new_own(store.data_mut().next_call(1));
             Ok(waiting.on_request.call_async(store, (request,)).await?.0)
@@ -288,6 +327,9 @@ impl Running<Exports> {
     /// The hook for responses of one that waits.
     pub fn begin_response(self) -> Call<ResponseAction> {
         self.wait(REQUESTS_MAX, async |store, exports| {
+            if let Some(smg) = &exports.smg {
+                return smg.on_response(store).await;
+            }
             let waiting = exports.waiting.as_ref().context(NO_WAIT)?;
             let number = store.data_mut().next_call(2);
             let request = Resource::<RequestHandle>::new_own(number);

@@ -28,7 +28,8 @@ fn every(fields: &Fields, name: &str) -> Vec<String> {
     fields.named(name).map(text).collect()
 }
 
-fn all(fields: &Fields) -> Vec<(String, String)> {
+/// Names in lower case, and values.
+pub fn all(fields: &Fields) -> Vec<(String, String)> {
     let lower = |name: &[u8]| {
         let mut name = text(name);
         name.make_ascii_lowercase();

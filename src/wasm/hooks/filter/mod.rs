@@ -2,7 +2,7 @@
 //!
 //! A [`Filter`] is one of them, whether it could be loaded or not; [`seat`] is one on one core, which
 //! is called. `instance` is a running copy, `crew` several of one whose calls wait, [`passing`] the exchange that a call is about, `messages`
-//! what the guest may do with it, [`stream`] a body that passes it chunk by chunk, [`notes`] what its hooks tell each other, [`tally`] what is counted.
+//! what the guest may do with it, [`stream`] a body that passes it chunk by chunk, [`smg`] those of another gateway, [`notes`] what its hooks tell each other, [`tally`] what is counted.
 //!
 //! Must not know: connections, upstreams, the plan.
 
@@ -12,6 +12,7 @@ mod messages;
 pub mod notes;
 pub mod passing;
 pub mod seat;
+pub mod smg;
 pub mod stream;
 pub mod tally;
 
@@ -49,6 +50,8 @@ pub struct Hooks {
     pub log: bool,
     pub request_body: Access,
     pub response_body: Access,
+    /// Responses whose end nobody knows beforehand pass it unseen.
+    pub skips_streams: bool,
 }
 
 /// How it sees a body.

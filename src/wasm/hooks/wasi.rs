@@ -1,0 +1,115 @@
+//! What foreign middleware brings along of WASI because its language does: as for components, and
+//! nothing to wait for.
+
+use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
+use wasmtime::{Result, bail};
+use wasmtime_wasi::p2::DynOutputStream;
+use wasmtime_wasi::p2::DynPollable;
+use wasmtime_wasi::p2::bindings::{cli, clocks::monotonic_clock};
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+
+use super::running::State;
+use crate::wasm::clock;
+use crate::wasm::host;
+use crate::wasm::limits::RESOURCES_MAX;
+use crate::wasm::output::Output;
+
+/// Bytes that one call may write to the log.
+const OUTPUT_MAX: u64 = 64 << 10;
+
+/// One instance's part of it.
+pub struct Wasi {
+    ctx: WasiCtx,
+    table: ResourceTable,
+    output: Output,
+}
+
+impl Wasi {
+    fn new(name: &str) -> Wasi {
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(RESOURCES_MAX);
+        Wasi { ctx: WasiCtx::builder().build(), table, output: Output::new(name.into()) }
+    }
+}
+
+impl State {
+    fn wasi(&mut self) -> &mut Wasi {
+        let State { wasi, facilities, .. } = self;
+        wasi.get_or_insert_with(|| Box::new(Wasi::new(&facilities.component.name)))
+    }
+
+    /// Another call may write so much again.
+    pub fn begin_output(&mut self) {
+        self.wasi().output.refill(OUTPUT_MAX);
+    }
+
+    /// Tells what the call has written and not ended.
+    pub fn end_output(&mut self) {
+        self.wasi().output.finish();
+    }
+}
+
+impl WasiView for State {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        let Wasi { ctx, table, .. } = self.wasi();
+        WasiCtxView { ctx, table }
+    }
+}
+
+struct HasState;
+
+impl HasData for HasState {
+    type Data<'a> = View<'a>;
+}
+
+struct View<'a>(&'a mut State);
+
+/// # Errors
+/// It is linked already.
+pub fn link(linker: &mut Linker<State>) -> Result<()> {
+    host::add_wasi(linker)?;
+    linker.allow_shadowing(true);
+    cli::stdout::add_to_linker::<State, HasState>(linker, |state| View(state))?;
+    cli::stderr::add_to_linker::<State, HasState>(linker, |state| View(state))?;
+    monotonic_clock::add_to_linker::<State, HasState>(linker, |state| View(state))?;
+    linker.allow_shadowing(false);
+    Ok(())
+}
+
+impl View<'_> {
+    fn output(&mut self) -> Result<Resource<DynOutputStream>> {
+        let Wasi { table, output, .. } = self.0.wasi();
+        let stream: DynOutputStream = Box::new(output.clone());
+        Ok(table.push(stream)?)
+    }
+}
+
+impl cli::stdout::Host for View<'_> {
+    fn get_stdout(&mut self) -> Result<Resource<DynOutputStream>> {
+        self.output()
+    }
+}
+
+impl cli::stderr::Host for View<'_> {
+    fn get_stderr(&mut self) -> Result<Resource<DynOutputStream>> {
+        self.output()
+    }
+}
+
+impl monotonic_clock::Host for View<'_> {
+    fn now(&mut self) -> Result<u64> {
+        Ok(clock::now())
+    }
+
+    fn resolution(&mut self) -> Result<u64> {
+        Ok(1)
+    }
+
+    fn subscribe_instant(&mut self, _: u64) -> Result<Resource<DynPollable>> {
+        bail!("middleware cannot sleep")
+    }
+
+    fn subscribe_duration(&mut self, _: u64) -> Result<Resource<DynPollable>> {
+        bail!("middleware cannot sleep")
+    }
+}
