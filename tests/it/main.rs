@@ -6,6 +6,8 @@
 mod access_log;
 mod actions;
 mod admin;
+#[cfg(feature = "wasm")]
+mod alike;
 mod applications;
 mod architecture;
 mod auth;

@@ -1,12 +1,13 @@
-//! A lean load generator: one thread, epoll, keep-alive connections, one fixed request. Every response is checked: status 200,
+//! A lean load generator: one thread, epoll, keep-alive connections, fixed requests. Every response is checked: status 200,
 //! a Content-Length, exactly that many bytes, and the same number each time.
 //!
 //! Closed loop (the default): each connection sends its next request when it has its response. With `--rate` the loop is open:
 //! requests are due at fixed instants whatever the responses do, and latency counts from that instant, so that a
 //! request which had to wait for a free connection shows it.
 //!
-//! Usage: `load --connect ADDRESS [--connections N] [--seconds S] [--rate PER_SECOND] [--path PATH] [--body BYTES]`
-//! (`--body`: the length every response must have). Prints one line of JSON; exits with 1 if there was any error.
+//! Usage: `load --connect ADDRESS [--connections N] [--seconds S] [--rate PER_SECOND] [--path PATH] [--spread N] [--field LINE] [--body BYTES]`
+//! (`--body`: the length every response must have; `--spread`: the paths PATH0, PATH1 and so on, N of them, in turn;
+//! `--field`: one more field, as a line without its end). Prints one line of JSON; exits with 1 if there was any error.
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
@@ -32,12 +33,13 @@ struct Options {
     /// Requests per second to offer; none for a closed loop.
     rate: Option<f64>,
     body: Option<u64>,
-    request: Vec<u8>,
+    /// Sent in turn.
+    requests: Vec<Vec<u8>>,
 }
 
 impl Options {
     fn from_env() -> Result<Self, String> {
-        let known = ["connect", "connections", "seconds", "rate", "path", "body"];
+        let known = ["connect", "connections", "seconds", "rate", "path", "spread", "field", "body"];
         let arguments = Arguments::from_env(&known)?;
         let address: SocketAddr = arguments
             .value("connect")?
@@ -50,25 +52,34 @@ impl Options {
         if connections == 0 || rate.is_some_and(|rate: f64| !rate.is_finite() || rate <= 0.0) {
             return Err("--connections and --rate must be more than zero".to_owned());
         }
-        let request = browser_request(address, arguments.text("path").unwrap_or("/"));
+        let path = arguments.text("path").unwrap_or("/");
+        let field = arguments.text("field");
+        let requests = match arguments.value::<usize>("spread")? {
+            None => vec![browser_request(address, path, field)],
+            Some(0) => return Err("--spread must be more than zero".to_owned()),
+            Some(count) => (0..count)
+                .map(|number| browser_request(address, &format!("{path}{number}"), field))
+                .collect(),
+        };
         Ok(Self {
             address,
             connections,
             duration,
             rate,
             body: arguments.value("body")?,
-            request,
+            requests,
         })
     }
 }
 
 /// The fields that a browser sends, so that a proxy has its usual work with them.
-fn browser_request(address: SocketAddr, path: &str) -> Vec<u8> {
+fn browser_request(address: SocketAddr, path: &str, field: Option<&str>) -> Vec<u8> {
+    let field = field.map_or(String::new(), |line| format!("{line}\r\n"));
     format!(
         "GET {path} HTTP/1.1\r\nHost: {address}\r\n\
          User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0\r\n\
          Accept: text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8\r\n\
-         Accept-Language: en-US,en;q=0.5\r\nAccept-Encoding: gzip, deflate, br, zstd\r\n\r\n"
+         Accept-Language: en-US,en;q=0.5\r\nAccept-Encoding: gzip, deflate, br, zstd\r\n{field}\r\n"
     )
     .into_bytes()
 }
@@ -246,6 +257,8 @@ struct Run<'a> {
     /// Connections without a request under way, the longest idle first.
     idle: VecDeque<usize>,
     schedule: Schedule,
+    /// Which of the requests is next.
+    turn: usize,
     body: Option<u64>,
     latencies: Histogram,
     requests: u64,
@@ -271,6 +284,7 @@ impl<'a> Run<'a> {
             idle: (0..connections.len()).collect(),
             connections,
             schedule: Schedule::new(options),
+            turn: 0,
             body: options.body,
             latencies: Histogram::default(),
             requests: 0,
@@ -304,7 +318,9 @@ impl<'a> Run<'a> {
                 break;
             };
             self.schedule.advance();
-            if let Err(reason) = self.connections[index].send(&self.options.request, due) {
+            let request = &self.options.requests[self.turn];
+            self.turn = (self.turn + 1) % self.options.requests.len();
+            if let Err(reason) = self.connections[index].send(request, due) {
                 self.fail(index, &reason)?;
                 break;
             }

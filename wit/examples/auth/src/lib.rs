@@ -4,7 +4,7 @@
 //! Config: `keys` (table of key id to secret; the id `default` is for tokens without `kid`), and
 //! optionally `audience`, `issuer`, `leeway` (seconds, 30).
 
-#[cfg(target_family = "wasm")]
+#[cfg(all(target_family = "wasm", feature = "component"))]
 mod guest;
 
 use base64ct::{Base64UrlUnpadded, Encoding};
