@@ -7,11 +7,10 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
 
 use super::guest::{Code, Guest};
 use super::maker::Model;
-use super::running::{Failed, Running, back_off};
+use super::running::{Failed, Rest, Running};
 
 /// Kinds of calls that a guest can have.
 const CALLS_MAX: usize = 5;
@@ -31,8 +30,7 @@ pub struct Post<C: Code> {
     /// Calls that have failed in a row, by what they were for: one that always succeeds says nothing
     /// of one that never does.
     failures: [Cell<u32>; CALLS_MAX],
-    /// After repeated failures nobody is asked before this.
-    rests_until: Cell<Option<Instant>>,
+    rest: Rest,
     /// Another one is being made in place of the instance, which goes on until then if it is there.
     is_ordered: Cell<bool>,
 }
@@ -44,7 +42,7 @@ impl<C: Code> Post<C> {
             core,
             instance: RefCell::new(None),
             failures: Default::default(),
-            rests_until: Cell::new(None),
+            rest: Rest::default(),
             is_ordered: Cell::new(false),
         }
     }
@@ -52,7 +50,7 @@ impl<C: Code> Post<C> {
     /// The instance to call, if there is one.
     pub fn take_turn(&self) -> Option<Shared<C>> {
         let mut instance = self.instance.borrow_mut();
-        if instance.is_none() && self.rests() {
+        if instance.is_none() && self.rest.lasts() {
             return None;
         }
         if (instance.is_none() || self.is_ordered.get())
@@ -70,17 +68,6 @@ impl<C: Code> Post<C> {
     /// The instance that is there.
     pub fn current(&self) -> Option<Shared<C>> {
         self.instance.borrow().clone()
-    }
-
-    fn rests(&self) -> bool {
-        match self.rests_until.get() {
-            Some(until) if Instant::now() < until => true,
-            Some(_) => {
-                self.rests_until.set(None);
-                false
-            }
-            None => false,
-        }
     }
 
     #[cold]
@@ -150,7 +137,7 @@ impl<C: Code> Post<C> {
         if !self.is_at_post(&instance) {
             return;
         }
-        self.rests_until.set(Some(back_off(failures, Instant::now())));
+        self.rest.begin(failures);
         self.instance.take();
         // Where one is on its way already, that is the next.
         if !self.is_ordered.get() && !self.guest.is_quick() {

@@ -1,5 +1,6 @@
 //! One running copy of a guest, whatever it exports: how it is made, called and kept within its limits.
 
+use std::cell::Cell;
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -278,6 +279,28 @@ fn kind(store: &Store<State>, error: &wasmtime::Error) -> Kind {
 /// The beginning of a text.
 pub fn cut(text: &str, most: usize) -> &str {
     &text[..text.floor_char_boundary(most)]
+}
+
+/// After repeated failures nobody is asked for a while.
+#[derive(Default)]
+pub struct Rest(Cell<Option<Instant>>);
+
+impl Rest {
+    /// After so many failures in a row.
+    pub fn begin(&self, failures: u32) {
+        self.0.set(Some(back_off(failures, Instant::now())));
+    }
+
+    pub fn lasts(&self) -> bool {
+        match self.0.get() {
+            Some(until) if Instant::now() < until => true,
+            Some(_) => {
+                self.0.set(None);
+                false
+            }
+            None => false,
+        }
+    }
 }
 
 /// When the next instance may be made, or used, after so many failures in a row: at once while they

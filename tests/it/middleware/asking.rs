@@ -14,6 +14,19 @@ fn asking(app: &Origin, other: &Origin, middleware: &str) -> Builder {
     with(app, "fault-asker.wasm", &middleware, "").upstream("other", other, "").upstream("denied", other, "")
 }
 
+/// An origin that answers once it is let, and what lets it.
+fn late() -> (Latch, Origin) {
+    let gate = Latch::default();
+    let theirs = gate.clone();
+    let origin = Origin::scripted(move |connection| {
+        connection.expect_request()?;
+        theirs.wait()?;
+        connection.send(ok("at last"))?;
+        connection.expect_close()
+    });
+    (gate, origin)
+}
+
 fn said(client: &mut Client, fields: &str) -> String {
     let response = ask(client, fields);
     assert_eq!(response.status, 200, "{fields}: {}", response.text());
@@ -108,14 +121,7 @@ fn while_one_waits_others_are_served_by_the_same_core() {
 
 #[test]
 fn beyond_its_instances_so_many_wait_and_no_more() {
-    let gate = Latch::default();
-    let theirs = gate.clone();
-    let other = Origin::scripted(move |connection| {
-        connection.expect_request()?;
-        theirs.wait()?;
-        connection.send(ok("at last"))?;
-        connection.expect_close()
-    });
+    let (gate, other) = late();
     let app = Origin::ok("app");
     let proxy = asking(&app, &other, "instances = 1\ntimeout = \"60s\"\nstatus = 500").start();
     let mut first = proxy.client();
@@ -276,14 +282,7 @@ fn one_that_fails_after_it_has_waited_leaves_nothing_behind() {
 
 #[test]
 fn a_reload_waits_for_nobody_who_waits() {
-    let gate = Latch::default();
-    let theirs = gate.clone();
-    let other = Origin::scripted(move |connection| {
-        connection.expect_request()?;
-        theirs.wait()?;
-        connection.send(ok("at last"))?;
-        connection.expect_close()
-    });
+    let (gate, other) = late();
     let app = Origin::ok("app");
     let proxy = asking(&app, &other, "config = { x = 1 }").start();
     let mut client = proxy.client();
@@ -298,14 +297,7 @@ fn a_reload_waits_for_nobody_who_waits() {
 
 #[test]
 fn a_client_that_goes_away_keeps_nobody() {
-    let gate = Latch::default();
-    let theirs = gate.clone();
-    let other = Origin::scripted(move |connection| {
-        connection.expect_request()?;
-        theirs.wait()?;
-        connection.send(ok("at last"))?;
-        connection.expect_close()
-    });
+    let (gate, other) = late();
     let app = Origin::ok("app");
     let proxy = asking(&app, &other, "instances = 1").start();
     let mut client = proxy.client();

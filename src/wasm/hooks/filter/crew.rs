@@ -12,7 +12,7 @@ use crate::net::Wheel;
 use crate::net::queue::Queue;
 use crate::wasm::hooks::guest::Guest;
 use crate::wasm::hooks::post::KEPT_MAX;
-use crate::wasm::hooks::running::back_off;
+use crate::wasm::hooks::running::Rest;
 
 /// Calls that wait for an instance, of one core.
 const WAITING_MAX: usize = 128;
@@ -32,8 +32,7 @@ pub struct Crew {
     queue: Queue,
     /// Calls that have failed in a row.
     failures: Cell<u32>,
-    /// After repeated failures nobody is asked before this.
-    rests_until: Cell<Option<Instant>>,
+    rest: Rest,
     is_ordered: Cell<bool>,
 }
 
@@ -51,7 +50,7 @@ impl Crew {
             busiest: Cell::new(0),
             queue: Queue::default(),
             failures: Cell::new(0),
-            rests_until: Cell::new(None),
+            rest: Rest::default(),
             is_ordered: Cell::new(false),
         }
     }
@@ -59,7 +58,7 @@ impl Crew {
     /// An instance to call, as soon as one is free. None if there is none until then, too many wait
     /// already, or those before have failed too often.
     pub async fn enter(&self, wheel: &Rc<Wheel>, until: Instant) -> Option<(Permit<'_>, Instance)> {
-        if self.rests() {
+        if self.rest.lasts() {
             return None;
         }
         if self.queue.is_empty()
@@ -75,7 +74,7 @@ impl Crew {
                 return Some(entered);
             }
             let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() || self.rests() {
+            if left.is_zero() || self.rest.lasts() {
                 return None;
             }
             place.wait(wheel, left.min(LOOK)).await;
@@ -84,7 +83,7 @@ impl Crew {
 
     /// An instance, if one is free or can be made now.
     pub fn take(&self) -> Option<(Permit<'_>, Instance)> {
-        if self.rests() || self.busy.get() == self.most {
+        if self.rest.lasts() || self.busy.get() == self.most {
             return None;
         }
         let idle = self.idle.borrow_mut().pop();
@@ -115,17 +114,6 @@ impl Crew {
         None
     }
 
-    fn rests(&self) -> bool {
-        match self.rests_until.get() {
-            Some(until) if Instant::now() < until => true,
-            Some(_) => {
-                self.rests_until.set(None);
-                false
-            }
-            None => false,
-        }
-    }
-
     /// Ends what was not needed since it was last called: once a second.
     pub fn settle(&self) {
         let needed = self.busiest.replace(self.busy.get()).max(1).saturating_sub(self.busy.get());
@@ -147,7 +135,7 @@ impl Permit<'_> {
         if instance.has_failed() {
             let failures = crew.failures.get() + 1;
             crew.failures.set(failures);
-            crew.rests_until.set(Some(back_off(failures, Instant::now())));
+            crew.rest.begin(failures);
             return;
         }
         crew.failures.set(0);
