@@ -1,11 +1,12 @@
 //! Alarms of one core: for what the coarse [`Wheel`](super::Wheel) is too coarse, and for whoever
 //! must not hold anything of a core. One kernel timer for all of them, set to the earliest.
 //!
-//! An alarm comes back through the event loop, even one that is due at once: what asks for that
-//! lets every other task of its core have a turn.
+//! An alarm comes back through the event loop, even one that is due at once. Who wants nothing but a
+//! later turn, so that every other task of its core can have one, has one of those, too: of several
+//! that want that, one each time.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::future::{Future, poll_fn};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -29,17 +30,28 @@ pub struct Alarms(Arc<Mutex<Queue>>);
 struct Queue {
     /// By their time; those that were dropped stay until then, or until they are too many.
     set: BinaryHeap<Reverse<(Instant, u64)>>,
+    /// Those that want a turn, in their order, and since when.
+    turns: VecDeque<(Instant, u64)>,
     /// Those that somebody waits for, by number.
-    waiting: std::collections::HashMap<u64, Option<Waker>>,
+    waiting: HashMap<u64, Option<Waker>>,
     next: u64,
     /// What [`Alarms::run`] waits with.
     runner: Option<Waker>,
 }
 
+/// What the alarms of a core wait for.
+#[derive(PartialEq, Eq)]
+enum News {
+    Fired,
+    /// There is an alarm before the one that the timer is set to.
+    Earlier,
+}
+
 /// Resolves at its time. Dropped, it never does.
 pub struct Alarm {
     alarms: Alarms,
-    at: Instant,
+    /// None for a turn.
+    at: Option<Instant>,
     /// Once it was waited for.
     number: Option<u64>,
 }
@@ -50,7 +62,12 @@ impl Alarms {
         let now = Instant::now();
         // A time beyond the clock is one that nobody lives to see.
         let at = now.checked_add(after).unwrap_or(now + Duration::from_secs(u64::from(u32::MAX)));
-        Alarm { alarms: self.clone(), at, number: None }
+        Alarm { alarms: self.clone(), at: Some(at), number: None }
+    }
+
+    /// Resolves once the event loop was asked for what is new, and those before it have had theirs.
+    pub fn turn(&self) -> Alarm {
+        Alarm { alarms: self.clone(), at: None, number: None }
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
@@ -65,25 +82,27 @@ impl Alarms {
     pub async fn run(&self) -> io::Result<()> {
         let timer = Timer::new()?;
         loop {
-            let due = self.queue().take_due(Instant::now());
-            due.into_iter().for_each(Waker::wake);
             timer.set(self.queue().earliest())?;
-            self.until_news(&timer).await?;
+            // One that is due by now still waits for the timer: without it the event loop would not be
+            // asked, and who lets others have a turn would be the next again.
+            if self.until_news(&timer).await? == News::Fired {
+                let due = self.queue().take_due(Instant::now());
+                due.into_iter().for_each(Waker::wake);
+            }
         }
     }
 
-    /// Until the timer fires, or there is an earlier alarm.
-    async fn until_news(&self, timer: &Timer) -> io::Result<()> {
+    async fn until_news(&self, timer: &Timer) -> io::Result<News> {
         let set_for = self.queue().earliest();
         let mut fires = pin!(timer.fires());
         poll_fn(|cx| {
             let mut queue = self.queue();
             if queue.earliest() != set_for {
-                return Poll::Ready(Ok(()));
+                return Poll::Ready(Ok(News::Earlier));
             }
             queue.runner = Some(cx.waker().clone());
             drop(queue);
-            fires.as_mut().poll(cx)
+            fires.as_mut().poll(cx).map_ok(|()| News::Fired)
         })
         .await
     }
@@ -91,7 +110,8 @@ impl Alarms {
 
 impl Queue {
     fn earliest(&self) -> Option<Instant> {
-        self.set.peek().map(|Reverse((at, _))| *at)
+        let set = self.set.peek().map(|Reverse((at, _))| *at);
+        set.into_iter().chain(self.turns.front().map(|(since, _)| *since)).min()
     }
 
     fn take_due(&mut self, now: Instant) -> Vec<Waker> {
@@ -102,20 +122,29 @@ impl Queue {
             self.set.pop();
             due.extend(self.waiting.remove(&number).flatten());
         }
+        while let Some((_, number)) = self.turns.pop_front() {
+            if let Some(waker) = self.waiting.remove(&number) {
+                due.extend(waker);
+                break;
+            }
+        }
         due
     }
 
-    fn add(&mut self, at: Instant, waker: &Waker) -> u64 {
+    fn add(&mut self, at: Option<Instant>, waker: &Waker) -> u64 {
         let number = self.next;
         self.next += 1;
         if self.set.len() > 2 * self.waiting.len() + 64 {
             let waiting = &self.waiting;
             self.set.retain(|Reverse((_, number))| waiting.contains_key(number));
         }
-        let is_earliest = self.earliest().is_none_or(|earliest| at < earliest);
-        self.set.push(Reverse((at, number)));
+        let before = self.earliest();
+        match at {
+            Some(at) => self.set.push(Reverse((at, number))),
+            None => self.turns.push_back((Instant::now(), number)),
+        }
         self.waiting.insert(number, Some(waker.clone()));
-        if is_earliest {
+        if self.earliest() != before {
             self.runner.take().into_iter().for_each(Waker::wake);
         }
         number
@@ -187,9 +216,10 @@ impl Timer {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::RefCell;
+    use std::cell::{Cell, RefCell};
     use std::rc::Rc;
 
+    use monoio::io::{AsyncReadRentExt, AsyncWriteRentExt};
     use monoio::{IoUringDriver, LegacyDriver, RuntimeBuilder};
 
     use super::*;
@@ -218,6 +248,68 @@ mod tests {
     fn alarms_go_off_in_their_order_on_every_driver() {
         RuntimeBuilder::<LegacyDriver>::new().build().unwrap().block_on(alarms_go_off_in_their_order());
         RuntimeBuilder::<IoUringDriver>::new().build().unwrap().block_on(alarms_go_off_in_their_order());
+    }
+
+    /// So often back and forth on one of many pairs of sockets.
+    async fn echo(round_trips: usize) {
+        let (mut here, mut there) = UnixStream::pair().expect("two sockets");
+        let echo = monoio::spawn(async move {
+            for _ in 0..round_trips {
+                let (read, byte) = there.read_exact(vec![0]).await;
+                read.expect("a byte");
+                there.write_all(byte).await.0.expect("it is read");
+            }
+        });
+        for _ in 0..round_trips {
+            here.write_all(vec![1]).await.0.expect("it is read");
+            here.read_exact(vec![0]).await.0.expect("its echo");
+        }
+        echo.await;
+    }
+
+    /// One that lets all others have a turn, again and again, has about as many as each of them, however
+    /// many they are.
+    async fn a_turn_lets_sockets_have_theirs() {
+        const ROUND_TRIPS: usize = 50;
+        let alarms = Alarms::default();
+        let (runner, turns) = (alarms.clone(), Rc::new(Cell::new(0)));
+        let _served = monoio::spawn(async move { runner.run().await });
+        let counted = Rc::clone(&turns);
+        let _busy = monoio::spawn(async move {
+            loop {
+                alarms.turn().await;
+                counted.set(counted.get() + 1);
+            }
+        });
+        let all: Vec<_> = (0..64).map(|_| monoio::spawn(echo(ROUND_TRIPS))).collect();
+        for one in all {
+            one.await;
+        }
+        assert!(turns.get() <= 8 * ROUND_TRIPS, "{} turns for {ROUND_TRIPS} round trips", turns.get());
+    }
+
+    #[test]
+    fn a_turn_lets_sockets_have_theirs_on_every_driver() {
+        let (legacy, ring) = (RuntimeBuilder::<LegacyDriver>::new(), RuntimeBuilder::<IoUringDriver>::new());
+        { legacy }.build().unwrap().block_on(a_turn_lets_sockets_have_theirs());
+        { ring }.build().unwrap().block_on(a_turn_lets_sockets_have_theirs());
+    }
+
+    #[test]
+    fn of_several_that_want_a_turn_one_has_it_each_time() {
+        let alarms = Alarms::default();
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut all: Vec<Alarm> = (0..4).map(|_| alarms.turn()).collect();
+        assert!(all.iter_mut().all(|turn| Pin::new(turn).poll(&mut cx).is_pending()));
+        // One that was dropped is nobody's turn.
+        all.remove(1);
+        for left in (0..3).rev() {
+            assert!(alarms.queue().earliest().is_some());
+            assert_eq!(alarms.queue().take_due(Instant::now()).len(), 1);
+            assert_eq!(alarms.queue().waiting.len(), left);
+        }
+        assert!(all.iter_mut().all(|turn| Pin::new(turn).poll(&mut cx).is_ready()));
+        assert!(alarms.queue().earliest().is_none());
     }
 
     #[test]

@@ -218,9 +218,7 @@ pub fn tick(store: StoreContextMut<'_, Host>) -> Result<UpdateDeadline> {
     match host.meter.tick() {
         Verdict::GoOn => Ok(UpdateDeadline::Continue(1)),
         // Back through the event loop: one that woke itself would come before all others.
-        Verdict::Yield => {
-            Ok(UpdateDeadline::YieldCustom(1, Box::pin(host.alarms.after(std::time::Duration::ZERO))))
-        }
+        Verdict::Yield => Ok(UpdateDeadline::YieldCustom(1, Box::pin(host.alarms.turn()))),
         Verdict::Exhausted => Err(Exhausted.into()),
     }
 }

@@ -24,7 +24,7 @@ fn each_fault_goes_the_way_that_was_configured() {
     for (key, other) in [("on_error", "on_timeout"), ("on_timeout", "on_error")] {
         // One of them open, the other closed by default.
         let settings =
-            format!("max_memory = \"8 MiB\"\nmax_execution_time = \"200ms\"\nstatus = 500\n{key} = \"open\"");
+            format!("max_memory = \"8 MiB\"\nmax_execution_time = \"1s\"\nstatus = 500\n{key} = \"open\"");
         let proxy = with(&origin, "fault-filter.wasm", &settings, "").start();
         for (fault, result, by) in FAULTS {
             let hook = if fault == "response-trap" { "response" } else { "request" };
