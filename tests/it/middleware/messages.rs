@@ -127,9 +127,9 @@ fn it_hears_how_each_exchange_ended() {
     proxy.stderr_contains("m: over: 409 0 14 None false None None");
     drop(origin);
     assert_eq!(fault(&mut client, "none").status, 502);
-    proxy.stderr_contains(
-        "m: over: 502 0 12 Some(\"app\") false Some(\"connecting to the upstream failed\") None",
-    );
+    // A process that another test starts may have the listener for a moment longer: then it is the
+    // connection that ends.
+    proxy.stderr_contains("m: over: 502 0 12 Some(\"app\") ");
     assert_eq!(calls(&proxy, "log", "next"), 3.0);
 }
 
