@@ -3,6 +3,8 @@
 //!
 //! Must not know: what values mean. The reader of the key says what is wrong with them.
 
+use std::path::Path;
+
 use super::diagnostic::{Diagnostic, Place};
 use super::layers::{Change, untyped};
 use super::node::{Entries, Entry, Node, Value};
@@ -31,9 +33,12 @@ enum Of {
     SimpleMode,
     /// Only with the prefix.
     Secret,
+    /// A folder, in which this is one with such a name. Only with the prefix; nothing in a build that
+    /// keeps nothing there.
+    Within(&'static str),
 }
 
-const FLAT: [Flat; 10] = [
+const FLAT: [Flat; 11] = [
     Flat { name: "ADMIN_TOKEN", keys: &["auth.admin_token"], of: Of::Secret },
     Flat { name: "FORWARD_HEADERS", keys: &["middleware.forward_headers"], of: Of::Anything },
     Flat { name: "HTTP_IDLE_TIMEOUT", keys: &["server.limits.idle_timeout"], of: Of::Duration },
@@ -46,12 +51,13 @@ const FLAT: [Flat; 10] = [
     Flat { name: "HTTP_WRITE_TIMEOUT", keys: &["server.limits.write_timeout"], of: Of::Duration },
     Flat { name: "LOG_REQUESTS", keys: &["middleware.log_requests"], of: Of::Anything },
     Flat { name: "MAX_REQUEST_BODY", keys: &["server.limits.request_body"], of: Of::Anything },
+    Flat { name: "STORAGE_PATH", keys: &["wasm.cache_dir"], of: Of::Within("wasm") },
     Flat { name: "TARGET_HOST", keys: &["upstreams.default.host"], of: Of::SimpleMode },
     Flat { name: "TARGET_PORT", keys: &["upstreams.default.port"], of: Of::SimpleMode },
 ];
 
 /// Known, but without effect yet.
-const LATER: [&str; 14] = [
+const LATER: [&str; 13] = [
     "ACME_DIRECTORY",
     "BAD_GATEWAY_PAGE",
     "CACHE_SIZE",
@@ -63,7 +69,6 @@ const LATER: [&str; 14] = [
     "HTTPS_PORT",
     "MAX_CACHE_ITEM_SIZE",
     "REDIS_URL",
-    "STORAGE_PATH",
     "TLS_DOMAIN",
     "X_SENDFILE_ENABLED",
 ];
@@ -72,11 +77,12 @@ const LATER: [&str; 14] = [
 const SWITCHES: [&str; 3] = ["GZIP_COMPRESSION_ENABLED", "H2C_ENABLED", "X_SENDFILE_ENABLED"];
 
 /// Of [`LATER`], those that without the prefix are the application's.
-const APPLICATIONS: [&str; 3] = ["DATABASE_URL", "REDIS_URL", "STORAGE_PATH"];
+const APPLICATIONS: [&str; 2] = ["DATABASE_URL", "REDIS_URL"];
 
 /// Whether a variable without the prefix is for us where there is no file.
 pub fn is_for_simple_mode(name: &str) -> bool {
-    let is_flat = FLAT.iter().any(|flat| flat.name == name && flat.of != Of::Secret);
+    let needs_prefix = |of| matches!(of, Of::Secret | Of::Within(_));
+    let is_flat = FLAT.iter().any(|flat| flat.name == name && !needs_prefix(flat.of));
     is_flat || LATER.contains(&name) && !APPLICATIONS.contains(&name)
 }
 
@@ -146,11 +152,17 @@ fn of_flat(name: &str, bare: &str, text: &str, has_file: bool) -> Result<Vec<Cha
         let help = "unset it, and name the upstream in the file";
         return Err(Diagnostic::error(place, message).with_help(help));
     }
-    let is_in_secs = flat.of == Of::Duration && value::digits(text).is_some();
+    let text = match flat.of {
+        Of::Within(_) if !cfg!(feature = "wasm") => return Ok(Vec::new()),
+        // What is none is for the reader of the key to refuse.
+        Of::Within(folder) if !text.is_empty() => Path::new(text).join(folder).display().to_string(),
+        _ => text.to_owned(),
+    };
+    let is_in_secs = flat.of == Of::Duration && value::digits(&text).is_some();
     let suffix = if is_in_secs { "_secs" } else { "" };
     let change = |key: &&str| {
         let path = format!("{key}{suffix}").split('.').map(str::to_owned).collect();
-        Change { path, node: Node::new(place.clone(), Value::Bare(text.to_owned())) }
+        Change { path, node: Node::new(place.clone(), Value::Bare(text.clone())) }
     };
     Ok(flat.keys.iter().map(change).collect())
 }
@@ -273,6 +285,7 @@ mod tests {
             ("HTTP_WRITE_TIMEOUT", "9"),
             ("LOG_REQUESTS", "false"),
             ("MAX_REQUEST_BODY", "1000"),
+            ("STORAGE_PATH", "the application's"),
             ("TARGET_HOST", "App.internal"),
             ("TARGET_PORT", "81"),
             ("TLS_DOMAIN", ""),
@@ -291,6 +304,7 @@ mod tests {
         assert_eq!(config.limits.request_body, Some(1000));
         assert!(config.middleware.forward_headers.is_some_and(|forward| forward.value));
         assert_eq!(config.middleware.log_requests, Some(false));
+        assert_eq!(config.wasm.cache_dir, None);
         let instance = Instance::from(Address::Host { host: "app.internal".to_owned(), port: 81 });
         assert_eq!(config.upstreams[0].instances, [instance]);
 
@@ -308,6 +322,14 @@ mod tests {
         let (config, mistakes) = read(&sources("", &environment[3..5]));
         assert_eq!(said(&mistakes), Vec::<String>::new());
         assert_eq!(config.server.http_port, None);
+    }
+
+    #[test]
+    fn what_is_kept_is_in_one_folder() {
+        let (config, mistakes) = read(&sources("", &[("WARPDRIVE_STORAGE_PATH", "/var/lib/warpdrive")]));
+        assert_eq!(said(&mistakes), Vec::<String>::new());
+        let folder = cfg!(feature = "wasm").then(|| "/var/lib/warpdrive/wasm".into());
+        assert_eq!(config.wasm.cache_dir, folder);
     }
 
     #[test]
