@@ -4,7 +4,9 @@ Everything listens on loopback, lives in one temporary directory, and is ended b
 """
 
 import ctypes
+import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -336,6 +338,53 @@ def answers(port, path="/"):
         return fetch(port, path) > 0
     except (OSError, ValueError, KeyError):
         return False
+
+
+def run_load(port, seconds, **options):
+    """`load` on its core; what it saw. One error of any kind is a Trouble. Options without a value are left out."""
+    command = [tool("load"), "--connect", f"127.0.0.1:{port}", "--seconds", seconds]
+    for name, value in options.items():
+        if value is not None:
+            command += [f"--{name}", value]
+    done = run_pinned(command, LOAD_CORE, seconds + 30)
+    if done.returncode != 0:
+        raise Trouble(f"load: {done.stderr.strip() or 'no result'}")
+    return json.loads(done.stdout)
+
+
+def load_and_account(proxy, seconds, **options):
+    """The same of a proxy, with what each request has cost it: microseconds of the processor, requests per second."""
+    before = proxy.cpu()
+    result = run_load(proxy.port, seconds, **options)
+    # What is still done about closed connections belongs to it.
+    time.sleep(0.05)
+    spent = cpu_between(before, proxy.cpu())
+    proxy.check()
+    return result | {"cpu_us": spent / 1000 / result["requests"], "rate": result["requests"] / result["seconds"]}
+
+
+def reload(admin):
+    """Has WarpDrive reload, by its admin socket; returns when every worker runs by the new plan."""
+    with socket.socket(socket.AF_UNIX) as asked:
+        asked.settimeout(60)
+        asked.connect(admin)
+        asked.sendall(b"POST /reload HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        answer = b""
+        while more := asked.recv(4096):
+            answer += more
+    if b" 200 " not in answer.split(b"\r\n")[0]:
+        raise Trouble(f"not reloaded: {answer.decode()}")
+
+
+def wrk_counts(said):
+    """Of the output of wrk: requests, and those that failed."""
+    total = re.search(r"(\d+) requests in", said)
+    if not total:
+        raise Trouble(f"wrk said nothing of its requests:\n{said}")
+    status = re.search(r"Non-2xx or 3xx responses: (\d+)", said)
+    errors = re.search(r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)", said)
+    failed = (int(status[1]) if status else 0) + (sum(map(int, errors.groups())) if errors else 0)
+    return int(total[1]), failed
 
 
 # The origin and the proxies

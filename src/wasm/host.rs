@@ -7,13 +7,13 @@
 use std::sync::Arc;
 
 use http::HeaderName;
-use wasmtime::component::{Component, HasData, InstancePre, Linker, Resource, ResourceTable};
+use wasmtime::component::{Component, InstancePre, Linker, Resource, ResourceTable};
 use wasmtime::{Result, StoreContextMut, UpdateDeadline};
 use wasmtime_wasi::cli::{WasiCli, WasiCliView};
 use wasmtime_wasi::filesystem::{WasiFilesystem, WasiFilesystemView};
 use wasmtime_wasi::p2::bindings::sockets::network::IpAddressFamily;
 use wasmtime_wasi::p2::bindings::{cli, clocks, filesystem, random, sockets};
-use wasmtime_wasi::p2::{DynOutputStream, TcpSocket, UdpSocket, add_to_linker_proxy_interfaces_async};
+use wasmtime_wasi::p2::{TcpSocket, UdpSocket, add_to_linker_proxy_interfaces_async};
 use wasmtime_wasi::random::{WasiRandom, WasiRandomView};
 use wasmtime_wasi::sockets::{WasiSockets, WasiSocketsView};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
@@ -28,7 +28,7 @@ use super::clock::{Clock, HasClock};
 use super::limits::{Memory, RESOURCES_MAX};
 use super::meter::{Exhausted, Meter, Verdict};
 use super::outgoing::{self, Outbox};
-use super::output::Output;
+use super::output::{self, Output, Stdio};
 use crate::net::Alarms;
 
 /// What of an answer's body a guest may write at once, and no more until that was taken.
@@ -132,15 +132,14 @@ pub fn link(engine: &wasmtime::Engine, component: &Component) -> Result<Instance
         alarms: &host.alarms,
         table: &mut host.table,
     })?;
-    cli::stdout::add_to_linker::<Host, HasHost>(ours, |host| View(host))?;
-    cli::stderr::add_to_linker::<Host, HasHost>(ours, |host| View(host))?;
+    output::link(ours, |host| Stdio { table: &mut host.table, output: &host.output })?;
     outgoing::link(ours)?;
     wasmtime_wasi_config::add_to_linker(ours, |host: &mut Host| WasiConfig::from(&*host.config))?;
     linker.instantiate_pre(component)
 }
 
-/// What programs bring along of WASI without the standard output and the monotonic clock, which are
-/// for whoever calls this.
+/// What programs bring along of WASI. The standard output and the monotonic clock are those of the
+/// library, in whose place every caller puts ours.
 ///
 /// # Errors
 /// Something of it is there already.
@@ -182,34 +181,6 @@ fn refuse_socket<T: 'static, S: 'static>(
     (_,): (IpAddressFamily,),
 ) -> Result<(Result<Resource<S>, sockets::network::ErrorCode>,)> {
     Ok((Err(sockets::network::ErrorCode::AccessDenied),))
-}
-
-/// [`Host`], for interfaces of ours.
-struct View<'a>(&'a mut Host);
-
-struct HasHost;
-
-impl HasData for HasHost {
-    type Data<'a> = View<'a>;
-}
-
-impl View<'_> {
-    fn output(&mut self) -> Result<Resource<DynOutputStream>> {
-        let stream: DynOutputStream = Box::new(self.0.output.clone());
-        Ok(self.0.table.push(stream)?)
-    }
-}
-
-impl cli::stdout::Host for View<'_> {
-    fn get_stdout(&mut self) -> Result<Resource<DynOutputStream>> {
-        self.output()
-    }
-}
-
-impl cli::stderr::Host for View<'_> {
-    fn get_stderr(&mut self) -> Result<Resource<DynOutputStream>> {
-        self.output()
-    }
 }
 
 /// What is to be done when the epoch advances while a guest runs.

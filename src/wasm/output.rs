@@ -4,8 +4,11 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+use wasmtime::Result;
+use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
 use wasmtime_wasi::async_trait;
-use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
+use wasmtime_wasi::p2::bindings::cli::{stderr, stdout};
+use wasmtime_wasi::p2::{DynOutputStream, OutputStream, Pollable, StreamResult};
 
 /// Bytes of one line that are told.
 const LINE_MAX: usize = 4096;
@@ -104,6 +107,45 @@ pub fn visible(bytes: &[u8]) -> String {
         }
     }
     line
+}
+
+/// The standard output and error of a store.
+pub struct Stdio<'a> {
+    pub table: &'a mut ResourceTable,
+    pub output: &'a Output,
+}
+
+/// [`Stdio`], as a linker names it.
+struct HasStdio;
+
+impl HasData for HasStdio {
+    type Data<'a> = Stdio<'a>;
+}
+
+/// # Errors
+/// They are linked already, and that may not be shadowed.
+pub fn link<T: 'static>(linker: &mut Linker<T>, of: fn(&mut T) -> Stdio<'_>) -> Result<()> {
+    stdout::add_to_linker::<T, HasStdio>(linker, of)?;
+    stderr::add_to_linker::<T, HasStdio>(linker, of)
+}
+
+impl Stdio<'_> {
+    fn stream(&mut self) -> Result<Resource<DynOutputStream>> {
+        let stream: DynOutputStream = Box::new(self.output.clone());
+        Ok(self.table.push(stream)?)
+    }
+}
+
+impl stdout::Host for Stdio<'_> {
+    fn get_stdout(&mut self) -> Result<Resource<DynOutputStream>> {
+        self.stream()
+    }
+}
+
+impl stderr::Host for Stdio<'_> {
+    fn get_stderr(&mut self) -> Result<Resource<DynOutputStream>> {
+        self.stream()
+    }
 }
 
 #[async_trait]

@@ -3,16 +3,15 @@
 
 use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
 use wasmtime::{Result, bail};
-use wasmtime_wasi::p2::DynOutputStream;
 use wasmtime_wasi::p2::DynPollable;
-use wasmtime_wasi::p2::bindings::{cli, clocks::monotonic_clock};
+use wasmtime_wasi::p2::bindings::clocks::monotonic_clock;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use super::running::State;
 use crate::wasm::clock;
 use crate::wasm::host;
 use crate::wasm::limits::RESOURCES_MAX;
-use crate::wasm::output::Output;
+use crate::wasm::output::{self, Output, Stdio};
 
 /// Bytes that one call may write to the log.
 const OUTPUT_MAX: u64 = 64 << 10;
@@ -56,47 +55,28 @@ impl WasiView for State {
     }
 }
 
-struct HasState;
+/// A clock by which nobody can sleep.
+struct NoSleep;
 
-impl HasData for HasState {
-    type Data<'a> = View<'a>;
+impl HasData for NoSleep {
+    type Data<'a> = NoSleep;
 }
-
-struct View<'a>(&'a mut State);
 
 /// # Errors
 /// It is linked already.
 pub fn link(linker: &mut Linker<State>) -> Result<()> {
     host::add_wasi(linker)?;
     linker.allow_shadowing(true);
-    cli::stdout::add_to_linker::<State, HasState>(linker, |state| View(state))?;
-    cli::stderr::add_to_linker::<State, HasState>(linker, |state| View(state))?;
-    monotonic_clock::add_to_linker::<State, HasState>(linker, |state| View(state))?;
+    output::link(linker, |state| {
+        let Wasi { table, output, .. } = state.wasi();
+        Stdio { table, output }
+    })?;
+    monotonic_clock::add_to_linker::<State, NoSleep>(linker, |_| NoSleep)?;
     linker.allow_shadowing(false);
     Ok(())
 }
 
-impl View<'_> {
-    fn output(&mut self) -> Result<Resource<DynOutputStream>> {
-        let Wasi { table, output, .. } = self.0.wasi();
-        let stream: DynOutputStream = Box::new(output.clone());
-        Ok(table.push(stream)?)
-    }
-}
-
-impl cli::stdout::Host for View<'_> {
-    fn get_stdout(&mut self) -> Result<Resource<DynOutputStream>> {
-        self.output()
-    }
-}
-
-impl cli::stderr::Host for View<'_> {
-    fn get_stderr(&mut self) -> Result<Resource<DynOutputStream>> {
-        self.output()
-    }
-}
-
-impl monotonic_clock::Host for View<'_> {
+impl monotonic_clock::Host for NoSleep {
     fn now(&mut self) -> Result<u64> {
         Ok(clock::now())
     }

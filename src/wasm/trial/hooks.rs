@@ -103,28 +103,11 @@ impl Exchange {
     /// # Errors
     /// It fails.
     pub fn on_request(&mut self, seat: &filter::Seat) -> Result<RequestAction, Outcome> {
-        let Exchange { request, body, peer, stamp, notes, .. } = self;
-        let mut undo = seat.undo.borrow_mut();
+        let undo = &mut *seat.undo.borrow_mut();
         undo.begin();
-        let action = {
-            let body = shown(body, seat.filter.hooks.request_body);
-            let passing =
-                RefCell::new(passing(Seen::Open(request), None, body, peer, stamp, notes, &mut undo));
-            seat.on_request(&passing, &NoEndpoints)
-        };
-        undo.undo(Some(request), None, Some(body), notes);
+        let action = seat.on_request(&RefCell::new(self.at_request(seat, undo)), &NoEndpoints);
+        self.restore(undo);
         action
-    }
-
-    async fn either_request(
-        &mut self,
-        seat: &filter::Seat,
-        wheel: &Rc<Wheel>,
-    ) -> Result<RequestAction, Outcome> {
-        match seat.waits() {
-            true => self.wait_for_request(seat, wheel).await,
-            false => self.on_request(seat),
-        }
     }
 
     /// The same of the response.
@@ -132,52 +115,54 @@ impl Exchange {
     /// # Errors
     /// It fails.
     pub fn on_response(&mut self, seat: &filter::Seat) -> Result<ResponseAction, Outcome> {
-        let Exchange { request, response, body, peer, stamp, notes } = self;
-        let mut undo = seat.undo.borrow_mut();
+        let undo = &mut *seat.undo.borrow_mut();
         undo.begin();
-        let action = {
-            let body = shown(body, seat.filter.hooks.response_body);
-            let (request, response) = (Seen::Closed(&*request), Some(Seen::Open(&mut *response)));
-            let passing = RefCell::new(passing(request, response, body, peer, stamp, notes, &mut undo));
-            seat.on_response(&passing, &NoEndpoints)
-        };
-        undo.undo(None, Some(response), Some(body), notes);
+        let action = seat.on_response(&RefCell::new(self.at_response(seat, undo)), &NoEndpoints);
+        self.restore(undo);
         action
     }
 
-    /// As [`Self::on_request`], of one that waits.
-    async fn wait_for_request(
-        &mut self,
-        seat: &filter::Seat,
-        wheel: &Rc<Wheel>,
-    ) -> Result<RequestAction, Outcome> {
+    /// As [`Self::on_request`], also of one that waits.
+    async fn request(&mut self, seat: &filter::Seat, wheel: &Rc<Wheel>) -> Result<RequestAction, Outcome> {
+        if !seat.waits() {
+            return self.on_request(seat);
+        }
+        let mut undo = Undo::default();
+        let passing = RefCell::new(self.at_request(seat, &mut undo));
+        let action = wait(seat, Hook::Request, wheel, &passing, Instance::begin_request).await;
+        self.restore(&mut undo);
+        action
+    }
+
+    /// As [`Self::on_response`], also of one that waits.
+    async fn response(&mut self, seat: &filter::Seat, wheel: &Rc<Wheel>) -> Result<ResponseAction, Outcome> {
+        if !seat.waits() {
+            return self.on_response(seat);
+        }
+        let mut undo = Undo::default();
+        let passing = RefCell::new(self.at_response(seat, &mut undo));
+        let action = wait(seat, Hook::Response, wheel, &passing, Instance::begin_response).await;
+        self.restore(&mut undo);
+        action
+    }
+
+    fn at_request<'a>(&'a mut self, seat: &filter::Seat, undo: &'a mut Undo) -> Passing<'a> {
         let Exchange { request, body, peer, stamp, notes, .. } = self;
-        let mut undo = Undo::default();
-        let action = {
-            let body = shown(body, seat.filter.hooks.request_body);
-            let passing = passing(Seen::Open(request), None, body, peer, stamp, notes, &mut undo);
-            wait(seat, Hook::Request, wheel, &RefCell::new(passing), Instance::begin_request).await
-        };
-        undo.undo(Some(request), None, Some(body), notes);
-        action
+        let body = shown(body, seat.filter.hooks.request_body);
+        passing(Seen::Open(request), None, body, peer, stamp, notes, undo)
     }
 
-    /// As [`Self::on_response`], of one that waits.
-    async fn wait_for_response(
-        &mut self,
-        seat: &filter::Seat,
-        wheel: &Rc<Wheel>,
-    ) -> Result<ResponseAction, Outcome> {
+    fn at_response<'a>(&'a mut self, seat: &filter::Seat, undo: &'a mut Undo) -> Passing<'a> {
         let Exchange { request, response, body, peer, stamp, notes } = self;
-        let mut undo = Undo::default();
-        let action = {
-            let body = shown(body, seat.filter.hooks.response_body);
-            let (request, response) = (Seen::Closed(&*request), Some(Seen::Open(&mut *response)));
-            let passing = passing(request, response, body, peer, stamp, notes, &mut undo);
-            wait(seat, Hook::Response, wheel, &RefCell::new(passing), Instance::begin_response).await
-        };
-        undo.undo(None, Some(response), Some(body), notes);
-        action
+        let body = shown(body, seat.filter.hooks.response_body);
+        let response = Some(Seen::Open(response));
+        passing(Seen::Closed(&*request), response, body, peer, stamp, notes, undo)
+    }
+
+    /// All is as it was before a call.
+    fn restore(&mut self, undo: &mut Undo) {
+        let Exchange { request, response, body, notes, .. } = self;
+        undo.undo(Some(request), Some(response), Some(body), notes);
     }
 
     fn on_log(&mut self, seat: &filter::Seat) -> Result<(), Outcome> {
@@ -286,15 +271,12 @@ pub async fn measure_middleware(trial: &Trial<'_>, guests: &Guests) -> Measured 
     let mut rows = Vec::new();
     let mut said = "it does not look at requests".to_owned();
     if hooks.request {
-        said = words(exchange.either_request(seat, &wheel).await.map_err(failed)?);
-        let call = async || exchange.either_request(seat, &wheel).await.map(drop);
+        said = words(exchange.request(seat, &wheel).await.map_err(failed)?);
+        let call = async || exchange.request(seat, &wheel).await.map(drop);
         rows.push(calls("on-request", trial, call).await?);
     }
     if hooks.response {
-        let call = async || match seat.waits() {
-            true => exchange.wait_for_response(seat, &wheel).await.map(drop),
-            false => exchange.on_response(seat).map(drop),
-        };
+        let call = async || exchange.response(seat, &wheel).await.map(drop);
         rows.push(calls("on-response", trial, call).await?);
     }
     if hooks.log {

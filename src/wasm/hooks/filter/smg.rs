@@ -83,30 +83,30 @@ impl Smg {
         let Some(request) = passing::with(request).context(NO_EXCHANGE)? else {
             return Ok(RequestAction::Respond(refusal(413)));
         };
-        match called(store, call, request).await? {
-            Action::Continue => Ok(RequestAction::Next),
-            Action::Reject(status) => Ok(RequestAction::Respond(refusal(status))),
-            Action::Modify(modify) => {
-                passing::with(|passing| change(passing, Of::Request, &modify)).context(NO_EXCHANGE)??;
-                Ok(RequestAction::Next)
-            }
-        }
+        let answer = done(Of::Request, called(store, call, request).await?)?;
+        Ok(answer.map_or(RequestAction::Next, RequestAction::Respond))
     }
 
     /// # Errors
     /// As [`Self::on_request`].
     pub async fn on_response(&self, store: &mut Store<State>) -> Result<ResponseAction> {
         let call = self.on_response.context("it has no such hook")?;
-        let Some(response) = passing::with(response).flatten() else {
+        let Some(response) = passing::with(response).context(NO_EXCHANGE)? else {
             return Ok(ResponseAction::Respond(refusal(502)));
         };
-        match called(store, call, response).await? {
-            Action::Continue => Ok(ResponseAction::Next),
-            Action::Reject(status) => Ok(ResponseAction::Respond(refusal(status))),
-            Action::Modify(modify) => {
-                passing::with(|passing| change(passing, Of::Response, &modify)).context(NO_EXCHANGE)??;
-                Ok(ResponseAction::Next)
-            }
+        let answer = done(Of::Response, called(store, call, response).await?)?;
+        Ok(answer.map_or(ResponseAction::Next, ResponseAction::Respond))
+    }
+}
+
+/// Does what it wants with a message, which goes on then; or the answer in its place.
+fn done(of: Of, action: Action) -> Result<Option<Answer>> {
+    match action {
+        Action::Continue => Ok(None),
+        Action::Reject(status) => Ok(Some(refusal(status))),
+        Action::Modify(modify) => {
+            passing::with(|passing| change(passing, of, &modify)).context(NO_EXCHANGE)??;
+            Ok(None)
         }
     }
 }
