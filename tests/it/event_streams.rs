@@ -76,6 +76,21 @@ fn an_event_stream_that_breaks_is_seen_to_be_broken() {
 }
 
 #[test]
+fn an_event_stream_ends_with_a_client_that_closes() {
+    let origin = Origin::scripted(|c: &mut Connection| {
+        c.expect_request()?;
+        c.send(format!("{HEAD}9\r\ndata: 1\n\n\r\n"))?;
+        c.expect_close()
+    });
+    let proxy = Proxy::to(&origin);
+    let mut client = proxy.client();
+    client.send(request("/")).until("data: 1\n\n");
+    drop(client);
+    assert_eq!(origin.wait_end(0), "done");
+    assert_eq!(proxy.log_line(200).text("reason"), "client closed the connection");
+}
+
+#[test]
 fn a_silent_event_stream_ends_after_its_timeout() {
     let origin = Origin::scripted(|c: &mut Connection| {
         c.expect_request()?;

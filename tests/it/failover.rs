@@ -296,6 +296,12 @@ fn an_instance_gets_as_many_connections_as_it_may_and_the_others_wait() {
 
 #[test]
 fn who_goes_away_leaves_the_queue() {
+    for leave in [Client::reset, drop::<Client>] {
+        check_leaving_the_queue(leave);
+    }
+}
+
+fn check_leaving_the_queue(leave: fn(Client)) {
     let (origin, latch, held) = holding();
     let settings = "max_connections = 1\nqueue = 1\nqueue_timeout = \"10m\"";
     let proxy = proxy(settings, &instances(&[&origin])).workers(1).start();
@@ -308,11 +314,7 @@ fn who_goes_away_leaves_the_queue() {
     // Either may come first.
     let is_first = proxy.log_line(503).text("path") == "/1";
     let [zero, one] = queued;
-    if is_first {
-        zero.reset()
-    } else {
-        one.reset()
-    }
+    leave(if is_first { zero } else { one });
     proxy.log_line(499);
     let mut next = proxy.client();
     next.send(request("/next"));

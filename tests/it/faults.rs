@@ -1,6 +1,6 @@
 //! What goes wrong around a correct message: dead, slow and silent peers on either side.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -300,13 +300,13 @@ fn a_client_that_resets_within_the_response_ends_the_exchange() {
 }
 
 #[test]
-fn a_mere_half_close_does_not_end_the_exchange() {
+fn a_half_closed_client_is_answered_where_that_is_configured() {
     let origin = Origin::scripted(|c| {
         c.expect_request()?;
         let closed = c.is_closed_within(QUIET)?;
         c.send(ok(if closed { "cut" } else { "whole" }))
     });
-    let proxy = Proxy::to(&origin);
+    let proxy = Proxy::with(&origin).server("abort_on_close = false").start();
     let mut client = proxy.client();
     let response = client.send(request("/")).half_close().response();
     assert_eq!(response.text(), "whole");
@@ -314,16 +314,58 @@ fn a_mere_half_close_does_not_end_the_exchange() {
 }
 
 #[test]
-fn a_half_close_ends_the_exchange_where_that_is_configured() {
+fn a_client_that_closes_before_an_answer_ends_the_exchange() {
     let origin = Origin::scripted(|c| {
         c.expect_request()?;
         c.expect_close()
     });
-    let proxy = Proxy::with(&origin).server("abort_on_close = true").start();
+    let proxy = Proxy::to(&origin);
+    // The second request of a pipeline stands before the end of the stream, which counts all the same.
+    for (index, more) in ["", "GET /next HTTP/1.1\r\nHost: a\r\n\r\n"].into_iter().enumerate() {
+        let mut client = proxy.client();
+        client.send(request("/"));
+        origin.wait_requests(index + 1);
+        client.send(more);
+        drop(client);
+        assert_eq!(origin.wait_end(index), "done", "{more:?}");
+        proxy.log_lines(index + 1, |line| line.status() == 499);
+    }
+    assert_eq!(origin.connections(), 2);
+}
+
+#[test]
+fn a_client_that_closes_while_nothing_takes_its_body_ends_the_exchange() {
+    let (deaf, done) = (Latch::default(), Latch::default());
+    let theirs = (deaf.clone(), done.clone());
+    let origin = Origin::scripted_unix(move |c| {
+        c.expect_head()?;
+        // It takes no more of the request, and says nothing.
+        c.stream()?.0.shutdown(Shutdown::Read)?;
+        theirs.0.open();
+        theirs.1.wait()
+    });
+    let proxy = Proxy::to(&origin);
     let mut client = proxy.client();
-    client.send(request("/")).half_close();
-    assert_eq!(origin.wait_end(0), "done");
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n");
+    deaf.wait().unwrap();
+    client.send(pattern(20_000));
+    drop(client);
     proxy.log_line(499);
+    done.open();
+}
+
+#[test]
+fn a_half_closed_client_gets_the_rest_of_an_answer_that_has_begun() {
+    let origin = Origin::scripted(|c| {
+        c.expect_request()?;
+        c.send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nfirst")?;
+        let closed = c.is_closed_within(QUIET)?;
+        c.send(if closed { "xxxxx" } else { "-last" })
+    });
+    let proxy = Proxy::to(&origin);
+    let mut client = proxy.client();
+    client.send(request("/")).until("first");
+    assert_eq!(client.half_close().rest(), (b"-last".to_vec(), End::Closed));
 }
 
 #[test]

@@ -17,11 +17,15 @@ const REACHED: &[(&str, &[&str])] = &[
     ("connections", &["connections_over_the_limit_are_refused_with_503"]),
     ("connections_per_ip", &["connections_of_one_address_over_the_limit_are_refused_with_429"]),
     ("head_timeout", &["a_head_that_comes_too_slowly_is_408"]),
-    ("idle_timeout", &["an_idle_connection_is_closed_without_a_word"]),
+    (
+        "idle_timeout",
+        &["an_idle_connection_is_closed_without_a_word", "empty_lines_do_not_keep_an_idle_connection"],
+    ),
     ("body_timeout", &["a_request_body_that_stalls_is_408"]),
     ("write_timeout", &["a_client_that_takes_nothing_is_cut"]),
     ("min_rate", &["a_request_body_below_the_least_rate_is_408"]),
     ("tunnel_timeout", &["a_tunnel_that_is_silent_both_ways_is_closed"]),
+    ("tunnel_linger", &["a_client_cannot_keep_a_tunnel_that_its_origin_has_closed"]),
 ];
 
 #[test]
@@ -222,6 +226,29 @@ fn an_idle_connection_is_closed_without_a_word() {
 }
 
 #[test]
+fn empty_lines_do_not_keep_an_idle_connection() {
+    let origin = Origin::ok("fine");
+    let proxy = Proxy::with(&origin).limit("idle_timeout = \"3s\"").start();
+    for has_asked in [false, true] {
+        let mut client = proxy.client();
+        if has_asked {
+            assert_eq!(client.get("/").status, 200);
+        }
+        let start = Instant::now();
+        // Long enough apart for the connection to be parked between two of them.
+        while client.is_quiet_for(Duration::from_millis(1300)) {
+            client.offer(b"\r\n");
+            assert!(start.elapsed() < Duration::from_secs(9), "it is open still");
+        }
+        client.expect_end();
+    }
+    // It is not a fault, either.
+    let mut client = proxy.client();
+    assert!(client.is_quiet_for(Duration::from_millis(1300)));
+    assert_eq!(client.send("\r\n").get("/").status, 200);
+}
+
+#[test]
 fn a_request_body_that_stalls_is_408() {
     let origin = Origin::ok("whole");
     let proxy = Proxy::with(&origin).limit("body_timeout = \"600ms\"").start();
@@ -316,6 +343,34 @@ fn a_tunnel_that_is_silent_both_ways_is_closed() {
     assert_eq!(ticks, b"tick ".repeat(10));
     assert_eq!(origin.wait_end(0), "done");
     assert_eq!(proxy.log_line(101).text("reason"), "tunnel timeout");
+}
+
+#[test]
+fn a_client_cannot_keep_a_tunnel_that_its_origin_has_closed() {
+    let origin = Origin::scripted(|c| {
+        c.expect_head()?;
+        c.send("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\nbye")?;
+        c.half_close()?;
+        // It reads all that the client sends, until it is cut.
+        c.expect_close()
+    });
+    let proxy = Proxy::with(&origin).limit("tunnel_linger = \"400ms\"").start();
+    for talks in [false, true] {
+        let mut client = proxy.client();
+        client.send("GET /t HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n");
+        assert_eq!(client.head().word(1), "101");
+        assert_eq!(client.rest(), (b"bye".to_vec(), End::Closed));
+        eventually("the end of the tunnel", || {
+            if talks {
+                client.offer(b"still here ");
+            }
+            let lines = proxy.log();
+            holds(lines.len() == 1 + usize::from(talks), lines)
+        });
+        assert_eq!(origin.wait_end(usize::from(talks)), "done");
+    }
+    let reason = "client kept the tunnel open after the upstream had closed it";
+    assert!(proxy.log().iter().all(|line| line.text("reason") == reason), "{:?}", proxy.log());
 }
 
 #[test]

@@ -35,6 +35,7 @@ mod page;
 mod policies;
 mod rails;
 mod readme;
+mod refusals;
 mod rehearsal;
 mod reload;
 mod requests;

@@ -449,6 +449,12 @@ fn only_so_many_requests_wait_and_only_so_long() {
 
 #[test]
 fn whoever_goes_away_waits_no_more() {
+    for leave in [Client::reset, drop::<Client>] {
+        check_leaving(leave);
+    }
+}
+
+fn check_leaving(leave: fn(Client)) {
     let table = "[upstreams.web]\nsocket = \"web.sock\"\nhold = \"600s\"\nhold_requests = 1\n\
                  process = { command = \"sleep\", args = [\"1000\"] }";
     let proxy = builder().workers(1).toml(table).route("web", "").start();
@@ -458,11 +464,7 @@ fn whoever_goes_away_waits_no_more() {
     // Either may come first.
     let is_first = proxy.log_line(503).text("path") == "/1";
     let [zero, one] = clients;
-    if is_first {
-        zero.reset()
-    } else {
-        one.reset()
-    }
+    leave(if is_first { zero } else { one });
     proxy.log_line(499);
     let mut third = proxy.client();
     third.send(request("/third"));

@@ -139,6 +139,30 @@ fn a_half_close_of_the_origin_leaves_the_other_direction_open() {
 }
 
 #[test]
+fn the_place_of_a_tunnel_is_free_once_its_origin_has_closed() {
+    let origin = Origin::scripted(|c| match c.index {
+        0 => {
+            agree(c, "bye")?;
+            c.half_close()?;
+            c.expect_close()
+        }
+        _ => {
+            c.expect_request()?;
+            c.send(ok("next"))
+        }
+    });
+    let settings = "max_connections = 1\nqueue_timeout = \"10m\"";
+    let proxy = Proxy::with_upstream(&origin, settings).limit("tunnel_linger = \"10m\"").start();
+    let mut client = tunnel(&proxy, "");
+    assert_eq!(client.rest(), (b"bye".to_vec(), End::Closed));
+    assert_eq!(proxy.client().get("/").text(), "next");
+    // What the client still says arrives all the same.
+    client.send("thanks");
+    drop(client);
+    assert_eq!(origin.wait_end(0), "done");
+}
+
+#[test]
 fn a_reset_of_either_side_ends_the_other() {
     let origin = Origin::scripted(|c| {
         agree(c, "")?;

@@ -9,8 +9,10 @@ use rustix::process::Signal;
 use crate::harness::client::{get, request};
 use crate::harness::proxy::{BINARY, Run, run};
 use crate::harness::{
-    Client, Directory, Proxy, QUIET, ended, eventually, free_port, holds, make_pipe, reach_reader,
+    BOUND, Client, Directory, Proxy, QUIET, ended, eventually, eventually_within, free_port, holds, make_pipe,
+    reach_reader,
 };
+use crate::supervision::kill;
 
 /// An application: says its pid; answers `/wait` when somebody writes to the pipe `go`; writes
 /// the signals that it gets to `signals`, and ends in a way that its arguments say.
@@ -187,6 +189,49 @@ fn a_request_that_comes_early_waits() {
     let pid: u32 = early.response().text().parse().unwrap();
     drop(proxy);
     ended(pid);
+}
+
+/// A command that never listens at `PORT`, and a request waits only so long for it; USR1 ends it.
+fn never_listens(hold: &str) -> Proxy {
+    let mut command = wrap(&["sh", "-c", "trap 'exit 7' USR1; echo $$ >pid; while :; do sleep 0.01; done"]);
+    command.env("WARPDRIVE_UPSTREAMS__DEFAULT__HOLD", hold);
+    launch(command)
+}
+
+#[test]
+fn a_command_that_never_listens_holds_requests_only_so_long() {
+    let proxy = never_listens("1s");
+    let mut early = eventually("the sockets to be bound", || Client::try_connect(proxy.address()));
+    for response in [early.send(request("/")).response(), get(proxy.address(), "/")] {
+        assert_eq!((response.status, response.head.value("retry-after")), (503, Some("1")));
+        assert_eq!(response.text(), "waited too long for the upstream to start\n");
+    }
+}
+
+#[test]
+fn a_command_that_ends_before_it_listens_lets_go_of_requests() {
+    let mut proxy = never_listens("10m");
+    let pid = pid_in(&proxy, "pid");
+    proxy.stderr_contains("listening on");
+    let mut early = proxy.client();
+    early.send(request("/"));
+    assert!(early.is_quiet_for(QUIET));
+    kill(pid, Signal::USR1);
+    assert_eq!(early.response().status, 503);
+    assert_eq!(proxy.wait_end(), 7);
+}
+
+#[test]
+fn a_command_that_listens_elsewhere_is_told_where() {
+    let port = free_port();
+    let listen = format!("import socket, time; s = socket.create_server(('127.0.0.1', {port})); time.sleep(1000)");
+    // Not the command itself, but what it has started.
+    let proxy = launch(wrap(&["sh", "-c", "python3 -c \"$0\" & wait", &listen]));
+    let line = eventually_within(BOUND * 3, "a word on where it listens", || {
+        let log = proxy.stderr();
+        log.iter().find(|line| line.contains("does not listen on")).cloned().ok_or(log)
+    });
+    assert!(line.contains(&format!("; it listens on 127.0.0.1:{port} instead")), "{line}");
 }
 
 #[test]
