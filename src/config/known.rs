@@ -34,6 +34,7 @@ pub const KEYS: [(&str, &[&str]); 26] = [
             "write_timeout",
             "min_rate",
             "tunnel_timeout",
+            "tunnel_linger",
         ],
     ),
     ("[dns]", &["servers", "min_ttl", "max_ttl"]),

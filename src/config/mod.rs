@@ -191,6 +191,7 @@ pub struct Limits {
     /// Bytes a second; may be 0.
     pub min_rate: Option<u64>,
     pub tunnel_timeout: Option<Duration>,
+    pub tunnel_linger: Option<Duration>,
 }
 
 /// `[dns]`.

@@ -101,6 +101,7 @@ fn read_limits(mut table: Table<'_>) -> Limits {
         write_timeout: table.duration("write_timeout"),
         min_rate: table.size("min_rate", 0..=u64::from(u32::MAX)),
         tunnel_timeout: table.duration("tunnel_timeout"),
+        tunnel_linger: table.duration("tunnel_linger"),
     };
     table.finish(&[]);
     limits

@@ -173,6 +173,13 @@ impl ReadHalf {
             ReadHalf::Unix(half) => socket::has_error(socket::stream_of(&half.0)),
         }
     }
+
+    fn has_ended(&self) -> bool {
+        match self {
+            ReadHalf::Tcp(half) => socket::has_ended(socket::stream_of(&half.0)),
+            ReadHalf::Unix(half) => socket::has_ended(socket::stream_of(&half.0)),
+        }
+    }
 }
 
 impl Reader<'_> {
@@ -210,6 +217,11 @@ impl Reader<'_> {
     /// Whether the peer has reset the connection.
     pub fn has_error(&self) -> bool {
         self.half.has_error()
+    }
+
+    /// Whether the peer has ended its sending direction, perhaps behind bytes that were not read.
+    pub fn has_ended(&self) -> bool {
+        self.half.has_ended()
     }
 }
 

@@ -35,6 +35,7 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 const CLIENT_WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 const TUNNEL_TIMEOUT: Duration = Duration::from_secs(60 * 60);
+const TUNNEL_LINGER: Duration = Duration::from_secs(5);
 
 const WEIGHT: u32 = 1;
 const MAX_FAILS: u32 = 3;
@@ -198,7 +199,8 @@ fn limits(config: &Config) -> Limits {
         write_timeout: written.write_timeout.unwrap_or(CLIENT_WRITE_TIMEOUT),
         min_rate: written.min_rate.filter(|rate| *rate > 0),
         tunnel_timeout: written.tunnel_timeout.unwrap_or(TUNNEL_TIMEOUT),
-        abort_on_close: config.server.abort_on_close.unwrap_or(false),
+        tunnel_linger: written.tunnel_linger.unwrap_or(TUNNEL_LINGER),
+        abort_on_close: config.server.abort_on_close.unwrap_or(true),
         encoded_slash: match config.server.encoded_slash {
             None | Some(config::EncodedSlash::Keep) => EncodedSlash::Keep,
             Some(config::EncodedSlash::Reject) => EncodedSlash::Reject,

@@ -262,7 +262,9 @@ pub struct Limits {
     pub min_rate: Option<u64>,
     /// Silence of a tunnel, both ways.
     pub tunnel_timeout: Duration,
-    /// A half-closed client (FIN) ends the exchange as a reset does.
+    /// From the end of what the upstream of a tunnel sends to that of the tunnel.
+    pub tunnel_linger: Duration,
+    /// A client that ends its stream (FIN) before it has an answer is gone, as after a reset.
     pub abort_on_close: bool,
     /// What becomes of `%2F` in a path.
     pub encoded_slash: EncodedSlash,

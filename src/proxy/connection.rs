@@ -51,6 +51,8 @@ pub struct Connection {
     address: IpAddr,
     /// The port of our listener.
     port: u16,
+    /// Its idle timeout runs already: being parked, or an empty line, does not start it anew.
+    is_idle: bool,
     _admitted: Option<Admitted>,
     _open: Open,
 }
@@ -97,7 +99,8 @@ pub(crate) fn admit(
         Some(Denied::Process) => core.counters.denied.add(1),
         Some(Denied::Address) => core.counters.denied_by_address.add(1),
     }
-    (Connection { stream, address, port, _admitted: admitted, _open: core.count_open() }, denied)
+    let _open = core.count_open();
+    (Connection { stream, address, port, is_idle: false, _admitted: admitted, _open }, denied)
 }
 
 /// Runs the work of a connection; a panic in it is counted.
@@ -163,7 +166,7 @@ async fn run(core: &Rc<Core>, connection: &mut Connection, work: &mut Work) -> E
                 turn.step().await;
                 input
             }
-            spent => match first_bytes(core, &mut connection.stream, spent, &mut work.interrupt).await {
+            spent => match first_bytes(core, connection, spent, &mut work.interrupt).await {
                 Ok(input) => input,
                 Err(end) => return end,
             },
@@ -240,11 +243,14 @@ async fn next_head(
 /// Waits for the first bytes of a request, however long that takes.
 async fn first_bytes(
     core: &Core,
-    stream: &mut Stream,
+    connection: &mut Connection,
     spent: Option<Buffer>,
     interrupt: &mut Interrupt,
 ) -> Result<Buffer, End> {
-    stream.timer().arm(Side::Read, core.active().plan.limits.idle_timeout);
+    let Connection { stream, is_idle, .. } = connection;
+    if !std::mem::replace(is_idle, true) {
+        stream.timer().arm(Side::Read, core.active().plan.limits.idle_timeout);
+    }
     let waiting = core.wait();
     // Without a place only what is here already is read: one that was parked would come back
     // at once, again and again.
@@ -264,7 +270,10 @@ async fn first_bytes(
         match read {
             // An empty line after a body is not yet a request (RFC 9112 2.2).
             IdleRead::Read(Ok(2)) if buffer.data() == b"\r\n" => {}
-            IdleRead::Read(Ok(count)) if count > 0 => return Ok(buffer),
+            IdleRead::Read(Ok(count)) if count > 0 => {
+                *is_idle = false;
+                return Ok(buffer);
+            }
             IdleRead::Read(_) => break End::Close,
             IdleRead::Quiet => break End::Park,
         }

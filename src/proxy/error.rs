@@ -55,6 +55,8 @@ pub enum Error {
     TooManyConnections,
     TooManyConnectionsOfAddress,
     TunnelTimeout,
+    /// The client of a tunnel went on after its upstream had ended.
+    TunnelLinger,
     /// The workload has no components.
     NoComponents,
     /// None of the workload's components takes the path.
@@ -89,7 +91,7 @@ impl Error {
             }
             Error::ConnectTimeout | Error::UpstreamTimeout => Status::GATEWAY_TIMEOUT,
             Error::Panicked => Status::INTERNAL_ERROR,
-            Error::TunnelTimeout => Status::SWITCHING_PROTOCOLS,
+            Error::TunnelTimeout | Error::TunnelLinger => Status::SWITCHING_PROTOCOLS,
             Error::NoComponents | Error::NoComponent => Status::NOT_FOUND,
             Error::Guest(fault) => guest_status(fault),
             Error::Middleware(status, _) => status,
@@ -131,6 +133,7 @@ impl Error {
             Error::TooManyConnections => "too many connections",
             Error::TooManyConnectionsOfAddress => "too many connections of one address",
             Error::TunnelTimeout => "tunnel timeout",
+            Error::TunnelLinger => "client kept the tunnel open after the upstream had closed it",
             Error::NoComponents => "the workload has no components",
             Error::NoComponent => "no component of the workload takes this path",
             Error::Guest(fault) => fault.reason(),

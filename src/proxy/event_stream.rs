@@ -82,7 +82,7 @@ impl EventStream {
         let mut sink = Sink::H1(sink);
         let relayed = {
             let relayed = pin!(relay(&mut source, &mut sink));
-            let gone = pin!(gone(Some(&client_reader), self.abort_on_close));
+            let gone = pin!(gone(Some(&client_reader), || self.abort_on_close));
             unless(relayed, gone).await
         };
         trace.bytes_out = sink.h1().sent();

@@ -17,7 +17,7 @@ use super::event_stream::{self, EventStream};
 use super::exchange::{Next, Served};
 use super::filters::Filtered;
 use super::flight::Flight;
-use super::hold::Held;
+use super::hold::{Held, Waits};
 use super::policy::Policy;
 use super::trace::Trace;
 use super::tunnel::Tunnel;
@@ -55,6 +55,7 @@ pub(super) struct Forward<'a> {
     /// Middleware that sees the response.
     pub(super) filtered: Option<Filtered<'a>>,
     pub(super) date: [u8; 29],
+    pub(super) waits: Waits,
 }
 
 /// How an attempt ended well.
@@ -124,6 +125,7 @@ pub async fn run(
         policy,
         filtered,
         date,
+        waits: Waits::default(),
     };
 
     let lines = FieldLines { removed: &route.response.removed, set: &changes.response };
@@ -146,7 +148,8 @@ pub async fn run(
     trace.status = response.status;
     match answered {
         Answered::Switched(by_upstream) => {
-            let tunnel = Tunnel { _pick: pick, lease, by_upstream, timeout: limits.tunnel_timeout };
+            let (timeout, linger) = (limits.tunnel_timeout, limits.tunnel_linger);
+            let tunnel = Tunnel { _pick: pick, lease, by_upstream, timeout, linger };
             Ok(Served::Tunnel(Box::new(tunnel)))
         }
         Answered::Events(by_upstream) => Ok(Served::EventStream(Box::new(EventStream {
@@ -208,24 +211,29 @@ impl Forward<'_> {
                 Err(failed) => failed,
             };
             self.report(&pick, response, Some(failed.error));
+            if failed.error.fault() == Fault::Upstream && !failed.is_stale {
+                self.note_failure(&pick, failed.error, Instant::now());
+            }
             let may_repeat = failed.is_before_response && (failed.is_unsent || is_repeatable);
             may_reuse = !failed.is_stale;
             if failed.is_stale && may_repeat {
                 // Its neighbours in the pool are as old as it was.
                 pick.pool.clear();
-            } else if may_repeat
-                && let Some(next) =
-                    self.outlive(&pick, source.client(), failed.error, failed.is_unsent, &mut held).await
-            {
-                pick = next?;
-                may_reuse = true;
             } else {
-                if failed.error.fault() == Fault::Upstream && !failed.is_stale {
-                    self.note_failure(&pick, failed.error, Instant::now());
-                }
-                let another = if may_repeat { self.another(&pick, &mut tried) } else { None };
-                pick = another.ok_or(failed.error)?;
+                // What it waits for from here on is another connection.
+                self.waits.queue.clear();
+                let client = source.client();
+                let next = match may_repeat {
+                    true => self.outlive(&pick, client, failed.error, failed.is_unsent, &mut held).await,
+                    false => None,
+                };
+                pick = match next {
+                    Some(next) => next?,
+                    None if may_repeat => self.another(&pick, &mut tried).ok_or(failed.error)?,
+                    None => return Err(failed.error),
+                };
             }
+            self.must_be_there(source.client())?;
             flight.rewind();
         }
     }
@@ -278,7 +286,7 @@ impl Forward<'_> {
         }
     }
 
-    /// Sends the rest of the body, then watches the client. Resolves only if the client, or a
+    /// Sends the rest of the body, or as much as is taken, then watches the client. Resolves only if the client, or a
     /// stalled upstream, ends the exchange.
     async fn client_side(&self, source: &mut Source<'_>, writer: Writer<'_>, upload: &Upload) -> Error {
         if !upload.is_sent.get() {
@@ -287,7 +295,7 @@ impl Forward<'_> {
                 return error;
             }
         }
-        gone(source.client(), self.limits.abort_on_close).await;
+        gone(source.client(), || self.limits.abort_on_close && !upload.has_answer.get()).await;
         Error::ClientGone
     }
 
@@ -316,7 +324,7 @@ impl Forward<'_> {
             Err(RelayFault::Source(fault)) => Err(client_error(fault)),
             Err(RelayFault::Sink(SinkFault::Stalled)) => Err(Error::UpstreamTimeout),
             // What it answers, if it does, says more than that it takes nothing.
-            Err(RelayFault::Sink(SinkFault::Gone)) => std::future::pending().await,
+            Err(RelayFault::Sink(SinkFault::Gone)) => Ok(()),
         }
     }
 
@@ -366,8 +374,11 @@ impl Forward<'_> {
         // An answer that comes before the body was sent is the last on its connection.
         let may_persist = self.request.keep_alive && !self.core.is_draining() && upload.is_sent.get();
         downstream.respond(response, may_persist, &self.date, trace.timing(self.core, &self.active.plan));
+        let is_event_stream = event_stream::begins(response);
+        // An event stream may be silent for long: its client is watched as if it were still waiting.
+        upload.has_answer.set(!is_event_stream);
         let may_leave = upload.is_sent.get() && downstream.is_client() && source.is_untouched();
-        if may_leave && event_stream::begins(response) {
+        if may_leave && is_event_stream {
             downstream.sink().flush().await.map_err(downstream_error)?;
             let (_, input) = source.into_h1().suspend();
             return Ok(Answered::Events(input));

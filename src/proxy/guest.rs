@@ -18,6 +18,7 @@ use super::connection::Work;
 use super::core::{Active, Core};
 use super::downstream::{Downstream, FieldLines};
 use super::error::Error;
+use super::event_stream;
 use super::exchange::Next;
 use super::filters::Filtered;
 use super::flight::write_head;
@@ -79,7 +80,12 @@ pub async fn run(
     if is_too_large {
         return Err(Error::BodyTooLarge);
     }
-    let permit = pool.enter(&core.wheel).await.map_err(Error::Guest)?;
+    let permit = {
+        let client = stream.reader();
+        let gone = pin!(gone(Some(&client), || plan.limits.abort_on_close));
+        let entered = task::unless(pin!(pool.enter(&core.wheel)), gone).await;
+        entered.ok_or(Error::ClientGone)?.map_err(Error::Guest)?
+    };
     let (pipe, body) = match work.request.body {
         BodyLength::Empty => (None, None),
         _ => Some(pipe(length)).unzip(),
@@ -217,7 +223,8 @@ impl Guest<'_> {
                 Err(RelayFault::Sink(_)) => {}
             }
         }
-        gone(source.client(), self.active.plan.limits.abort_on_close).await;
+        let aborts = self.active.plan.limits.abort_on_close;
+        gone(source.client(), || aborts && !upload.has_answer.get()).await;
         Error::ClientGone
     }
 
@@ -249,6 +256,7 @@ impl Guest<'_> {
         if let Some(filtered) = &self.filtered {
             filtered.response(self.request, response, &mut source, &trace.stamp, answer_error).await?;
         }
+        upload.has_answer.set(!event_stream::begins(response));
         let may_persist = self.request.keep_alive && !core.is_draining() && upload.is_sent.get();
         downstream.respond(response, may_persist, &self.date, trace.timing(core, &self.active.plan));
         match relay(&mut source, downstream.sink()).await {

@@ -30,14 +30,20 @@ impl Forward<'_> {
         now: Instant,
         now_ms: u64,
     ) -> Result<Pick, Error> {
-        if !self.upstream.queue.is_empty() {
-            return Box::pin(self.wait(client)).await;
-        }
-        match self.upstream.pick(&self.question(now, now_ms, None)) {
+        let picked = match self.upstream.queue.is_empty() {
+            true => self.upstream.pick(&self.question(now, now_ms, None)),
+            // Others were first.
+            false => Err(Lack::Full),
+        };
+        match picked {
             Ok(pick) => Ok(pick),
-            Err(Lack::Down) => Box::pin(self.hold(None, client, now + self.upstream.settings.hold)).await,
-            Err(Lack::Full) => Box::pin(self.wait(client)).await,
+            Err(lack) => Box::pin(self.find(client, lack)).await,
         }
+    }
+
+    /// An endpoint for an attempt at `now`, but none of those that were tried.
+    pub(super) fn pick_but(&self, now: Instant, tried: Option<&Tried>) -> Result<Pick, Lack> {
+        self.upstream.pick(&self.question(now, self.core.unix_ms(now), tried))
     }
 
     /// Another endpoint than those that were tried, if the budget has a retry left.
@@ -67,33 +73,40 @@ impl Forward<'_> {
         Question { request: self.request, peer: self.peer, now, now_ms, tried, chooser }
     }
 
-    /// In a queue, until an endpoint may have another connection.
-    pub(super) async fn wait(&self, client: Option<&Reader<'_>>) -> Result<Pick, Error> {
+    /// In a queue, until an endpoint may have another connection, or all are down.
+    pub(super) async fn wait(&self, client: Option<&Reader<'_>>) -> Result<Result<Pick, Lack>, Error> {
+        let mut now = Instant::now();
+        let until = self.waits.queue.begin(now, self.upstream.settings.queue_timeout);
         let (place, _waiting) = self.upstream.wait().ok_or(Error::QueueFull)?;
-        let until = Instant::now() + self.upstream.settings.queue_timeout;
         loop {
-            let now = Instant::now();
+            // Before the look for a connection: of those that are seen, others may get each first.
+            self.may_go_on(client, now, until, Error::QueueTimeout)?;
             if place.is_first() {
-                let now_ms = self.core.unix_ms(now);
-                match self.upstream.pick(&self.question(now, now_ms, None)) {
-                    Ok(pick) => return Ok(pick),
-                    Err(Lack::Down) => {
-                        drop((place, _waiting));
-                        let until = now + self.upstream.settings.hold;
-                        return Box::pin(self.hold(None, client, until)).await;
-                    }
+                match self.pick_but(now, None) {
                     Err(Lack::Full) => {}
+                    found => return Ok(found),
                 }
             }
-            if until <= now {
-                return Err(Error::QueueTimeout);
-            }
-            self.must_be_there(client)?;
             place.wait(&self.core.wheel, TICK).await;
+            now = Instant::now();
         }
     }
 
-    /// Or nobody waits for the answer any more.
+    /// Of a request that waits: `late` once its time is over, or its client is gone.
+    pub(super) fn may_go_on(
+        &self,
+        client: Option<&Reader<'_>>,
+        now: Instant,
+        until: Instant,
+        late: Error,
+    ) -> Result<(), Error> {
+        if until < now {
+            return Err(late);
+        }
+        self.must_be_there(client)
+    }
+
+    /// Fails if the client is gone.
     pub(super) fn must_be_there(&self, client: Option<&Reader<'_>>) -> Result<(), Error> {
         match client {
             Some(client) if is_gone(client, self.limits.abort_on_close) => Err(Error::ClientGone),
@@ -113,7 +126,7 @@ impl Forward<'_> {
         &self,
         pick: &mut Pick,
         client: Option<&Reader<'_>>,
-        may_reuse: bool,
+        mut may_reuse: bool,
         is_repeatable: bool,
         trace: &mut Trace,
     ) -> Result<Lease, Failed> {
@@ -123,7 +136,10 @@ impl Forward<'_> {
                 return Ok(lease);
             }
             let Some(slot) = pick.take_slot() else {
-                *pick = Box::pin(self.wait(client)).await?;
+                *pick = Box::pin(self.find(client, Lack::Full)).await?;
+                // Those that are idle now are not the ones that were found dead; and without them,
+                // an endpoint that has only idle ones would be found again and again.
+                may_reuse = true;
                 continue;
             };
             let settings = &self.upstream.settings;
@@ -150,6 +166,7 @@ impl Forward<'_> {
             };
             let sibling = sibling.ok_or_else(|| Failed::unsent(error))?;
             self.note_failure(pick, error, now);
+            self.must_be_there(client)?;
             pick.replace(sibling);
         }
     }
@@ -173,6 +190,9 @@ impl Forward<'_> {
 
     pub(super) fn note_failure(&self, pick: &Pick, error: Error, now: Instant) {
         let settings = &self.upstream.settings;
+        if error == Error::ConnectFailed {
+            pick.vitals().note_refusal();
+        }
         let is_ejected = pick.has_failed(&settings.ejection, now) == Change::Ejected;
         if let Some(counters) = self.counters() {
             error.failure().into_iter().for_each(|failure| counters.failures(failure).add(1));

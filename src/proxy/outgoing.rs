@@ -18,6 +18,7 @@ use super::core::{Active, Core};
 use super::downstream::Downstream;
 use super::error::{Broken, Error};
 use super::forward::{Answered, Forward, cleanliness};
+use super::hold::Waits;
 use super::policy::Policy;
 use super::trace::Trace;
 use super::upload::Upload;
@@ -192,6 +193,7 @@ impl Errand {
             policy,
             filtered: None,
             date,
+            waits: Waits::default(),
         };
         let mut downstream = Downstream::Guest(Waiting::new(reply, self.bounds.body));
         let (mut flight, text) = forward.load(&Changes::default(), &self.stamp, &mut source)?;

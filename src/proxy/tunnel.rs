@@ -1,5 +1,10 @@
 //! After an upgrade: bytes both ways until both sides have ended, or neither says anything.
 //!
+//! The two ends are not alike. A client that has ended its side may wait for what the upstream still
+//! says, for as long as a tunnel may be silent (`docker exec` closes its input and streams on). An
+//! upstream that has ended its side is done: its place among `max_connections` is free at once, and
+//! what the client still says has seconds.
+//!
 //! A direction takes a buffer only when there is something to read, so an idle tunnel holds none.
 
 use std::cell::Cell;
@@ -17,7 +22,7 @@ use crate::net::deadline::{Expired, Side};
 use crate::net::task::Turn;
 use crate::net::{Buffer, Reader, Stream, Timer, Writer};
 use crate::telemetry::Counters;
-use crate::upstream::pool::Lease;
+use crate::upstream::pool::{Lease, Vacancy};
 use crate::upstream::state::Pick;
 
 /// All that an exchange leaves to the tunnel that it became. No plan: tunnels live for days.
@@ -29,6 +34,8 @@ pub struct Tunnel {
     pub by_upstream: Option<Buffer>,
     /// Silence in both directions that ends it.
     pub timeout: Duration,
+    /// What the client's direction has after the end of the other one.
+    pub linger: Duration,
 }
 
 /// Bytes that went through, and why it ended early.
@@ -60,7 +67,9 @@ impl Tunnel {
     /// Runs it to its end, from what the client had already sent.
     pub async fn run(mut self, core: &Core, client: &mut Stream, work: &mut Work, trace: &mut Trace) {
         let begun = (work.input.take(), self.by_upstream.take());
-        let ended = relay(core, client, self.lease.stream(), begun, self.timeout).await;
+        let times = (self.timeout, self.linger);
+        let place = self.lease.vacate();
+        let ended = relay(core, client, self.lease.stream(), begun, times, place).await;
         trace.bytes_in += ended.up;
         trace.bytes_out += ended.down;
         let error = if core.is_cut() { Some(Error::Cut) } else { ended.error };
@@ -73,7 +82,8 @@ async fn relay(
     client: &mut Stream,
     upstream: &mut Stream,
     (by_client, by_upstream): (Option<Buffer>, Option<Buffer>),
-    timeout: Duration,
+    (timeout, linger): (Duration, Duration),
+    place: Vacancy,
 ) -> Ended {
     let _open = Open::count(&core.counters);
     let (client_reader, client_writer) = client.split();
@@ -84,7 +94,14 @@ async fn relay(
     let up = one_way(core, from, to, by_client, timeout, &mut ended.up, &unsent);
     let (from, to) = ((upstream_reader, UPSTREAM_GONE), (client_writer, Error::ClientGone));
     let down = one_way(core, from, to, by_upstream, timeout, &mut ended.down, &unsent);
-    let failed = both(pin!(up), pin!(down)).await.err();
+    let down = async {
+        down.await?;
+        drop(place);
+        Ok(())
+    };
+    // Its time begins when it is first polled.
+    let lingered = core.wheel.sleep(linger);
+    let failed = both(pin!(up), pin!(down), pin!(lingered)).await.err();
     ended.error = unsent.get().or(failed);
     ended
 }
@@ -142,10 +159,12 @@ async fn one_way(
     }
 }
 
-/// Runs both directions until both are done or one fails.
+/// Runs both directions until both are done or one fails. `lingered` begins with the end of `down`,
+/// and ends both.
 async fn both(
     mut up: Pin<&mut impl Future<Output = Result<(), Error>>>,
     mut down: Pin<&mut impl Future<Output = Result<(), Error>>>,
+    mut lingered: Pin<&mut impl Future<Output = ()>>,
 ) -> Result<(), Error> {
     let (mut is_up_done, mut is_down_done) = (false, false);
     poll_fn(|cx| {
@@ -161,7 +180,11 @@ async fn both(
                 return Poll::Ready(result);
             }
         }
-        if is_up_done && is_down_done { Poll::Ready(Ok(())) } else { Poll::Pending }
+        match (is_up_done, is_down_done) {
+            (true, true) => Poll::Ready(Ok(())),
+            (false, true) => lingered.as_mut().poll(cx).map(|()| Err(Error::TunnelLinger)),
+            (_, false) => Poll::Pending,
+        }
     })
     .await
 }

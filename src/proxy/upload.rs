@@ -25,6 +25,8 @@ pub struct Upload {
     pub is_sent: Cell<bool>,
     /// The upstream has said something that lets a waiting client begin.
     pub has_leave: Cell<bool>,
+    /// The final response is on its way to the client.
+    pub has_answer: Cell<bool>,
     /// The body is being relayed: the upstream waits for it and may be silent.
     is_running: Cell<bool>,
     /// A read of the response's head is pending.
@@ -78,9 +80,11 @@ impl Upload {
     }
 }
 
-/// Resolves when the client is gone: at once for a reset while nothing else was sent, within a
-/// second otherwise. A mere FIN says that it sends no more, unless `abort_on_close`.
-pub async fn gone(client: Option<&Reader<'_>>, abort_on_close: bool) {
+/// Resolves when the client is gone: at once if it has said nothing more, within a second if there
+/// are unread bytes. A reset counts in any case. An orderly end of its stream does as long as
+/// `ends_at_fin` says so: that is what every `close()` looks like from here, and also that of a
+/// client that only sends no more.
+pub async fn gone(client: Option<&Reader<'_>>, ends_at_fin: impl Fn() -> bool) {
     let Some(client) = client else { return std::future::pending().await };
     client.timer().pause(WATCH_AFTER).await;
     loop {
@@ -89,12 +93,12 @@ pub async fn gone(client: Option<&Reader<'_>>, abort_on_close: bool) {
         }
         match client.peek() {
             Peeked::Error => return,
-            Peeked::End if abort_on_close => return,
+            Peeked::End if ends_at_fin() => return,
             Peeked::Nothing => continue,
             Peeked::Data | Peeked::End => {}
         }
-        // It stays readable, so only a look now and then can tell of a reset.
-        while !client.has_error() {
+        // It stays readable, so only a look now and then can tell more.
+        while !is_gone(client, ends_at_fin()) {
             client.timer().pause(WATCH_AGAIN).await;
         }
         return;
@@ -102,6 +106,6 @@ pub async fn gone(client: Option<&Reader<'_>>, abort_on_close: bool) {
 }
 
 /// The same for those who look now and then.
-pub fn is_gone(client: &Reader<'_>, abort_on_close: bool) -> bool {
-    client.has_error() || abort_on_close && client.peek() == Peeked::End
+pub fn is_gone(client: &Reader<'_>, ends_at_fin: bool) -> bool {
+    client.has_error() || ends_at_fin && client.has_ended()
 }

@@ -98,6 +98,15 @@ pub fn has_error(socket: &impl AsRawFd) -> bool {
     !matches!(rustix::net::sockopt::socket_error(borrow(socket)), Ok(Ok(())))
 }
 
+/// Whether the peer has sent FIN, or the connection is over. Unread bytes before a FIN do not hide
+/// it, as they do from [`peek`]; only a FIN that the receive buffer has no room for is not here yet.
+pub fn has_ended(socket: &impl AsRawFd) -> bool {
+    let socket = borrow(socket);
+    let mut polled = [PollFd::new(&socket, PollFlags::RDHUP)];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    matches!(rustix::event::poll(&mut polled, Some(&now)), Ok(1..))
+}
+
 /// The stream behind one half of it, for calls that need no exclusive access.
 pub fn stream_of<T>(half: &UnsafeCell<T>) -> &T {
     // SAFETY: monoio's halves make a `&mut T` of this cell only within the call that creates
@@ -118,6 +127,26 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+
+    #[test]
+    fn an_end_behind_unread_bytes_is_seen() {
+        use std::io::{Read, Write};
+        use std::net::Shutdown;
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut theirs = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut ours, _) = listener.accept().unwrap();
+        assert!(!has_ended(&ours));
+        theirs.write_all(b"more").unwrap();
+        ours.peek(&mut [0]).unwrap();
+        assert!(!has_ended(&ours));
+        theirs.shutdown(Shutdown::Write).unwrap();
+        // It comes by itself, in the order of what was sent.
+        while !has_ended(&ours) {}
+        assert_eq!(peek(&ours), Peeked::Data);
+        ours.read_exact(&mut [0; 4]).unwrap();
+        assert_eq!(peek(&ours), Peeked::End);
+        assert!(has_ended(&ours));
+    }
 
     #[test]
     fn who_is_queued_is_still_accepted_and_nobody_new_comes() {

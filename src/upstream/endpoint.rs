@@ -58,6 +58,8 @@ pub struct Vitals {
     connections: AtomicU32,
     /// Requests that wait until there may be one more.
     waiting: AtomicU32,
+    /// Connections that were refused since the last answer.
+    refusals: AtomicU32,
 }
 
 /// One of the connections that an endpoint may have; given back on drop. Nothing is counted
@@ -130,6 +132,7 @@ impl Default for Vitals {
             ejection: Ejection::default(),
             connections: AtomicU32::default(),
             waiting: AtomicU32::default(),
+            refusals: AtomicU32::default(),
         }
     }
 }
@@ -161,6 +164,7 @@ impl Vitals {
         let before = self.supervision.swap(code, Relaxed);
         if supervision == Supervision::Ready && before != code {
             self.ejection.clear();
+            self.refusals.store(0, Relaxed);
         }
     }
 
@@ -217,12 +221,30 @@ impl Vitals {
         &self.ejection
     }
 
+    /// A connection to it was refused.
+    pub fn note_refusal(&self) {
+        self.refusals.fetch_add(1, Relaxed);
+    }
+
+    /// Whether so many connections were refused since the last answer; they are counted anew then.
+    pub fn has_refused(&self, at_least: u32) -> bool {
+        let has = self.refusals.load(Relaxed) >= at_least;
+        if has {
+            self.refusals.store(0, Relaxed);
+        }
+        has
+    }
+
     pub fn note_failure(&self, settings: &ejection::Settings, now_ms: u64) -> Change {
         self.ejection.note_failure(settings, now_ms)
     }
 
     /// An answer came at `now_ms` to what was sent at `sent_ms`.
     pub fn note_success(&self, settings: &ejection::Settings, sent_ms: u64, now_ms: u64) -> Change {
+        // Seldom anything but 0, and every core reads it.
+        if self.refusals.load(Relaxed) != 0 {
+            self.refusals.store(0, Relaxed);
+        }
         let change = self.ejection.note_success(settings, sent_ms);
         if change == Change::Returned {
             self.recovered_at_ms.store(now_ms, Relaxed);
@@ -295,6 +317,23 @@ mod tests {
         assert!(!slots[0].is_wanted());
         drop(slots);
         assert!(vitals.take_slot(1).is_some());
+    }
+
+    #[test]
+    fn refusals_in_a_row_are_counted_until_there_is_an_answer_or_another_process() {
+        let vitals = Vitals::default();
+        let refuse = |times| (0..times).for_each(|_| vitals.note_refusal());
+        refuse(2);
+        assert!(!vitals.has_refused(3));
+        refuse(1);
+        assert!(vitals.has_refused(3) && !vitals.has_refused(1));
+        refuse(2);
+        vitals.note_success(&ejection::Settings::NEVER, 0, 0);
+        refuse(2);
+        assert!(!vitals.has_refused(3));
+        vitals.set_supervision(Supervision::Ready);
+        refuse(2);
+        assert!(!vitals.has_refused(3));
     }
 
     #[test]

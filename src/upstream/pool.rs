@@ -53,6 +53,13 @@ pub struct Pools {
     by_address: RefCell<HashMap<Address, Rc<Pool>>>,
 }
 
+/// The slot of a connection whose end is not waited for, and those who wait for it: they are called
+/// on drop.
+pub struct Vacancy {
+    slot: Option<Slot>,
+    queue: Option<Rc<Queue>>,
+}
+
 /// A connection in use. It goes back to its pool on drop, but only if it was marked clean: at
 /// every other end, however it came about, the connection is closed.
 pub struct Lease {
@@ -205,6 +212,12 @@ impl Lease {
         self.queue = Some(Rc::clone(queue));
     }
 
+    /// What another connection may be opened for while this one still has something to say to the
+    /// endpoint. It does not go back to its pool.
+    pub fn vacate(&mut self) -> Vacancy {
+        Vacancy { slot: self.slot.take(), queue: self.queue.take() }
+    }
+
     /// The exchange is over on both sides and nothing is left over: others may use it.
     pub fn mark_clean(&self, cleanliness: Cleanliness, now: Instant) {
         self.is_clean.set(Some((cleanliness, now)));
@@ -220,6 +233,15 @@ impl Lease {
         if stream.timer().expired().is_none() && !is_wanted {
             let idle = Idle { stream, since, until: since + self.keepalive_idle, cleanliness, slot };
             self.pool.put(idle, self.keepalive);
+        }
+    }
+}
+
+impl Drop for Vacancy {
+    fn drop(&mut self) {
+        drop(self.slot.take());
+        if let Some(queue) = &self.queue {
+            queue.call();
         }
     }
 }

@@ -64,7 +64,7 @@ fn one_that_refuses_again_and_again_is_starting_and_is_started_anew() {
     let mut client = proxy.client();
     client.send(request("/"));
     let line = proxy.stderr_contains("refuses connections");
-    assert!(line.contains("`web.0` runs and refuses connections on unix:0.sock"), "{line}");
+    assert!(line.contains("`web` runs and refuses connections on unix:0.sock"), "{line}");
     let state = || {
         let (_, text) = ask(admin(&proxy), "GET /status", "Host: localhost");
         let status: Value = serde_json::from_str(&text).unwrap();
@@ -88,7 +88,7 @@ fn one_that_accepts_connections_again_is_ready_again() {
     proxy.stderr_contains("refuses connections");
     rename(at("away"), at("0.sock")).unwrap();
     assert_eq!(client.response().text().split(' ').next(), Some(first.as_str()));
-    proxy.stderr_contains("`web.0` accepts connections again");
+    proxy.stderr_contains("`web` accepts connections again");
     assert_eq!(words(&proxy, "/")[0], first);
 }
 
