@@ -20,8 +20,9 @@ const QUEUE_MAX: u64 = 100_000;
 /// Longest path a Unix socket can have: `sun_path`, less the NUL at its end.
 const SOCKET_PATH_MAX: usize = 107;
 
-/// `defined` are the names of the upstreams that files define.
-pub fn read(name: Written<String>, mut table: Table<'_>, defined: &[String]) -> Upstream {
+/// `defined` are the names of the upstreams that files define. `is_simple`: there is no file, and
+/// there may be a command on the command line.
+pub fn read(name: Written<String>, mut table: Table<'_>, defined: &[String], is_simple: bool) -> Upstream {
     if name.value.is_empty() || name.value.contains(char::is_control) {
         let message = "the name of an upstream must have characters, and only visible ones";
         let help = "a name such as [upstreams.app]";
@@ -58,7 +59,9 @@ pub fn read(name: Written<String>, mut table: Table<'_>, defined: &[String]) -> 
         process: process::read(&mut table),
     };
     refuse_queue_of_nobody(&table, &upstream);
-    refuse_hold_of_nobody(&table);
+    if !is_simple {
+        refuse_hold_of_nobody(&table);
+    }
     doubt_sockets(&table, &upstream.instances);
     table.finish(&LATER);
     upstream

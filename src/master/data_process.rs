@@ -13,7 +13,7 @@ use rustix::fs::MemfdFlags;
 use rustix::process::{Pid, Signal};
 
 use super::listeners::Listener;
-use crate::process::orders::{Order, Received, Report, Socket};
+use crate::process::orders::{Order, Received, Report, Socket, State};
 
 /// The first argument that makes this binary a data process.
 pub const ARGUMENT: &str = "data-process";
@@ -34,7 +34,11 @@ impl DataProcess {
     ///
     /// # Errors
     /// No process, memory or descriptor could be had.
-    pub fn start(sources: &[u8], listeners: &[Listener]) -> io::Result<DataProcess> {
+    pub fn start(
+        sources: &[u8],
+        listeners: &[Listener],
+        wrapped: Option<State>,
+    ) -> io::Result<DataProcess> {
         let (ours, theirs) = Socket::pair()?;
         let child = Command::new("/proc/self/exe")
             .arg0("warpdrive:")
@@ -46,7 +50,7 @@ impl DataProcess {
         let pid = Pid::from_raw(child.id().cast_signed())
             .ok_or_else(|| io::Error::other("a child without a pid"))?;
         let process = DataProcess { pid, orders: Some(ours), started: Instant::now(), is_ready: false };
-        if let Err(error) = process.instruct(sources, listeners) {
+        if let Err(error) = process.instruct(sources, listeners, wrapped) {
             // Its end will be seen as any other; why it ended is said here.
             tracing::error!("cannot instruct the data process: {error}");
             process.kill();
@@ -54,8 +58,9 @@ impl DataProcess {
         Ok(process)
     }
 
-    fn instruct(&self, sources: &[u8], listeners: &[Listener]) -> io::Result<()> {
+    fn instruct(&self, sources: &[u8], listeners: &[Listener], wrapped: Option<State>) -> io::Result<()> {
         self.send(&Order::Configuration(in_memory(sources)?))?;
+        wrapped.into_iter().try_for_each(|state| self.send(&Order::<File>::Wrapped(state)))?;
         listeners.iter().try_for_each(|listener| self.hand_over(listener))?;
         self.send(&Order::<File>::Start)
     }

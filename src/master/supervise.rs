@@ -2,8 +2,9 @@
 //! data process running until it is told to stop, or a child has ended. One thread, which never
 //! waits elsewhere.
 //!
-//! Waiting (for the wrapped children) → Starting → Serving → Draining → Stopping (the children).
-//! Without children, the first and the last take no time.
+//! Starting → Serving → Draining → Stopping (the children). Without children, the last takes no
+//! time. The wrapped ones are started first and not waited for: until they are ready, the data
+//! process holds requests for them.
 
 use std::io;
 use std::net::SocketAddr;
@@ -63,8 +64,6 @@ enum State {
 }
 
 enum Phase {
-    /// Not all wrapped children accept connections. There is no data process yet; clients queue.
-    Waiting,
     /// No data process was ever ready. If the first one ends, so do we; with its own words.
     Starting {
         failure: Option<String>,
@@ -101,7 +100,7 @@ impl Supervisor {
             children: Children::default(),
             wanted: Vec::new(),
             state: State::Absent { until: Instant::now() },
-            phase: Phase::Waiting,
+            phase: Phase::Starting { failure: None },
             told: None,
         }
     }
@@ -171,7 +170,7 @@ impl Supervisor {
             (Phase::Draining { until }, _) => Some(*until),
             (Phase::Starting { .. } | Phase::Serving, State::Absent { until }) => Some(*until),
             (Phase::Starting { .. } | Phase::Serving, State::Running(_)) => None,
-            (Phase::Waiting | Phase::Stopping { .. } | Phase::Over { .. }, _) => None,
+            (Phase::Stopping { .. } | Phase::Over { .. }, _) => None,
         }
     }
 
@@ -180,10 +179,6 @@ impl Supervisor {
         let is_due = self.deadline().is_some_and(|until| until <= Instant::now());
         self.children.advance();
         match self.phase {
-            Phase::Waiting if self.children.are_wrapped_ready() => {
-                self.phase = Phase::Starting { failure: None };
-                self.start();
-            }
             Phase::Starting { .. } | Phase::Serving if is_due => self.start(),
             Phase::Draining { .. } if is_due => {
                 tracing::error!("the data process did not end in time");
@@ -203,7 +198,8 @@ impl Supervisor {
     }
 
     fn start(&mut self) {
-        match DataProcess::start(self.configuration.in_force(), &self.sockets.listeners) {
+        let wrapped = self.children.tell_wrapped();
+        match DataProcess::start(self.configuration.in_force(), &self.sockets.listeners, wrapped) {
             Ok(process) => self.state = State::Running(process),
             Err(error) => {
                 tracing::error!("cannot start the data process: {error}");
@@ -334,6 +330,7 @@ impl Supervisor {
                 (Report::Abandon(name), _) => self.children.abandon(&name),
                 (Report::StopChild(name), _) => self.children.order_stop(&name),
                 (Report::StartChild(name), _) => self.children.order_start(&name),
+                (Report::Refuses(name), _) => self.children.doubt(&name),
                 (Report::Reread, _) => self.configuration.ask(),
                 (Report::Adopted { shutdown_timeout, watch }, _) => {
                     self.configuration.adopt();
@@ -357,6 +354,7 @@ impl Supervisor {
             return;
         };
         let news = self.children.news().into_iter().map(Order::<io::Stdin>::Child);
+        let news = self.children.wrapped_news().map(Order::Wrapped).into_iter().chain(news);
         let outcomes = self.children.take_outcomes().into_iter();
         let outcomes = outcomes.map(|(name, outcome)| Order::Done { name, failure: outcome.err() });
         // What has become of a child comes before what somebody waits for.
@@ -424,7 +422,7 @@ impl Supervisor {
                 tracing::error!("the data process ended ({end}); starting another");
                 self.start_later(lived);
             }
-            Phase::Waiting | Phase::Stopping { .. } | Phase::Over { .. } => {}
+            Phase::Stopping { .. } | Phase::Over { .. } => {}
         }
     }
 }

@@ -233,7 +233,7 @@ fn settings(config: &Config, written: &config::Upstream) -> upstream::Settings {
         queue: written.queue.unwrap_or(QUEUE),
         queue_timeout: written.queue_timeout.unwrap_or(QUEUE_TIMEOUT),
         hold: written.hold.unwrap_or(HOLD),
-        hold_requests: written.process.as_ref().map_or(0, |_| written.hold_requests.unwrap_or(HOLD_REQUESTS)),
+        hold_requests: written.hold_requests.unwrap_or(HOLD_REQUESTS),
         write_timeout: written.write_timeout.unwrap_or(WRITE_TIMEOUT),
         keepalive: written.keepalive.unwrap_or(KEEPALIVE),
         keepalive_idle: written.keepalive_idle.unwrap_or(KEEPALIVE_IDLE),

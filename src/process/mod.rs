@@ -7,6 +7,7 @@
 pub mod child;
 pub mod end;
 pub mod events;
+pub mod listening;
 pub mod orders;
 pub mod output;
 mod packets;

@@ -33,6 +33,8 @@ pub enum Order<Fd = OwnedFd> {
     Unbound { why: String },
     /// What has become of a child.
     Child(Condition),
+    /// What has become of the command that we were started in front of.
+    Wrapped(State),
     /// What was asked for one is done, or why it is not.
     Done { name: Name, failure: Option<String> },
     /// Files of logs were moved: open them anew.
@@ -82,6 +84,8 @@ pub enum Report {
     /// It is to stop, and not to be started until [`Report::StartChild`].
     StopChild(Name),
     StartChild(Name),
+    /// One that is said to be ready refuses connections again and again.
+    Refuses(Name),
     /// The configuration is to be read again.
     Reread,
     /// These are the addresses to listen on, if what was read again can be in force.
@@ -139,6 +143,7 @@ impl<Fd: AsFd> Outgoing for Order<Fd> {
                 let first = format!("child {} {pid} {restarts} {}", state.word(), show(name));
                 [first, elsewhere, last_end.clone()].join(SEPARATOR)
             }
+            Order::Wrapped(state) => format!("wrapped {}", state.word()),
             Order::Done { name, failure } => {
                 [format!("done {}", show(name)), failure.clone().unwrap_or_default()].join(SEPARATOR)
             }
@@ -158,6 +163,7 @@ impl<Fd: AsFd> Outgoing for Order<Fd> {
             | Order::Bound { .. }
             | Order::Unbound { .. }
             | Order::Child(_)
+            | Order::Wrapped(_)
             | Order::Done { .. }
             | Order::ReopenLogs
             | Order::Drain
@@ -199,6 +205,7 @@ impl Incoming for Order {
                     last_end: parts.next()?.to_owned(),
                 }))
             }
+            (["wrapped", state], None) => Some(Order::Wrapped(State::parse(state)?)),
             (["done", name @ ..], None) => {
                 let failure = parts.next()?;
                 let failure = (!failure.is_empty()).then(|| failure.to_owned());
@@ -226,6 +233,7 @@ impl Outgoing for Report {
             Report::Abandon(name) => format!("abandon {}", show(name)),
             Report::StopChild(name) => format!("stop-child {}", show(name)),
             Report::StartChild(name) => format!("start-child {}", show(name)),
+            Report::Refuses(name) => format!("refuses {}", show(name)),
             Report::Reread => "reread".to_owned(),
             Report::Listen(addresses) => format!("listen{}", show_addresses(addresses)),
             Report::Adopted { shutdown_timeout, watch } => {
@@ -264,6 +272,7 @@ impl Incoming for Report {
             ("abandon", None) => Some(Report::Abandon(parse_name(&words(rest))?)),
             ("stop-child", None) => Some(Report::StopChild(parse_name(&words(rest))?)),
             ("start-child", None) => Some(Report::StartChild(parse_name(&words(rest))?)),
+            ("refuses", None) => Some(Report::Refuses(parse_name(&words(rest))?)),
             ("children", None) if rest.is_empty() => Some(Report::Children),
             ("reread", None) if rest.is_empty() => Some(Report::Reread),
             ("listen", None) => Some(Report::Listen(parse_addresses(&words(rest))?)),

@@ -24,6 +24,9 @@ pub struct Children {
     leaving: HashSet<Name>,
     /// Those that run as an earlier plan had it.
     stale: HashSet<Name>,
+    /// What the command does that we were started in front of, if there is one. It has every
+    /// endpoint without a child of its own.
+    wrapped: Option<State>,
 }
 
 /// What came instead of the word on all children.
@@ -40,16 +43,21 @@ impl Children {
     ///
     /// # Errors
     /// `master` is gone, or wants us to end.
-    pub fn order(wanted: &[Child], master: &Socket) -> Result<Children, Interruption> {
+    pub fn order(
+        wanted: &[Child],
+        wrapped: Option<State>,
+        master: &Socket,
+    ) -> Result<Children, Interruption> {
         let failed = |error| Interruption::Failed(format!("cannot order the children: {error}"));
         for child in wanted {
             master.send(&Report::Child(Box::new(child.settings.clone()))).map_err(failed)?;
         }
         master.send(&Report::Children).map_err(failed)?;
-        let mut children = Children::default();
+        let mut children = Children { wrapped, ..Children::default() };
         while children.conditions.len() < wanted.len() {
             match master.receive().map_err(failed)? {
                 Some(Order::Child(condition)) => children.learn(condition),
+                Some(Order::Wrapped(state)) => children.learn_wrapped(state),
                 Some(Order::Drain | Order::Stop) | None => return Err(Interruption::Stopped),
                 // An answer to one who died, and logs that are not open yet.
                 Some(Order::Done { .. } | Order::ReopenLogs) => {}
@@ -75,6 +83,17 @@ impl Children {
             self.leaving.remove(&condition.name);
         }
         self.conditions.insert(condition.name.clone(), condition);
+    }
+
+    /// Takes in what has become of the command that we were started in front of.
+    pub fn learn_wrapped(&mut self, state: State) {
+        self.wrapped = Some(state);
+    }
+
+    /// Of those that are to get requests and are said to accept connections.
+    pub fn is_ready(&self, name: &Name) -> bool {
+        let is_ready = self.conditions.get(name).is_some_and(|condition| condition.state == State::Ready);
+        is_ready && !self.leaving.contains(name)
     }
 
     /// This one is about to be stopped.
@@ -141,7 +160,12 @@ impl Children {
             let of = |instance| self.conditions.get(&Name { upstream: upstream.clone(), instance });
             let condition = of(Some(endpoint.instance)).or_else(|| of(None));
             endpoint.vitals.set_supervision(match condition {
-                None => Supervision::None,
+                None => match self.wrapped {
+                    Some(State::Starting) => Supervision::Starting,
+                    Some(State::Stopped) => Supervision::Stopped,
+                    // Nobody starts it again: what fails from now on fails at once.
+                    Some(State::Ready) | None => Supervision::None,
+                },
                 Some(condition) => match condition.state {
                     _ if self.leaving.contains(&condition.name) => Supervision::Stopped,
                     State::Starting => Supervision::Starting,

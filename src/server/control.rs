@@ -28,7 +28,7 @@ use super::workers::Workers;
 use crate::config::Diagnostic;
 use crate::plan::{Loaded, Plan};
 use crate::process::events;
-use crate::process::orders::{Condition, Order, Received, Socket};
+use crate::process::orders::{Condition, Order, Received, Report, Socket, State};
 use crate::process::settings::Name;
 use crate::upstream::Endpoints;
 use crate::worker::Message;
@@ -36,6 +36,9 @@ use crate::worker::Message;
 /// How often the threads of the workers are looked at while they run, and while they end.
 const LOOK_SERVING: Duration = Duration::from_millis(250);
 const LOOK_ENDING: Duration = Duration::from_millis(10);
+
+/// So many connections refused in a row raise the question whether a child is ready.
+const REFUSALS_MAX: u32 = 3;
 
 /// What cut connections may take to be cleaned up.
 const STOP_TIMEOUT: Duration = Duration::from_secs(1);
@@ -136,6 +139,7 @@ impl Control {
             self.end_drained();
             self.advance_reload();
             self.advance_rolls();
+            self.doubt_children();
             let look = match phase {
                 Phase::Serving if self.is_draining_child() || self.rolls.are_pending() => LOOK_ENDING,
                 Phase::Serving => LOOK_SERVING,
@@ -201,6 +205,7 @@ impl Control {
     fn take(&mut self, order: Order) {
         match order {
             Order::Child(condition) => self.learn_child(condition),
+            Order::Wrapped(state) => self.learn_wrapped(state),
             Order::Done { name, failure } => self.note_done(&name, failure),
             Order::Reload { asked, sources } => self.begin_reload(asked, sources),
             Order::Unreadable { asked, why } => self.note_unreadable(asked, &why),
@@ -219,11 +224,34 @@ impl Control {
         if self.plan.children.iter().any(|child| child.settings.name == condition.name) {
             self.children.learn(condition);
         }
-        let is_it = |table: &Endpoints| self.plan.upstreams[table.upstream.0 as usize].name == upstream;
+        self.mark_again(Some(&upstream));
+    }
+
+    fn learn_wrapped(&mut self, state: State) {
+        self.children.learn_wrapped(state);
+        self.mark_again(None);
+    }
+
+    /// Notes on the endpoints of one upstream, or of all, what has become of their children.
+    fn mark_again(&self, upstream: Option<&str>) {
+        let name = |table: &Endpoints| self.plan.upstreams[table.upstream.0 as usize].name.as_str();
+        let is_it = |table: &Endpoints| upstream.is_none_or(|upstream| name(table) == upstream);
         for table in self.names.endpoints().into_iter().filter(is_it) {
             self.children.mark(&self.plan, &table);
             // The same once more: it wakes those who wait for a change.
             self.workers.tell(|| Message::Endpoints(table.clone()));
+        }
+    }
+
+    /// Has `master` look at those that are said to be ready and refuse connections again and again.
+    fn doubt_children(&self) {
+        let refuses = |name: &Name| {
+            let endpoints = self.names.vitals(&name.upstream, name.instance);
+            self.children.is_ready(name) && endpoints.iter().any(|one| one.has_refused(REFUSALS_MAX))
+        };
+        let names = self.plan.children.iter().map(|child| &child.settings.name);
+        for name in names.filter(|name| refuses(name)) {
+            self.tell_master(&Report::Refuses(name.clone()));
         }
     }
 

@@ -22,7 +22,7 @@ use tokio::time::timeout;
 use crate::config::Sources;
 use crate::plan::{self, Plan};
 use crate::process::events;
-use crate::process::orders::{Order, Report, Socket};
+use crate::process::orders::{Order, Report, Socket, State};
 use crate::telemetry::panics::log_panics;
 use admin::Doors;
 use admin::board::Board;
@@ -74,6 +74,8 @@ const EVENTS_MAX: usize = 64;
 struct Instructions {
     sources: Sources,
     listeners: Vec<(usize, TcpListener)>,
+    /// What the command does that we were started in front of, if there is one.
+    wrapped: Option<State>,
 }
 
 /// Runs the data process. Its standard input is the socket to `master`.
@@ -130,6 +132,7 @@ fn raise_descriptor_limit() {
 fn receive_instructions(orders: &Socket) -> Result<Option<Instructions>, String> {
     let mut sources = None;
     let mut listeners = Vec::new();
+    let mut wrapped = None;
     loop {
         let order: Option<Order> =
             orders.receive().map_err(|error| format!("cannot read orders: {error}"))?;
@@ -138,6 +141,7 @@ fn receive_instructions(orders: &Socket) -> Result<Option<Instructions>, String>
             Some(Order::Listener { worker, socket, .. }) => {
                 listeners.push((worker, TcpListener::from(socket)));
             }
+            Some(Order::Wrapped(state)) => wrapped = Some(state),
             Some(Order::Start) => break,
             Some(Order::Drain | Order::Stop) | None => return Ok(None),
             // Everything is about to be opened.
@@ -155,7 +159,7 @@ fn receive_instructions(orders: &Socket) -> Result<Option<Instructions>, String>
         }
     }
     let sources = sources.ok_or("told to start without a configuration")?;
-    Ok(Some(Instructions { sources, listeners }))
+    Ok(Some(Instructions { sources, listeners, wrapped }))
 }
 
 fn decode(file: OwnedFd) -> Result<Sources, String> {
@@ -183,7 +187,7 @@ fn serve(orders: &Arc<Socket>, instructions: Instructions) -> Result<ExitCode, S
     let components = Components::default();
     components.compile(&mut plan)?;
     let plan = Arc::new(plan);
-    let children = match Children::order(&plan.children, orders) {
+    let children = match Children::order(&plan.children, instructions.wrapped, orders) {
         Ok(children) => children,
         Err(Interruption::Stopped) => return Ok(ExitCode::SUCCESS),
         Err(Interruption::Failed(message)) => return Err(message),

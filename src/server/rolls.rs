@@ -176,7 +176,7 @@ impl Control {
         self.proceed(Verb::Restart, name.to_string(), VecDeque::from([index]), answer);
     }
 
-    fn tell_master(&self, report: &Report) {
+    pub(super) fn tell_master(&self, report: &Report) {
         if let Err(error) = self.master.send(report) {
             tracing::error!("cannot tell master of a child: {error}");
         }

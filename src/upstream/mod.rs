@@ -41,7 +41,7 @@ pub struct Settings {
     pub queue_timeout: Duration,
     /// How long a request waits while the process behind an endpoint starts.
     pub hold: Duration,
-    /// Requests that may, on each core; 0 where no process is ours.
+    /// Requests that may, on each core. None does where no process is ours.
     pub hold_requests: usize,
     /// How long an endpoint that has recovered grows to its weight; 0 is not at all.
     pub slow_start: Duration,

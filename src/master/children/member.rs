@@ -11,7 +11,8 @@ use crate::process::child::Child;
 use crate::process::end::End;
 use crate::process::orders;
 use crate::process::output::Output;
-use crate::process::readiness::{self, Probe};
+use crate::process::listening;
+use crate::process::readiness::{self, Address, Probe};
 use crate::process::restart::Backoff;
 use crate::process::settings::{Name, Restart, Settings};
 
@@ -20,6 +21,9 @@ pub const ANSWER_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// After this long without a connection, it is said that one is waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// So many places are named where a command listens instead.
+const ELSEWHERE_MAX: usize = 4;
 
 /// What those may take to end whom a child that has ended by itself left behind.
 const LEFT_BEHIND_TIMEOUT: Duration = Duration::from_secs(1);
@@ -111,15 +115,40 @@ impl Member {
             Some(at) => tracing::info!("started `{name}` as process {pid}; it is to listen on {at}"),
             None => tracing::info!("started `{name}` as process {pid}"),
         }
-        let since = Instant::now();
-        let probes = |alternatives: &Vec<_>| alternatives.iter().cloned().map(Probe::new).collect();
-        self.stage = Stage::Starting {
-            process: Process { child, output, since, is_stopped: false },
-            probes: settings.addresses.iter().map(probes).collect(),
-            remind: Some(since + PATIENCE),
-            until: settings.start_timeout.map(|most| since + most),
-        };
+        let process = Process { child, output, since: Instant::now(), is_stopped: false };
+        self.stage = self.starting(process, false);
         Ok(())
+    }
+
+    /// From now on it is asked whether it accepts connections.
+    fn starting(&self, process: Process, is_again: bool) -> Stage {
+        let now = Instant::now();
+        let probes = |alternatives: &Vec<_>| alternatives.iter().cloned().map(Probe::new).collect();
+        Stage::Starting {
+            process,
+            probes: self.settings.addresses.iter().map(probes).collect(),
+            is_again,
+            remind: Some(now + PATIENCE),
+            until: self.settings.start_timeout.map(|most| now + most),
+        }
+    }
+
+    /// Looks at one that counts as ready and is said to refuse connections. If it does, it is
+    /// starting again, and has as long for that as at its start.
+    pub fn doubt(&mut self) {
+        if !self.is_ready() {
+            return;
+        }
+        let accepts = |one: &Address| readiness::is_taken(one, ANSWER_TIMEOUT);
+        let mut all = self.settings.addresses.iter();
+        let Some(refusing) = all.find(|alternatives| !alternatives.iter().any(accepts)) else { return };
+        if let Some(address) = refusing.first() {
+            let name = &self.settings.name;
+            tracing::error!("`{name}` runs and refuses connections on {address}; requests wait");
+        }
+        if let Stage::Ready { process } = std::mem::replace(&mut self.stage, Stage::Over) {
+            self.stage = self.starting(process, true);
+        }
     }
 
     /// Starts it, or first the jobs before it; if that fails, later again, as its settings say.
@@ -262,9 +291,11 @@ impl Member {
         match &mut self.stage {
             Stage::Starting { .. } if is_ready => {
                 let stage = std::mem::replace(&mut self.stage, Stage::Over);
-                if let Stage::Starting { process, .. } = stage {
-                    if self.role == Role::Supervised {
-                        let (name, taken) = (&self.settings.name, process.since.elapsed());
+                if let Stage::Starting { process, is_again, remind, .. } = stage {
+                    let (name, taken) = (&self.settings.name, process.since.elapsed());
+                    if is_again {
+                        tracing::info!("`{name}` accepts connections again");
+                    } else if self.role == Role::Supervised || remind.is_none() {
                         tracing::info!("`{name}` is ready after {taken:.1?}");
                     }
                     self.stage = Stage::Ready { process };
@@ -280,11 +311,12 @@ impl Member {
                 let then = if self.is_successor { Then::Rest } else { Then::StartAt(now + delay) };
                 self.end(Signal::TERM, then);
             }
-            Stage::Starting { probes, remind, .. } if remind.is_some_and(|at| at <= now) => {
+            Stage::Starting { process, probes, remind, .. } if remind.is_some_and(|at| at <= now) => {
                 *remind = None;
                 if let Some(probe) = probes.iter().flatten().next() {
                     let (name, address) = (&self.settings.name, probe.address());
-                    tracing::warn!("`{name}` does not listen on {address} yet; requests wait");
+                    let instead = instead(process);
+                    tracing::warn!("`{name}` does not listen on {address} yet; requests wait{instead}");
                 }
             }
             Stage::Ending { process, until, .. } if !process.child.is_gone() && *until <= now => {
@@ -523,5 +555,15 @@ impl Member {
             _ => &[],
         };
         probes.iter().flatten()
+    }
+}
+
+/// `; it listens on 127.0.0.1:5173 instead`, or nothing if it listens nowhere.
+fn instead(process: &Process) -> String {
+    let found = listening::addresses(process.child.pid());
+    let shown: Vec<String> = found.iter().take(ELSEWHERE_MAX).map(ToString::to_string).collect();
+    match shown.as_slice() {
+        [] => String::new(),
+        shown => format!("; it listens on {} instead", shown.join(", ")),
     }
 }

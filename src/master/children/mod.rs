@@ -11,7 +11,7 @@ use self::member::{Member, Role};
 use self::stage::Refusal;
 use super::terminal;
 use crate::process::end::End;
-use crate::process::orders::Condition;
+use crate::process::orders::{Condition, State};
 use crate::process::settings::{Name, Settings};
 
 mod member;
@@ -23,6 +23,8 @@ pub struct Children {
     list: Vec<Member>,
     /// What the data process was told last.
     told: Vec<Condition>,
+    /// The same of the wrapped ones, together.
+    told_wrapped: Option<State>,
     outcomes: Vec<(Name, Result<(), String>)>,
     /// The signal that all are stopped by, once they are.
     stopping: Option<Signal>,
@@ -289,9 +291,28 @@ impl Children {
         self.advance();
     }
 
-    /// Each of the wrapped ones has accepted a connection.
-    pub fn are_wrapped_ready(&self) -> bool {
-        self.list.iter().filter(|member| member.role == Role::Wrapped).all(Member::is_ready)
+    /// What the wrapped ones do together, if there are any, for a data process that knows nothing.
+    pub fn tell_wrapped(&mut self) -> Option<State> {
+        let wrapped = self.list.iter().filter(|member| member.role == Role::Wrapped);
+        self.told_wrapped = wrapped.map(|member| member.condition().state).max_by_key(|state| match state {
+            State::Ready => 0,
+            State::Starting => 1,
+            State::Stopped => 2,
+        });
+        self.told_wrapped
+    }
+
+    /// The same if the data process has not been told yet.
+    pub fn wrapped_news(&mut self) -> Option<State> {
+        let told = self.told_wrapped;
+        self.tell_wrapped().filter(|state| told != Some(*state))
+    }
+
+    /// One is said to refuse connections: if it does, it is not ready.
+    pub fn doubt(&mut self, name: &Name) {
+        if let Some(at) = self.find(name) {
+            self.list[at].doubt();
+        }
     }
 
     /// What became ready when there is something to do: an answer to a probe, or output.

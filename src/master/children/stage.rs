@@ -23,6 +23,8 @@ pub enum Stage {
     Starting {
         process: Process,
         probes: Vec<Vec<Probe>>,
+        /// It was ready before, and refuses connections now.
+        is_again: bool,
         remind: Option<Instant>,
         until: Option<Instant>,
     },
