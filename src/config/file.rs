@@ -95,7 +95,7 @@ fn read_root(mut root: Table<'_>, origin: Place) -> Config {
     if let Some(mut table) = root.table("upstreams") {
         let tables = table.named_tables();
         let names = tables.iter().map(|(name, _)| name).filter(|name| name.place.is_in_file());
-        let is_simple = !config.origin.is_in_file();
+        let is_simple = matches!(config.origin, Place::Default);
         let defined: Vec<String> = names.map(|name| name.value.clone()).collect();
         for (name, table) in tables {
             config.upstreams.push(upstream::read(name, table, &defined, is_simple));

@@ -131,8 +131,9 @@ fn listen() -> (UnixListener, PathBuf) {
 
 fn core(socket: PathBuf) -> (Rc<Core>, Receiver<Vec<u8>>) {
     let text = format!(
-        "[server.limits]\nhead_bytes = {}\nfields = {}\nuri_bytes = {}\nrequest_body = {REQUEST_BODY_MAX}\n\
-         tunnel_timeout = \"60s\"\n[upstreams.app]\nhost = \"127.0.0.1\"\nport = 1\n\
+        "[server]\nabort_on_close = false\n\
+         [server.limits]\nhead_bytes = {}\nfields = {}\nuri_bytes = {}\nrequest_body = {REQUEST_BODY_MAX}\n\
+         tunnel_timeout = \"60s\"\ntunnel_linger = \"60s\"\n[upstreams.app]\nhost = \"127.0.0.1\"\nport = 1\n\
          [[routes]]\npath_prefix = \"/\"\nupstream = \"app\"\n",
         BOUNDS.head, BOUNDS.fields, BOUNDS.uri
     );
