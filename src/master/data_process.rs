@@ -34,11 +34,7 @@ impl DataProcess {
     ///
     /// # Errors
     /// No process, memory or descriptor could be had.
-    pub fn start(
-        sources: &[u8],
-        listeners: &[Listener],
-        wrapped: Option<State>,
-    ) -> io::Result<DataProcess> {
+    pub fn start(sources: &[u8], listeners: &[Listener], wrapped: Option<State>) -> io::Result<DataProcess> {
         let (ours, theirs) = Socket::pair()?;
         let child = Command::new("/proc/self/exe")
             .arg0("warpdrive:")

@@ -32,7 +32,7 @@ pub struct Settings {
     pub workers: usize,
     pub shutdown_timeout: Duration,
     pub events: events::Settings,
-    /// Started before the data process, which begins to serve when all of them are ready; the end
+    /// Started before the data process, which holds requests until all of them are ready; the end
     /// of one is ours.
     pub wrapped: Vec<settings::Settings>,
     /// Called once, when everything serves, with the first address.

@@ -188,7 +188,8 @@ impl Forward<'_> {
         self.upstream.budget.note_request(now_ms);
         let mut pick = self.pick(source.client(), trace.start, now_ms).await?;
         let mut tried = Tried::default();
-        let mut held = Held::default();
+        // Boxed, because few exchanges lose anything.
+        let mut held: Option<Box<Held>> = None;
         let mut may_reuse = true;
         loop {
             let is_repeatable = flight.is_whole && self.request.method.is_idempotent();
@@ -224,7 +225,10 @@ impl Forward<'_> {
                 self.waits.queue.clear();
                 let client = source.client();
                 let next = match may_repeat {
-                    true => self.outlive(&pick, client, failed.error, failed.is_unsent, &mut held).await,
+                    true => {
+                        let held = held.get_or_insert_default();
+                        self.outlive(&pick, client, failed.error, failed.is_unsent, held).await
+                    }
                     false => None,
                 };
                 pick = match next {
@@ -286,8 +290,8 @@ impl Forward<'_> {
         }
     }
 
-    /// Sends the rest of the body, or as much as is taken, then watches the client. Resolves only if the client, or a
-    /// stalled upstream, ends the exchange.
+    /// Sends the rest of the body, or as much of it as is taken, then watches the client. Resolves
+    /// only if the client, or a stalled upstream, ends the exchange.
     async fn client_side(&self, source: &mut Source<'_>, writer: Writer<'_>, upload: &Upload) -> Error {
         if !upload.is_sent.get() {
             // Boxed, so that a request whose body is here already does not carry its room.

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::admin::{LISTEN, admin, ask};
 use crate::harness::client::request;
-use crate::harness::{Builder, Proxy, eventually, holds};
+use crate::harness::{BOUND, Builder, Proxy, eventually, eventually_within, holds};
 use crate::supervision::{builder, told, words};
 
 /// So many instances of the application, each with a process of its own, and more lines for the
@@ -58,19 +58,23 @@ fn a_request_waits_no_longer_than_hold_and_tries_no_more_than_once_a_tick() {
 
 #[test]
 fn one_that_refuses_again_and_again_is_starting_and_is_started_anew() {
-    let proxy = web(1, "", "start_timeout = \"1s\"").toml(LISTEN).start();
+    // Long enough for a slow machine to start it.
+    let proxy = web(1, "hold = \"10m\"", "start_timeout = \"5s\"").toml(LISTEN).start();
     let first = words(&proxy, "/")[0].clone();
     deafen(&proxy, 1);
     let mut client = proxy.client();
     client.send(request("/"));
     let line = proxy.stderr_contains("refuses connections");
     assert!(line.contains("`web` runs and refuses connections on unix:0.sock"), "{line}");
-    let state = || {
+    eventually("its state to be told", || {
         let (_, text) = ask(admin(&proxy), "GET /status", "Host: localhost");
         let status: Value = serde_json::from_str(&text).unwrap();
-        status["children"][0]["state"].as_str().unwrap().to_owned()
-    };
-    assert_eq!(state(), "starting");
+        holds(status["children"][0]["state"] == "starting", text)
+    });
+    eventually_within(BOUND * 2, "its end", || {
+        let log = proxy.stderr();
+        holds(log.iter().any(|line| line.contains("`web`: it was not ready within 5s; stopping it")), log)
+    });
     let response = client.response();
     assert_eq!(response.status, 200);
     assert_ne!(response.text().split(' ').next(), Some(first.as_str()));

@@ -2,7 +2,7 @@
 //! nothing else. What the component `probe` does, its path says (tests/guests/probe).
 
 use crate::harness::client::{get, request};
-use crate::harness::{Proxy, eventually, holds};
+use crate::harness::{Proxy, QUIET, eventually, holds};
 use crate::workloads::{probe, with_engine, with_probe};
 
 /// What a `GET` came to: the status, and what the access log says about it.
@@ -157,6 +157,21 @@ fn requests_wait_for_an_instance_within_bounds() {
     assert_eq!(busy.response().text(), "12");
     assert_eq!(next.response().text(), "1", "the first that waits is served when there is room");
     assert_eq!(get(address, "/calls").status, 200);
+}
+
+#[test]
+fn a_client_that_closes_waits_for_no_instance() {
+    let settings = "instances = 1\nwaiting = 1\nwaiting_timeout = \"10m\"";
+    let proxy = with_probe(settings).workers(1).start();
+    let mut busy = proxy.client();
+    busy.send(request("/never")).until_taken();
+    let mut waits = proxy.client();
+    waits.send(request("/gone")).until_taken();
+    drop(waits);
+    assert_eq!(proxy.log_line(499).text("path"), "/gone");
+    let mut next = proxy.client();
+    next.send(request("/next"));
+    assert!(next.is_quiet_for(QUIET), "its place is free");
 }
 
 #[test]

@@ -9,8 +9,8 @@ use rustix::process::Signal;
 use crate::harness::client::{get, request};
 use crate::harness::proxy::{BINARY, Run, run};
 use crate::harness::{
-    BOUND, Client, Directory, Proxy, QUIET, ended, eventually, eventually_within, free_port, holds, make_pipe,
-    reach_reader,
+    BOUND, Client, Directory, Proxy, QUIET, ended, eventually, eventually_within, free_port, holds,
+    make_pipe, reach_reader,
 };
 use crate::supervision::kill;
 
@@ -224,7 +224,8 @@ fn a_command_that_ends_before_it_listens_lets_go_of_requests() {
 #[test]
 fn a_command_that_listens_elsewhere_is_told_where() {
     let port = free_port();
-    let listen = format!("import socket, time; s = socket.create_server(('127.0.0.1', {port})); time.sleep(1000)");
+    let listen =
+        format!("import socket, time; s = socket.create_server(('127.0.0.1', {port})); time.sleep(1000)");
     // Not the command itself, but what it has started.
     let proxy = launch(wrap(&["sh", "-c", "python3 -c \"$0\" & wait", &listen]));
     let line = eventually_within(BOUND * 3, "a word on where it listens", || {
