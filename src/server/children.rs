@@ -163,7 +163,7 @@ impl Children {
                 None => match self.wrapped {
                     Some(State::Starting) => Supervision::Starting,
                     Some(State::Stopped) => Supervision::Stopped,
-                    // Nobody starts it again: what fails from now on fails at once.
+                    // It is not started again: what fails from now on fails at once.
                     Some(State::Ready) | None => Supervision::None,
                 },
                 Some(condition) => match condition.state {

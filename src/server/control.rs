@@ -37,8 +37,8 @@ use crate::worker::Message;
 const LOOK_SERVING: Duration = Duration::from_millis(250);
 const LOOK_ENDING: Duration = Duration::from_millis(10);
 
-/// So many connections refused in a row raise the question whether a child is ready.
-const REFUSALS_MAX: u32 = 3;
+/// Connections refused in a row after which `master` checks whether a child is still ready.
+const REFUSALS: u32 = 3;
 
 /// What cut connections may take to be cleaned up.
 const STOP_TIMEOUT: Duration = Duration::from_secs(1);
@@ -243,11 +243,11 @@ impl Control {
         }
     }
 
-    /// Has `master` look at those that are said to be ready and refuse connections again and again.
+    /// Has `master` check ready children that refuse connections repeatedly.
     fn doubt_children(&self) {
         let refuses = |name: &Name| {
             let endpoints = self.names.vitals(&name.upstream, name.instance);
-            self.children.is_ready(name) && endpoints.iter().any(|one| one.has_refused(REFUSALS_MAX))
+            self.children.is_ready(name) && endpoints.iter().any(|one| one.has_refused(REFUSALS))
         };
         let names = self.plan.children.iter().map(|child| &child.settings.name);
         for name in names.filter(|name| refuses(name)) {
