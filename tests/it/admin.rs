@@ -46,8 +46,9 @@ fn json(at: SocketAddr) -> Value {
 }
 
 /// The same over the Unix socket.
-fn ask_socket(proxy: &Proxy, request: &str) -> (u16, String) {
+pub fn ask_socket(proxy: &Proxy, request: &str) -> (u16, String) {
     let mut stream = UnixStream::connect(proxy.directory().join("admin.sock")).unwrap();
+    stream.set_read_timeout(Some(BOUND)).unwrap();
     stream.write_all(request.as_bytes()).unwrap();
     let mut reader = Reader::new(Stream::Unix(stream));
     let head = reader.head().unwrap();

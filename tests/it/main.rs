@@ -6,6 +6,7 @@
 mod access_log;
 mod actions;
 mod admin;
+mod admin_clients;
 #[cfg(feature = "wasm")]
 mod alike;
 mod applications;

@@ -14,16 +14,17 @@ use std::time::Duration;
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use rustix::fs::Mode;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::mpsc::Sender;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
-use tokio::time::{sleep, timeout};
+use tokio::sync::oneshot;
+use tokio::time::sleep;
 
 use super::control::Event;
 use board::Board;
+use clients::{Bounds, Client, Clients, Watched};
 use observation::Seen;
 
 pub use doors::Doors;
@@ -31,6 +32,7 @@ pub use guard::Door;
 
 mod answer;
 pub mod board;
+mod clients;
 mod doors;
 #[cfg(feature = "wasm")]
 mod filters;
@@ -49,15 +51,9 @@ mod policies;
 mod policies;
 mod status;
 
-/// Connections at the same time, by socket and by port.
-const SOCKET_CLIENTS_MAX: usize = 16;
-const PORT_CLIENTS_MAX: usize = 64;
-
-/// From one request to the end of the next one's head.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// How long a connection to the port lives at most: one that takes nothing would keep its place.
-const PORT_CONNECTION_MAX: Duration = Duration::from_secs(10 * 60);
+/// Connections at the same time, by socket and by port. A browser has up to six.
+const SOCKET_BOUNDS: Bounds = Bounds { total: 16, per_address: 16 };
+const PORT_BOUNDS: Bounds = Bounds { total: 64, per_address: 8 };
 
 /// Longest head of a request, in bytes.
 const HEAD_MAX: usize = 16 << 10;
@@ -130,12 +126,12 @@ pub async fn serve_socket(listener: net::UnixListener, desk: Arc<Desk>) {
         Ok(listener) => listener,
         Err(error) => return tracing::error!("cannot listen on the admin socket: {error}"),
     };
-    let permits = Arc::new(Semaphore::new(SOCKET_CLIENTS_MAX));
+    let clients = Clients::new(SOCKET_BOUNDS);
     loop {
-        let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, _)) => {
-                tokio::spawn(serve(stream, Door::Socket, Arc::clone(&desk), permit));
+                let client = clients.enter(None).await;
+                tokio::spawn(serve(stream, Door::Socket, Arc::clone(&desk), client));
             }
             Err(_) => sleep(PAUSE).await,
         }
@@ -148,13 +144,12 @@ pub async fn serve_port(address: SocketAddr, door: Door, desk: Arc<Desk>) {
     if let Ok(address) = listener.local_addr() {
         tracing::info!("metrics and status are at http://{address}/");
     }
-    let permits = Arc::new(Semaphore::new(PORT_CLIENTS_MAX));
+    let clients = Clients::new(PORT_BOUNDS);
     loop {
-        let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
         match listener.accept().await {
-            Ok((stream, _)) => {
-                let served = serve(stream, door.clone(), Arc::clone(&desk), permit);
-                tokio::spawn(timeout(PORT_CONNECTION_MAX, served));
+            Ok((stream, peer)) => {
+                let client = clients.enter(Some(peer.ip())).await;
+                tokio::spawn(serve(stream, door.clone(), Arc::clone(&desk), client));
             }
             Err(_) => sleep(PAUSE).await,
         }
@@ -183,15 +178,28 @@ async fn serve(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     door: Door,
     desk: Arc<Desk>,
-    _permit: OwnedSemaphorePermit,
+    client: Client,
 ) {
     let answer = service_fn(|request| {
-        let (door, desk) = (&door, &desk);
-        async move { Ok::<_, Infallible>(answer::answer(door, desk, &request).await) }
+        let (door, desk, client) = (&door, &desk, &client);
+        client.begin_answer();
+        async move {
+            let answer = answer::answer(door, desk, &request).await;
+            client.begin_delivery();
+            Ok::<_, Infallible>(answer)
+        }
     });
-    let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(IDLE_TIMEOUT).max_buf_size(HEAD_MAX);
-    if let Err(error) = http.serve_connection(TokioIo::new(stream), answer).await {
-        tracing::debug!("an admin connection ended: {error}");
+    let stream = TokioIo::new(Watched { stream, client: &client });
+    // Without a timer: `client` has the deadlines, which depend on how far a connection is.
+    let served = http1::Builder::new().max_buf_size(HEAD_MAX).serve_connection(stream, answer);
+    tokio::select! {
+        // A connection whose place is taken does not begin another request.
+        biased;
+        () = client.ended() => {}
+        ended = served => {
+            if let Err(error) = ended {
+                tracing::debug!("an admin connection ended: {error}");
+            }
+        }
     }
 }
