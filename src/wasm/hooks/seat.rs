@@ -73,6 +73,7 @@ impl Policies {
                 lines => tell_dropped(&seat.policy.guest.settings.name, lines),
             }
             seat.complaints.tell_untold(seat.title());
+            seat.policy.guest.component.store.settle();
         }
     }
 

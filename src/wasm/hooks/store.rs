@@ -1,5 +1,8 @@
 //! The key-value store of guests: shared by all cores, in memory, bounded. The only lock of a call,
 //! taken only by those who use it, and one of several for each store.
+//!
+//! Entries that have expired are not there for any reader. Their memory is given back a few at a time,
+//! however many expire together: a lock is held, and its core with it, for a bounded time.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, RandomState};
@@ -15,6 +18,19 @@ const VALUE_MAX: usize = 64 << 10;
 
 /// What an entry costs beside its key and its value: two places in tables that are half empty.
 const ENTRY_BYTES: usize = 160;
+
+/// Expired entries that a write removes beside its own. More than it adds, so that they become fewer.
+const SWEPT_BY_WRITE: usize = 16;
+
+/// Expired entries that a write removes at most because it needs their room: enough for the largest
+/// entry in place of the smallest ones.
+const SWEPT_FOR_ROOM: usize = (ENTRY_BYTES + KEY_MAX + VALUE_MAX).div_ceil(ENTRY_BYTES + 1);
+
+/// Expired entries of one shard that are removed at a time where nothing is written.
+const SWEPT_BY_SETTLE: usize = 128;
+
+/// A table with more places than this is made smaller once nearly all of them are free.
+const PLACES_KEPT: usize = 1024;
 
 /// A moment, in milliseconds since the store was made.
 type Moment = u64;
@@ -152,25 +168,55 @@ impl Store {
             return Err(Error::TooLong);
         }
         let now = self.now();
-        // Once more after others have made room, whose locks are not taken together with this one.
-        for has_made_room in [false, true] {
+        let mut sweeps_left = SWEPT_FOR_ROOM;
+        loop {
             let mut shard = self.shard(key);
-            shard.expire(now, &self.used);
-            let old = shard.entries.get(key);
+            let old = shard.live(key, now, &self.used);
             let Some((value, answer)) = new(old.map(|entry| &entry.value))? else { return Ok(None) };
             let before = old.map_or(0, |old| cost(key, &old.value));
             let after = cost(key, &value);
             if after <= before || self.take(after - before) {
                 self.used.fetch_sub(before.saturating_sub(after), Relaxed);
                 shard.put(key, value, lifetime, now);
+                shard.sweep(now, SWEPT_BY_WRITE, &self.used);
                 return Ok(Some(answer));
             }
+            // The locks of others are not taken together with this one.
             drop(shard);
-            if !has_made_room {
-                self.shards.iter().for_each(|shard| lock(shard).expire(now, &self.used));
+            match self.make_room(key, after - before, now, sweeps_left) {
+                0 => return Err(Error::Full),
+                swept => sweeps_left -= swept,
             }
         }
-        Err(Error::Full)
+    }
+
+    /// Removes expired entries until there is room for so many bytes more, at most `sweeps` of them;
+    /// returns how many. Another core may take the room before the caller does.
+    fn make_room(&self, key: &str, bytes: usize, now: Moment, sweeps: usize) -> usize {
+        let first = self.shard_of(key);
+        let mut swept = 0;
+        for index in (first..SHARDS).chain(0..first) {
+            let mut shard = lock(&self.shards[index]);
+            while swept < sweeps && !self.has_room(bytes) && shard.sweep(now, 1, &self.used) == 1 {
+                swept += 1;
+            }
+        }
+        swept
+    }
+
+    fn has_room(&self, bytes: usize) -> bool {
+        self.used() + bytes <= self.most.load(Relaxed)
+    }
+
+    /// Gives back some of the memory of what has expired where nothing is written. To be called now
+    /// and then.
+    pub fn settle(&self) {
+        let now = self.now();
+        for shard in &self.shards {
+            let mut shard = lock(shard);
+            shard.sweep(now, SWEPT_BY_SETTLE, &self.used);
+            shard.shrink();
+        }
     }
 
     fn take(&self, bytes: usize) -> bool {
@@ -180,7 +226,11 @@ impl Store {
     }
 
     fn shard(&self, key: &str) -> MutexGuard<'_, Shard> {
-        lock(&self.shards[self.hasher.hash_one(key) as usize % SHARDS])
+        lock(&self.shards[self.shard_of(key)])
+    }
+
+    fn shard_of(&self, key: &str) -> usize {
+        self.hasher.hash_one(key) as usize % SHARDS
     }
 
     fn now(&self) -> Moment {
@@ -214,12 +264,24 @@ impl Shard {
         self.entries.get(key)
     }
 
-    fn expire(&mut self, now: Moment, used: &AtomicUsize) {
-        while let Some(first) = self.expiring.first_entry().filter(|first| first.key().0 <= now) {
+    /// Removes up to so many entries that have expired, the first of them first; returns how many.
+    fn sweep(&mut self, now: Moment, most: usize, used: &AtomicUsize) -> usize {
+        for swept in 0..most {
+            let Some(first) = self.expiring.first_entry().filter(|first| first.key().0 <= now) else {
+                return swept;
+            };
             let key = first.remove();
             if let Some(entry) = self.entries.remove(&key) {
                 used.fetch_sub(cost(&key, &entry.value), Relaxed);
             }
+        }
+        most
+    }
+
+    /// Gives back the places of many entries that are gone. Few are left to be moved.
+    fn shrink(&mut self) {
+        if self.entries.capacity() > PLACES_KEPT.max(32 * self.entries.len()) {
+            self.entries.shrink_to(PLACES_KEPT / 2);
         }
     }
 
@@ -343,6 +405,91 @@ mod tests {
         let written = ('a'..='z').filter(|key| store.set(&key.to_string(), &[0; 97], 0).is_ok()).count();
         assert_eq!((written, store.used()), (10, most));
         assert_eq!(store.get("0"), None);
+    }
+
+    fn count(store: &Store) -> usize {
+        store.shards.iter().map(|shard| lock(shard).entries.len()).sum()
+    }
+
+    /// A store with so many entries that have all expired.
+    fn expired(most: usize, entries: usize) -> Store {
+        let mut store = Store::new(most);
+        (0..entries).for_each(|key| store.set(&format!("{key}"), b"x", HOUR_MS).unwrap());
+        assert_eq!(count(&store), entries);
+        pass(&mut store, 2);
+        store
+    }
+
+    #[test]
+    fn no_operation_removes_more_than_a_few_of_what_expires_together() {
+        let store = expired(64 << 20, 100_000);
+        let before = store.used();
+        let mut most = 0;
+        let mut step = |what: &dyn Fn()| {
+            let before = count(&store);
+            what();
+            most = most.max(before.saturating_sub(count(&store)));
+        };
+        for index in 0..1000 {
+            let (old, new) = (format!("{index}"), format!("new {index}"));
+            step(&|| assert_eq!(store.get(&old), None, "{old}"));
+            step(&|| assert_eq!(store.number(&old), None));
+            step(&|| store.set(&new, b"y", 0).unwrap());
+            step(&|| assert_eq!(store.increment("n", 1.0, 0), Ok(f64::from(index + 1))));
+            step(&|| store.delete(&new));
+        }
+        assert!(most <= SWEPT_BY_WRITE, "{most}");
+        assert!(store.used() < before / 10 * 9, "writes remove more than they add");
+        for _ in 0..100_000 / (SHARDS * SWEPT_BY_SETTLE) + 50 {
+            let before = count(&store);
+            store.settle();
+            assert!(before - count(&store) <= SHARDS * SWEPT_BY_SETTLE);
+        }
+        assert_eq!((count(&store), store.number("n")), (1, Some(1000.0)));
+        store.delete("n");
+        assert_eq!(store.used(), 0);
+        let places: usize = store.shards.iter().map(|shard| lock(shard).entries.capacity()).sum();
+        assert!(places <= SHARDS * 2 * PLACES_KEPT, "{places}");
+        assert!(store.shards.iter().all(|shard| lock(shard).expiring.is_empty()));
+    }
+
+    #[test]
+    fn what_has_expired_is_not_there_although_its_room_is_not_free_yet() {
+        // Fewer than a write removes would be gone at once.
+        let store = expired(64 << 20, 10_000);
+        let last = |shard: &Mutex<Shard>| lock(shard).expiring.last_key_value().map(|(_, key)| key.to_string());
+        let keys: Vec<String> = store.shards.iter().filter_map(last).collect();
+        assert_eq!(keys.len(), SHARDS);
+        for (index, key) in keys.iter().enumerate() {
+            match index % 4 {
+                0 => assert_eq!(store.get(key), None),
+                1 => assert_eq!(store.increment(key, 1.0, 0), Ok(1.0), "of no other kind any more"),
+                2 => assert_eq!(store.advance(key, 5.0, 1.0, 9.0, 0), Ok(Some(6.0))),
+                _ => {
+                    store.set(key, b"new", 0).unwrap();
+                    assert_eq!(store.get(key), Some(b"new".to_vec()));
+                }
+            }
+        }
+        (0..100).for_each(|_| store.settle());
+        assert_eq!(count(&store), 12, "what was written anew does not expire");
+    }
+
+    #[test]
+    fn a_store_full_of_expired_entries_takes_whatever_fits() {
+        let entry = ENTRY_BYTES + 6;
+        let keys: Vec<String> = (0..10_000).map(|key| format!("{key:05}")).collect();
+        for len in [0, 1, 1000, VALUE_MAX] {
+            let mut store = Store::new(keys.len() * entry);
+            keys.iter().for_each(|key| store.set(key, b"x", HOUR_MS).unwrap());
+            assert_eq!(store.set("new", b"x", 0), Err(Error::Full));
+            pass(&mut store, 2);
+            let before = count(&store);
+            assert_eq!(store.set("new", &vec![b'y'; len], 0), Ok(()), "{len}");
+            let removed = before + 1 - count(&store);
+            assert!(removed <= SWEPT_FOR_ROOM + SWEPT_BY_WRITE, "{removed} for {len}");
+            assert_eq!(store.get("new"), Some(vec![b'y'; len]));
+        }
     }
 
     #[test]

@@ -78,6 +78,7 @@ impl Filters {
                 lines => tell_dropped(&seat.filter.guest.settings.name, lines),
             }
             seat.complaints.tell_untold(seat.title());
+            seat.filter.guest.component.store.settle();
             if let Some(crew) = &seat.crew {
                 crew.settle();
             }
