@@ -159,6 +159,7 @@ pub const KEYS: [(&str, &[&str]); 26] = [
             "request_body",
             "response_body",
             "output",
+            "output_rate",
             "outgoing_requests",
             "outgoing_body",
             "reuse",

@@ -81,6 +81,8 @@ pub struct ComponentLimits {
     /// May be 0.
     pub output: Option<u64>,
     /// May be 0.
+    pub output_rate: Option<u64>,
+    /// May be 0.
     pub outgoing_requests: Option<u32>,
     /// May be 0.
     pub outgoing_body: Option<u64>,
@@ -266,6 +268,7 @@ fn read_limits(table: &mut Table<'_>) -> ComponentLimits {
         request_body: table.size("request_body", 0..=u64::MAX),
         response_body: table.size("response_body", 0..=u64::MAX),
         output: table.size("output", 0..=u64::MAX),
+        output_rate: table.size("output_rate", 0..=u64::MAX),
         outgoing_requests: table.integer("outgoing_requests", 0..=OUTGOING_MAX).map(|most| most.value),
         outgoing_body: table.size("outgoing_body", 0..=u64::MAX),
         reuse: table.integer("reuse", 1..=u64::from(u32::MAX)).map(|requests| requests.value),

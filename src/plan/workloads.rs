@@ -16,6 +16,7 @@ const MEMORY: u64 = 64 << 20;
 const CPU: Duration = Duration::from_secs(1);
 const TIME: Duration = Duration::from_secs(30);
 const OUTPUT: u64 = 64 << 10;
+const OUTPUT_RATE: u64 = 256 << 10;
 const OUTGOING_REQUESTS: u32 = 100;
 const REUSE: u32 = 1;
 const INSTANCES: u32 = 100;
@@ -98,6 +99,7 @@ fn limits(written: &config::ComponentLimits, diagnostics: &mut Vec<Diagnostic>) 
         request_body: written.request_body.filter(|bytes| *bytes > 0),
         response_body: written.response_body.filter(|bytes| *bytes > 0),
         output: written.output.unwrap_or(OUTPUT),
+        output_rate: written.output_rate.unwrap_or(OUTPUT_RATE),
         outgoing_requests: written.outgoing_requests.unwrap_or(OUTGOING_REQUESTS),
         outgoing_body: written.outgoing_body.filter(|bytes| *bytes > 0),
         reuse: written.reuse.unwrap_or(REUSE),

@@ -13,9 +13,13 @@ use super::engine::Engine;
 use super::host::Host;
 use super::pool::Counters;
 use super::settings::{self, Settings, WorkloadId};
+use super::throttle::{Bounds, Dropped, Throttle};
 use super::workload::Router;
 use super::{hooks, host, inspect};
 use crate::telemetry::counters::Counter;
+
+/// Lines of its output that a component may write on one core in a second.
+const OUTPUT_LINES_MAX: u32 = 1000;
 
 /// Components ready to be instantiated on any core, and how requests come to them. Without any,
 /// nothing at all.
@@ -40,6 +44,8 @@ pub struct Guest {
     pub(super) share: Share,
     /// One for each core.
     pub counters: Box<[Counters]>,
+    /// Of its output; one for each core.
+    pub(super) output: Box<[Arc<Throttle>]>,
     digest: [u8; 32],
     component: Component,
 }
@@ -66,6 +72,7 @@ impl Guests {
 impl Guest {
     fn tally(&self) -> Tally {
         let sum = |of: fn(&Counters) -> &Counter| self.counters.iter().map(|core| of(core).value()).sum();
+        let dropped = |of: fn(&Dropped) -> u64| self.output.iter().map(|core| of(&core.dropped())).sum();
         Tally {
             name: self.settings.name.clone(),
             requests: sum(|core| &core.requests),
@@ -78,6 +85,8 @@ impl Guest {
             shut_out: sum(|core| &core.shut_out),
             cpu_us: sum(|core| &core.cpu_us),
             outgoing: sum(|core| &core.outgoing),
+            dropped_lines: dropped(|dropped| dropped.lines),
+            dropped_bytes: dropped(|dropped| dropped.bytes),
         }
     }
 }
@@ -157,6 +166,8 @@ impl Work<'_> {
         let linked = host::link(&self.engine.wasmtime, &component).and_then(ProxyPre::new);
         let pre = linked.map_err(|error| wrong(&format!("{error:#}")))?;
         let counters = std::iter::repeat_with(Counters::default).take(self.settings.cores).collect();
+        let bounds = Bounds { lines: OUTPUT_LINES_MAX, bytes: wanted.limits.output_rate };
+        let output = std::iter::repeat_with(|| Arc::new(Throttle::new(bounds)));
         Ok(Arc::new(Guest {
             settings: wanted.clone(),
             engine: self.engine.clone(),
@@ -164,6 +175,7 @@ impl Work<'_> {
             config: Arc::new(wanted.config.iter().cloned().collect()),
             share,
             counters,
+            output: output.take(self.settings.cores).collect(),
             digest,
             component,
         }))

@@ -169,7 +169,7 @@ fn store(pool: &Pool, name: &Arc<str>, meter: Arc<Meter>, outbox: Outbox) -> Sto
     wasi.envs(&settings.env);
     let memory = Memory::new(&settings.limits, pool.room.quota());
     let config = Arc::clone(&pool.guest.config);
-    let (alarms, output) = (pool.room.alarms.clone(), Output::new(Arc::clone(name)));
+    let (alarms, output) = (pool.room.alarms.clone(), Output::new(Arc::clone(name), pool.output()));
     output.refill(settings.limits.output);
     let host = Host::new(wasi.build(), config, memory, meter, alarms, output, outbox);
     let mut store = Store::new(&pool.guest.engine.wasmtime, host);

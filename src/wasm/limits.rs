@@ -126,6 +126,7 @@ mod tests {
             request_body: None,
             response_body: None,
             output: 0,
+            output_rate: 0,
             outgoing_requests: 0,
             outgoing_body: None,
             reuse: 1,

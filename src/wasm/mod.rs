@@ -49,6 +49,8 @@ pub mod pipe;
 #[cfg(feature = "wasm")]
 pub mod pool;
 #[cfg(feature = "wasm")]
+pub mod throttle;
+#[cfg(feature = "wasm")]
 pub mod trial;
 #[cfg(feature = "wasm")]
 pub mod workload;
@@ -85,6 +87,9 @@ pub struct Tally {
     pub cpu_us: u64,
     /// Requests that it has sent.
     pub outgoing: u64,
+    /// Of its output, what did not come to the log.
+    pub dropped_lines: u64,
+    pub dropped_bytes: u64,
 }
 
 /// Why a call of a component came to no answer.

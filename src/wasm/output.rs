@@ -1,7 +1,9 @@
 //! What a guest writes to its standard output and error: lines in our log, under the name of the
-//! component and the number of the instance. Bounded: bytes of a line, bytes of a request.
+//! component and the number of the instance. Bounded: bytes of a line, bytes of a request, lines and
+//! bytes of a second.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use bytes::Bytes;
 use wasmtime::Result;
@@ -10,8 +12,7 @@ use wasmtime_wasi::async_trait;
 use wasmtime_wasi::p2::bindings::cli::{stderr, stdout};
 use wasmtime_wasi::p2::{DynOutputStream, OutputStream, Pollable, StreamResult};
 
-/// Bytes of one line that are told.
-const LINE_MAX: usize = 4096;
+use super::throttle::{LINE_MAX, Throttle};
 
 /// What a guest may write at once.
 const WRITE_MAX: usize = 64 << 10;
@@ -23,6 +24,8 @@ pub struct Output(Arc<Mutex<Lines>>);
 struct Lines {
     /// `component/core.number`.
     name: Arc<str>,
+    /// That of all instances of the component on the core.
+    throttle: Arc<Throttle>,
     /// The beginning of a line, as much of it as is told.
     begun: Vec<u8>,
     /// Bytes of it that are not.
@@ -33,8 +36,8 @@ struct Lines {
 }
 
 impl Output {
-    pub fn new(name: Arc<str>) -> Output {
-        let lines = Lines { name, begun: Vec::new(), cut: 0, left: 0, is_silenced: false };
+    pub fn new(name: Arc<str>, throttle: Arc<Throttle>) -> Output {
+        let lines = Lines { name, throttle, begun: Vec::new(), cut: 0, left: 0, is_silenced: false };
         Output(Arc::new(Mutex::new(lines)))
     }
 
@@ -75,19 +78,24 @@ impl Lines {
                 self.tell();
             }
         }
-        if kept < bytes.len() && !self.is_silenced {
-            self.is_silenced = true;
-            tracing::warn!("{} writes too much: the rest of this request's output is left out", self.name);
+        if kept < bytes.len() {
+            self.throttle.note_dropped(bytes.len() - kept);
+            // There may be many such requests.
+            if !std::mem::replace(&mut self.is_silenced, true) && self.throttle.permit(0, Instant::now()) {
+                let name = &self.name;
+                tracing::warn!("{name} writes too much: the rest of this request's output is left out");
+            }
         }
     }
 
     /// An empty line says nothing.
     fn tell(&mut self) {
-        let mut line = visible(&self.begun);
-        if self.cut > 0 {
-            line += &format!(" (and {} bytes more)", self.cut);
-        }
-        if !line.is_empty() {
+        let is_empty = self.begun.trim_ascii_end().is_empty() && self.cut == 0;
+        if !is_empty && self.throttle.permit(self.begun.len() + self.cut, Instant::now()) {
+            let mut line = visible(&self.begun);
+            if self.cut > 0 {
+                line += &format!(" (and {} bytes more)", self.cut);
+            }
             tracing::info!("{}: {line}", self.name);
         }
         self.begun.clear();
@@ -171,6 +179,11 @@ impl OutputStream for Output {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wasm::throttle::{Bounds, Dropped};
+
+    fn output(bounds: Bounds) -> Output {
+        Output::new("c/0.0".into(), Arc::new(Throttle::new(bounds)))
+    }
 
     #[test]
     fn lines_can_do_nothing_to_a_terminal() {
@@ -180,7 +193,7 @@ mod tests {
 
     #[test]
     fn a_request_may_write_so_much_and_the_next_one_again() {
-        let output = Output::new("c/0.0".into());
+        let output = output(Bounds { lines: 100, bytes: 1 << 20 });
         output.refill(10);
         let mut stream = output.clone();
         stream.write(Bytes::from_static(b"0123456789abc")).unwrap();
@@ -195,8 +208,20 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_told_is_counted_whatever_the_reason() {
+        let output = output(Bounds { lines: 0, bytes: 1 << 20 });
+        output.refill(12);
+        output.clone().write(Bytes::from_static(b"one\n\n \ntwo\nthree\n")).unwrap();
+        output.finish();
+        // "one", "two" and the beginning of "three"; of the request's own bound, the rest of that, and
+        // the word that there was more.
+        let dropped = output.lines().throttle.dropped();
+        assert_eq!(dropped, Dropped { lines: 4, bytes: 3 + 3 + 1 + 5 });
+    }
+
+    #[test]
     fn a_line_is_told_in_part() {
-        let output = Output::new("c/0.0".into());
+        let output = output(Bounds { lines: 100, bytes: 1 << 20 });
         output.refill(1 << 20);
         output.clone().write(Bytes::from(vec![b'x'; LINE_MAX + 7])).unwrap();
         let lines = output.lines();

@@ -15,6 +15,7 @@ use super::breaker::{Admitted, Breaker, Change};
 use super::compiler::{Guest, Guests, Share};
 use super::instance::{End, Instance};
 use super::limits::Quota;
+use super::throttle::Throttle;
 use crate::net::queue::Queue;
 use crate::net::{Alarms, Wheel, task};
 use crate::telemetry::counters::Counter;
@@ -152,12 +153,13 @@ impl Pools {
         Rc::clone(&self.pools.borrow()[component.0 as usize])
     }
 
-    /// Ends instances that nobody has needed for long, or all that nobody needs if memory is short.
-    /// To be called once a second.
+    /// Ends instances that nobody has needed for long, or all that nobody needs if memory is short, and
+    /// tells what of their output was dropped. To be called once a second.
     pub fn expire(&self) {
         let is_short = self.room.quota.borrow().as_ref().is_some_and(|(_, quota)| quota.was_short());
         for pool in self.pools.borrow().iter() {
             pool.expire(Instant::now(), is_short);
+            pool.output().report(&pool.guest.settings.name);
         }
     }
 }
@@ -231,6 +233,11 @@ impl Pool {
 
     pub fn counters(&self) -> &Counters {
         &self.guest.counters[self.room.core]
+    }
+
+    /// Of what its instances write to the log.
+    pub(super) fn output(&self) -> Arc<Throttle> {
+        Arc::clone(&self.guest.output[self.room.core])
     }
 
     /// The right to an instance, at once or after a wait.

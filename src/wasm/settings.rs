@@ -93,6 +93,8 @@ pub struct Limits {
     pub response_body: Option<u64>,
     /// Bytes that an instance may write to the log for one request.
     pub output: u64,
+    /// Bytes that all instances of one core may write to the log in a second.
+    pub output_rate: u64,
     /// Requests that it may send while it answers one.
     pub outgoing_requests: u32,
     /// Bytes of the body of such a request, and of the body of the answer to it.

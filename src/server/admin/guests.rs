@@ -38,6 +38,11 @@ pub fn numbers(page: &mut Exposition, seen: &Observation) {
     let help = "Lines of a component that were too many for the log.";
     page.family("warpdrive_wasm_log_dropped_lines", Kind::Counter, help);
     for Component { name, account, .. } in all() {
-        page.number(&[("component", &name)], account.sum(|part| part.lines_dropped.load(Relaxed)));
+        page.number(&[("component", &name)], account.sum(|part| part.log.dropped().lines));
+    }
+    let help = "Bytes of what a component wrote that were too many for the log.";
+    page.family("warpdrive_wasm_log_dropped_bytes", Kind::Counter, help);
+    for Component { name, account, .. } in all() {
+        page.number(&[("component", &name)], account.sum(|part| part.log.dropped().bytes));
     }
 }

@@ -132,13 +132,16 @@ fn routes(page: &mut Exposition, seen: &Observation) {
     }
 }
 
+const DROPPED_LINES: &str = "Lines of a component's output that were too many for the log.";
+const DROPPED_BYTES: &str = "Bytes of a component's output that were too many for the log, or for a request.";
+
 fn components(page: &mut Exposition, seen: &Observation) {
     let tallies = seen.plan.guests.tallies();
     if tallies.is_empty() {
         return;
     }
     type Number = fn(&Tally) -> u64;
-    let families: [(&str, &str, Number); 9] = [
+    let families: [(&str, &str, Number); 11] = [
         ("warpdrive_component_requests", "Requests that a component was asked.", |one| one.requests),
         ("warpdrive_component_failures", "Calls that failed, whatever the reason.", |one| one.failed),
         ("warpdrive_component_instances_made", "Instances of a component that were made.", |one| one.made),
@@ -148,6 +151,8 @@ fn components(page: &mut Exposition, seen: &Observation) {
         ("warpdrive_component_pauses", "How often it got a pause after repeated failures.", |one| one.pauses),
         ("warpdrive_component_shut_out", "Requests that came within such a pause.", |one| one.shut_out),
         ("warpdrive_component_outgoing", "Requests that a component has sent.", |one| one.outgoing),
+        ("warpdrive_component_output_dropped_lines", DROPPED_LINES, |one| one.dropped_lines),
+        ("warpdrive_component_output_dropped_bytes", DROPPED_BYTES, |one| one.dropped_bytes),
     ];
     for (name, help, number) in families {
         page.family(name, Kind::Counter, help);

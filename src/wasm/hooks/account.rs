@@ -3,18 +3,18 @@
 //! Each core has a part of its own, which other threads only read, but for the one that makes
 //! instances.
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::Instant;
+use std::sync::{Arc, OnceLock};
 
 use crate::telemetry::counters::{Counter, Histogram};
+use crate::wasm::throttle::{Bounds, Throttle};
 
 /// Names of numbers of one component.
 const NAMES_MAX: usize = 64;
 const NAME_BYTES_MAX: usize = 64;
 
-/// Lines that a component may write on one core in a second.
-pub const LINES_MAX: u32 = 100;
+/// What a component may write to the log on one core in a second.
+const LOG_BOUNDS: Bounds = Bounds { lines: 100, bytes: 256 << 10 };
 
 /// What came of a call for an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,8 +96,8 @@ pub struct Part {
     /// What the component observed, by name.
     observations: [Observation; NAMES_MAX],
     pub observations_dropped: AtomicU64,
-    pub lines_dropped: AtomicU64,
-    lines: Lines,
+    /// Of what it writes to the log.
+    pub log: Arc<Throttle>,
 }
 
 #[derive(Default)]
@@ -105,23 +105,6 @@ struct Observation {
     /// The bits of an `f64`.
     sum: AtomicU64,
     count: AtomicU64,
-}
-
-/// The lines of the second at hand.
-struct Lines {
-    origin: Instant,
-    /// The second since `origin`, and how many in its lower half.
-    now: AtomicU64,
-    untold: AtomicU64,
-}
-
-/// Whether a line may be written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Permission {
-    Granted,
-    /// It may, and so many before it were dropped.
-    After(u64),
-    Denied,
 }
 
 impl Account {
@@ -182,8 +165,7 @@ impl Part {
             memory: AtomicU64::new(0),
             observations: std::array::from_fn(|_| Observation::default()),
             observations_dropped: AtomicU64::new(0),
-            lines_dropped: AtomicU64::new(0),
-            lines: Lines { origin: Instant::now(), now: AtomicU64::new(0), untold: AtomicU64::new(0) },
+            log: Arc::new(Throttle::new(LOG_BOUNDS)),
         }
     }
 
@@ -193,38 +175,6 @@ impl Part {
 
     pub fn failures(&self, call: Call, kind: Kind) -> &Counter {
         &self.failures[call as usize][kind as usize]
-    }
-
-    /// Whether the component may write one more line now.
-    pub fn permit_line(&self) -> Permission {
-        let second = self.lines.origin.elapsed().as_secs();
-        let one_more = |now: u64| {
-            Some(match now >> 32 == second {
-                true => now + u64::from(now as u32 <= LINES_MAX),
-                false => second << 32 | 1,
-            })
-        };
-        let before = self.lines.now.fetch_update(Relaxed, Relaxed, one_more).unwrap_or_default();
-        let is_first = before >> 32 != second;
-        if !is_first && before as u32 >= LINES_MAX {
-            self.lines_dropped.fetch_add(1, Relaxed);
-            self.lines.untold.fetch_add(1, Relaxed);
-            return Permission::Denied;
-        }
-        match self.lines.untold.load(Relaxed) {
-            0 => Permission::Granted,
-            _ => Permission::After(self.lines.untold.swap(0, Relaxed)),
-        }
-    }
-
-    /// How many lines were dropped that nobody was told of, if the second is over.
-    pub fn untold_lines(&self) -> u64 {
-        let second = self.lines.origin.elapsed().as_secs();
-        match self.lines.untold.load(Relaxed) {
-            0 => 0,
-            _ if self.lines.now.load(Relaxed) >> 32 == second => 0,
-            _ => self.lines.untold.swap(0, Relaxed),
-        }
     }
 }
 
@@ -268,14 +218,5 @@ mod tests {
         let calls = Call::ALL.iter().map(|(call, _)| *call as usize);
         let kinds = Kind::ALL.iter().map(|(kind, _)| *kind as usize);
         assert!(verdicts.eq(0..8) && calls.eq(0..3) && kinds.eq(0..3));
-    }
-
-    #[test]
-    fn so_many_lines_are_granted_and_the_others_are_counted() {
-        let part = Part::new();
-        let granted = (0..1000).filter(|_| part.permit_line() != Permission::Denied).count();
-        let seconds = part.lines.origin.elapsed().as_secs() as usize + 1;
-        assert!((LINES_MAX as usize..=LINES_MAX as usize * seconds).contains(&granted), "{granted}");
-        assert_eq!(part.lines_dropped.load(Relaxed) as usize, 1000 - granted);
     }
 }

@@ -2,7 +2,7 @@
 //! endpoints. For policies and middleware alike, on whatever engine they run.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use rand::rngs::{StdRng, SysRng};
 use rand::{Rng, SeedableRng};
@@ -10,14 +10,12 @@ use serde_json::{Map, Value};
 use wasmtime::Result;
 use wasmtime::component::{HasData, Linker};
 
-use super::account::{Account, Permission};
+use super::account::Account;
 use super::asked;
 use super::bindings::guest::warpdrive::guest::{clock, endpoints, log, metrics, random, settings, store};
 use super::store::Store;
 use crate::wasm::output::visible;
-
-/// What of one line is told.
-const LINE_BYTES_MAX: usize = 4 << 10;
+use crate::wasm::throttle::LINE_MAX;
 
 /// One instance's part of them.
 pub struct Facilities {
@@ -74,12 +72,10 @@ pub fn link<T: AsMut<Facilities> + 'static>(linker: &mut Linker<T>) -> Result<()
 impl log::Host for Facilities {
     fn log(&mut self, level: log::Level, message: String) {
         let name = &self.component.name;
-        match self.component.account.cores[self.core].permit_line() {
-            Permission::Denied => return,
-            Permission::Granted => {}
-            Permission::After(dropped) => tell_dropped(name, dropped),
+        if !self.component.account.cores[self.core].log.permit(message.len(), Instant::now()) {
+            return;
         }
-        let (kept, cut) = message.split_at(message.floor_char_boundary(LINE_BYTES_MAX));
+        let (kept, cut) = message.split_at(message.floor_char_boundary(LINE_MAX));
         let line = visible(kept.as_bytes());
         let rest = if cut.is_empty() { String::new() } else { format!(" (and {} bytes more)", cut.len()) };
         match level {
@@ -89,11 +85,6 @@ impl log::Host for Facilities {
             log::Level::Error => tracing::error!("{name}: {line}{rest}"),
         }
     }
-}
-
-/// Tells how many lines of a component were dropped.
-pub fn tell_dropped(name: &str, lines: u64) {
-    tracing::warn!("{name} writes too much: {lines} lines were left out");
 }
 
 impl metrics::Host for Facilities {

@@ -10,7 +10,6 @@ use super::account::{Call, Kind, Part, Verdict};
 use super::asked::{Asked, Endpoints};
 use super::bindings::policy::exports::warpdrive::policy::load_balancer::Endpoint;
 use super::complaints::Complaints;
-use super::facilities::tell_dropped;
 use super::instance::{Code, Instance, Outcome};
 use super::policy::Policy;
 use super::post::{Post, Shared};
@@ -68,12 +67,10 @@ impl Policies {
     /// What is to be done once a second.
     pub fn settle(&self) {
         for seat in self.list().iter() {
-            match seat.part().untold_lines() {
-                0 => {}
-                lines => tell_dropped(&seat.policy.guest.settings.name, lines),
-            }
+            let component = &seat.policy.guest.component;
+            component.account.cores[self.core].log.report(&component.name);
+            component.store.settle();
             seat.complaints.tell_untold(seat.title());
-            seat.policy.guest.component.store.settle();
         }
     }
 

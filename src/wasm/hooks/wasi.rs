@@ -1,12 +1,15 @@
 //! What foreign middleware brings along of WASI because its language does: as for components, and
 //! nothing to wait for.
 
+use std::sync::Arc;
+
 use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
 use wasmtime::{Result, bail};
 use wasmtime_wasi::p2::DynPollable;
 use wasmtime_wasi::p2::bindings::clocks::monotonic_clock;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
+use super::facilities::Facilities;
 use super::running::State;
 use crate::wasm::clock;
 use crate::wasm::host;
@@ -24,17 +27,19 @@ pub struct Wasi {
 }
 
 impl Wasi {
-    fn new(name: &str) -> Wasi {
+    fn new(facilities: &Facilities) -> Wasi {
+        let component = &facilities.component;
+        let throttle = Arc::clone(&component.account.cores[facilities.core].log);
         let mut table = ResourceTable::new();
         table.set_max_capacity(RESOURCES_MAX);
-        Wasi { ctx: WasiCtx::builder().build(), table, output: Output::new(name.into()) }
+        Wasi { ctx: WasiCtx::builder().build(), table, output: Output::new(component.name.as_str().into(), throttle) }
     }
 }
 
 impl State {
     fn wasi(&mut self) -> &mut Wasi {
         let State { wasi, facilities, .. } = self;
-        wasi.get_or_insert_with(|| Box::new(Wasi::new(&facilities.component.name)))
+        wasi.get_or_insert_with(|| Box::new(Wasi::new(facilities)))
     }
 
     /// Another call may write so much again.

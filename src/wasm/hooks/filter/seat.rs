@@ -21,7 +21,6 @@ use crate::wasm::Guests;
 use crate::wasm::hooks::account::Kind;
 use crate::wasm::hooks::asked::{self, Asked, Endpoints};
 use crate::wasm::hooks::complaints::Complaints;
-use crate::wasm::hooks::facilities::tell_dropped;
 use crate::wasm::hooks::post::{Post, Shared};
 use crate::wasm::hooks::running::Failed;
 use crate::wasm::hooks::settings::Way;
@@ -73,12 +72,10 @@ impl Filters {
     /// What is to be done once a second.
     pub fn settle(&self) {
         for seat in self.list().iter() {
-            match seat.filter.guest.component.account.cores[self.core].untold_lines() {
-                0 => {}
-                lines => tell_dropped(&seat.filter.guest.settings.name, lines),
-            }
+            let component = &seat.filter.guest.component;
+            component.account.cores[self.core].log.report(&component.name);
+            component.store.settle();
             seat.complaints.tell_untold(seat.title());
-            seat.filter.guest.component.store.settle();
             if let Some(crew) = &seat.crew {
                 crew.settle();
             }
