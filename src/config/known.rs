@@ -145,7 +145,7 @@ pub const KEYS: [(&str, &[&str]); 26] = [
     ("[admin]", &["socket", "listen", "token", "token_file"]),
     ("[auth]", &["admin_token", "admin_token_file"]),
     ("[tls]", &["enabled"]),
-    ("[wasm]", &["cache_dir", "memory_total", "instances_total"]),
+    ("[wasm]", &["cache_dir", "memory_total", "instances_total", "bodies_total"]),
     ("[wasm.components.NAME]", &["file", "env", "config"]),
     ("[wasm.components.NAME.interface_config.INTERFACE]", &["path"]),
     ("[wasm.components.NAME.outgoing]", &["upstreams", "hosts"]),

@@ -21,7 +21,7 @@ pub use secret::Secret;
 pub use sources::{DecodeError, File, Sources, environment, find_file};
 pub use spelling::HIDDEN;
 pub use suggest::nearest;
-pub use value::show_duration;
+pub use value::{show_duration, show_size};
 pub use wasm::{Component, ComponentLimits, HANDLER, HostInterface, Wasm, Workload};
 
 mod action;

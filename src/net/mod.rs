@@ -9,6 +9,7 @@ pub mod queue;
 pub mod stream;
 pub mod task;
 pub mod ticker;
+pub mod total;
 
 pub use alarm::Alarms;
 pub use buffer::{Buffer, Buffers, Room};

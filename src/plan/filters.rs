@@ -17,7 +17,7 @@ const INSTANCES: usize = 16;
 const OF_ROUTE_MAX: usize = 32;
 
 /// All of it, in document order.
-pub fn settings(config: &Config, diagnostics: &mut Vec<Diagnostic>) -> Vec<Filter> {
+pub fn settings(config: &Config, bodies_total: u64, diagnostics: &mut Vec<Diagnostic>) -> Vec<Filter> {
     for filter in &config.wasm.filters {
         let name = &filter.guest.name.value;
         if let Some(file) = &filter.guest.file {
@@ -32,6 +32,16 @@ pub fn settings(config: &Config, diagnostics: &mut Vec<Diagnostic>) -> Vec<Filte
             let taken = Diagnostic::error(filter.guest.name.place.clone(), message);
             let taken = taken.with_related(policy.name.place.clone(), "the policy");
             diagnostics.push(taken.with_help("give one of them another name: their numbers go by it"));
+        }
+        let most = filter.max_body.unwrap_or(BODY_MAX as u64);
+        if most > bodies_total {
+            let [most, total] = [most, bodies_total].map(config::show_size);
+            let message = format!(
+                "max_body of middleware `{name}` is {most}, more than bodies_total of [wasm], which is {total}"
+            );
+            let help =
+                "all bodies that are held at once share bodies_total: make it larger, or max_body smaller";
+            diagnostics.push(Diagnostic::error(filter.guest.place.clone(), message).with_help(help));
         }
         let has_it = |route: &config::Route| route.filters.iter().any(|one| one.value == *name);
         if !config.routes.iter().any(has_it) {

@@ -11,6 +11,7 @@ use crate::wasm::settings::{Component, ComponentId, Limits, Patience, TABLE_ELEM
 const CACHE_DIR: &str = "storage/warpdrive/wasm";
 const MEMORY_TOTAL: u64 = 2 << 30;
 const INSTANCES_TOTAL: u32 = 1000;
+const BODIES_TOTAL: u64 = 256 << 20;
 
 const MEMORY: u64 = 64 << 20;
 const CPU: Duration = Duration::from_secs(1);
@@ -40,15 +41,17 @@ pub fn settings(config: &Config, cores: usize, diagnostics: &mut Vec<Diagnostic>
     let workloads = written.workloads.iter().map(|one| workload(config, one, diagnostics)).collect();
     warn_of_unused(config, diagnostics);
     guests::compare_stores(config, diagnostics);
+    let bodies_total = written.bodies_total.unwrap_or(BODIES_TOTAL);
     Settings {
         cache_dir: written.cache_dir.clone().unwrap_or_else(|| CACHE_DIR.into()),
         memory_total: written.memory_total.unwrap_or(MEMORY_TOTAL),
         instances_total: written.instances_total.unwrap_or(INSTANCES_TOTAL),
+        bodies_total,
         cores,
         components: written.components.iter().map(|one| component(one, diagnostics)).collect(),
         workloads,
         policies: policies::settings(config, diagnostics),
-        filters: filters::settings(config, diagnostics),
+        filters: filters::settings(config, bodies_total, diagnostics),
     }
 }
 

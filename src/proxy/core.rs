@@ -12,6 +12,8 @@ use super::policy;
 use crate::http::date::Civil;
 use crate::http::h1;
 use crate::net::admission::{self, Admission};
+#[cfg(feature = "wasm")]
+use crate::net::total::Limit;
 use crate::net::{Buffers, Wheel};
 use crate::plan::{Plan, RouteId};
 use crate::route::{Captures, Scratch, Tree};
@@ -382,6 +384,13 @@ impl Active {
     pub fn head_bounds(&self) -> h1::Bounds {
         let limits = &self.plan.limits;
         h1::Bounds { head: limits.head_bytes, fields: limits.fields, uri: limits.uri_bytes }
+    }
+
+    /// Of the bodies that middleware is to see whole.
+    #[cfg(feature = "wasm")]
+    pub fn bodies_limit(&self) -> Limit<'_> {
+        let most = usize::try_from(self.plan.wasm.bodies_total).unwrap_or(usize::MAX);
+        Limit { total: &self.plan.guests.bodies, most }
     }
 
     pub fn admission_bounds(&self) -> admission::Bounds {

@@ -16,6 +16,7 @@ use super::settings::{self, Settings, WorkloadId};
 use super::throttle::{Bounds, Dropped, Throttle};
 use super::workload::Router;
 use super::{hooks, host, inspect};
+use crate::net::total::Total;
 use crate::telemetry::counters::Counter;
 
 /// Lines of its output that a component may write on one core in a second.
@@ -32,6 +33,8 @@ pub struct Guests {
     pub policies: Vec<Arc<hooks::Policy>>,
     /// Indexed by [`settings::FilterId`].
     pub filters: Vec<Arc<hooks::filter::Filter>>,
+    /// Of the bodies that these are to see whole, by whatever plan.
+    pub bodies: Arc<Total>,
 }
 
 /// One component and what its instances may do.
@@ -97,6 +100,7 @@ pub struct Compiler {
     engine: Option<Engine>,
     known: Vec<Arc<Guest>>,
     hooks: hooks::Loader,
+    bodies: Arc<Total>,
 }
 
 impl Compiler {
@@ -115,7 +119,8 @@ impl Compiler {
         if !has_components {
             self.known.clear();
             let hooks::Known { policies, filters } = self.hooks.keep(hooks);
-            return Ok(Guests { policies, filters, ..Guests::default() });
+            let bodies = Arc::clone(&self.bodies);
+            return Ok(Guests { policies, filters, bodies, ..Guests::default() });
         }
         let engine = match &self.engine {
             Some(engine) => engine.clone(),
@@ -133,7 +138,7 @@ impl Compiler {
         let workloads = workloads.collect::<Result<_, _>>()?;
         self.known.clone_from(&components);
         let hooks::Known { policies, filters } = self.hooks.keep(hooks);
-        Ok(Guests { components, workloads, policies, filters })
+        Ok(Guests { components, workloads, policies, filters, bodies: Arc::clone(&self.bodies) })
     }
 }
 

@@ -17,6 +17,8 @@ pub struct Settings {
     pub memory_total: u64,
     /// Instances of the whole process.
     pub instances_total: u32,
+    /// Bytes of all bodies that are held at once because middleware is to see them whole.
+    pub bodies_total: u64,
     /// Event loops among which the totals are divided.
     pub cores: usize,
     /// Indexed by [`ComponentId`].

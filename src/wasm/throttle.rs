@@ -52,8 +52,7 @@ impl Dropped {
 impl Throttle {
     pub fn new(bounds: Bounds) -> Throttle {
         let (dropped, unreported) = (Dropped::default(), Dropped::default());
-        let state =
-            State { since: Instant::now(), lines: 0, bytes: 0, dropped, unreported, reported: None };
+        let state = State { since: Instant::now(), lines: 0, bytes: 0, dropped, unreported, reported: None };
         Throttle { bounds, state: Mutex::new(state) }
     }
 

@@ -108,7 +108,8 @@ fn silent_connections_do_not_keep_commands_out_of_the_socket() {
 
 #[test]
 fn a_request_that_is_being_answered_keeps_its_place() {
-    let proxy = supervision::app(supervision::builder(), "web", "stop_timeout = \"60s\"").toml(LISTEN).start();
+    let proxy =
+        supervision::app(supervision::builder(), "web", "stop_timeout = \"60s\"").toml(LISTEN).start();
     supervision::pid(&proxy, "/web/");
     let pipe = proxy.directory().join("go");
     make_pipe(&pipe);
@@ -154,7 +155,8 @@ fn a_head_that_comes_byte_by_byte_has_five_seconds_in_all() {
         // Less than the 30 s that a connection may be idle between two requests.
         eventually_within(BOUND * 2, &format!("the end of the connection to the {what}"), || {
             let (sent, read) = (stream.write(b"x"), stream.read(&mut [0; 64]));
-            let goes_on = sent.is_ok() && matches!(&read, Err(error) if error.kind() == ErrorKind::WouldBlock);
+            let goes_on =
+                sent.is_ok() && matches!(&read, Err(error) if error.kind() == ErrorKind::WouldBlock);
             holds(!goes_on, (sent, read))
         });
     }

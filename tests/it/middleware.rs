@@ -8,6 +8,7 @@ mod messages;
 mod smg;
 mod streams;
 mod tokens;
+mod totals;
 
 use std::path::Path;
 

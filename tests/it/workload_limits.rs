@@ -1,8 +1,12 @@
 //! Limits of components: each ends the request that goes beyond it, with the right status, and
 //! nothing else. What the component `probe` does, its path says (tests/guests/probe).
 
+use std::time::Instant;
+
+use crate::admin::{LISTEN, admin};
 use crate::harness::client::{get, request};
 use crate::harness::{Proxy, QUIET, eventually, holds};
+use crate::numbers::Numbers;
 use crate::workloads::{probe, with_engine, with_probe};
 
 /// What a `GET` came to: the status, and what the access log says about it.
@@ -128,6 +132,25 @@ fn bodies_have_an_end() {
     let mut client = proxy.client();
     let broken = client.send(request("/length?6")).try_response_to("GET");
     assert!(broken.is_err(), "so is one that is shorter than it said");
+}
+
+#[test]
+fn what_is_written_to_the_log_has_an_end_in_each_second() {
+    // Lines of 100 bytes: 100 of them in a second.
+    let proxy = with_probe("output = \"64 MiB\"\noutput_rate = \"10 KiB\"").toml(LISTEN).start();
+    let begun = Instant::now();
+    for _ in 0..3 {
+        assert_eq!(get(proxy.address(), "/print?1000000").status, 200);
+    }
+    proxy.stderr_contains("probe writes too much: ");
+    let told = proxy.stderr().iter().filter(|line| line.contains(": yyy")).count();
+    let seconds = begun.elapsed().as_secs() as usize + 1;
+    assert!((90..=105 * seconds).contains(&told), "{told} lines in {seconds} s");
+    let numbers = Numbers::read(admin(&proxy));
+    let dropped = |what: &str| numbers.sum(&format!("warpdrive_component_output_dropped_{what}_total"), &[]);
+    assert!(dropped("lines") > 25_000.0 - told as f64, "{}", numbers.text);
+    assert!(dropped("bytes") > 2_500_000.0 - 100.0 * told as f64, "{}", numbers.text);
+    proxy.stderr_contains("lines were dropped");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! A body as it comes out of the middleware that it passes.
 
-use super::{Frame, Source, SourceFault, put_back};
+use super::{Frame, Held, Source, SourceFault};
 use crate::http::fields::Fields;
 use crate::net::Buffer;
 use crate::proxy::core::Core;
@@ -65,7 +65,7 @@ impl<'a> FilteredSource<'a> {
 
     pub fn unread(&mut self, buffer: Buffer) {
         let buffers = &self.core.buffers;
-        put_back(self.last_mut().held(), buffer, buffers);
+        self.last_mut().held().put_back(buffer, buffers);
     }
 
     pub fn unread_trailers(&mut self, fields: Fields) {
@@ -80,7 +80,7 @@ impl<'a> FilteredSource<'a> {
         self.last().has_all()
     }
 
-    pub fn held(&mut self) -> &mut Option<Buffer> {
+    pub fn held(&mut self) -> &mut Held {
         self.last_mut().held()
     }
 

@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::Body;
 
-use super::{Frame, SourceFault, piece, put_back};
+use super::{Frame, Held, SourceFault};
 use crate::http::fields::Fields;
 use crate::http::framing::BodyLength;
 use crate::net::buffer::Size;
@@ -43,7 +43,7 @@ pub struct GuestSource<'a> {
     /// Bytes that are still to come, if the guest has said how many.
     left: Option<u64>,
     /// Data that was given back: the next to be given.
-    unread: Option<Buffer>,
+    unread: Held,
     /// What of a piece did not fit into a buffer.
     rest: Bytes,
     /// What comes after that, if that is known.
@@ -82,7 +82,7 @@ impl<'a> GuestSource<'a> {
             wheel,
             bounds,
             left,
-            unread: None,
+            unread: Held::default(),
             rest: Bytes::new(),
             ahead: None,
             has_ended: false,
@@ -96,7 +96,7 @@ impl<'a> GuestSource<'a> {
     }
 
     pub fn unread(&mut self, buffer: Buffer) {
-        put_back(&mut self.unread, buffer, self.buffers);
+        self.unread.put_back(buffer, self.buffers);
     }
 
     pub fn unread_trailers(&mut self, fields: Fields) {
@@ -105,7 +105,7 @@ impl<'a> GuestSource<'a> {
     }
 
     pub fn is_finished(&self) -> bool {
-        self.unread.is_none() && self.rest.is_empty() && (self.has_ended || self.left == Some(0))
+        self.unread.is_empty() && self.rest.is_empty() && (self.has_ended || self.left == Some(0))
     }
 
     /// All data of the body is here, given or not.
@@ -115,7 +115,7 @@ impl<'a> GuestSource<'a> {
     }
 
     /// The data that is given next.
-    pub fn held(&mut self) -> &mut Option<Buffer> {
+    pub fn held(&mut self) -> &mut Held {
         &mut self.unread
     }
 
@@ -141,7 +141,7 @@ impl<'a> GuestSource<'a> {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Frame, SourceFault>> {
-        if let Some(buffer) = piece(&mut self.unread, self.buffers) {
+        if let Some(buffer) = self.unread.piece(self.buffers) {
             return Poll::Ready(Ok(Frame::Data(buffer)));
         }
         loop {

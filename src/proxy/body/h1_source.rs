@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Frame, SourceFault, piece, put_back};
+use super::{Frame, Held, SourceFault};
 use crate::http::fields::Fields;
 use crate::http::framing::BodyLength;
 use crate::http::h1::chunked::Decoder;
@@ -37,7 +37,7 @@ impl Bounds {
 pub struct Progress {
     remaining: Remaining,
     /// Decoded data that was given back: the next to be given.
-    unread: Option<Buffer>,
+    unread: Held,
     received: u64,
     /// Spent waiting for the peer, if there is a least rate.
     waited: Duration,
@@ -72,7 +72,7 @@ impl Progress {
             BodyLength::Chunked => Remaining::Chunked(Decoder::default()),
             BodyLength::UntilClose => Remaining::UntilClose,
         };
-        Progress { remaining, unread: None, received: 0, waited: Duration::ZERO }
+        Progress { remaining, unread: Held::default(), received: 0, waited: Duration::ZERO }
     }
 
     /// Bytes of the body so far.
@@ -90,7 +90,7 @@ impl Progress {
     }
 
     /// The data that is given next.
-    pub fn held(&mut self) -> &mut Option<Buffer> {
+    pub fn held(&mut self) -> &mut Held {
         &mut self.unread
     }
 
@@ -154,7 +154,7 @@ impl<'a> H1Source<'a> {
     }
 
     pub fn is_finished(&self) -> bool {
-        matches!(self.progress.remaining, Remaining::Nothing) && self.progress.unread.is_none()
+        matches!(self.progress.remaining, Remaining::Nothing) && self.progress.unread.is_empty()
     }
 
     /// What was read beyond the body. Buffers that are not needed any more go back.
@@ -162,7 +162,7 @@ impl<'a> H1Source<'a> {
         if let Some(spare) = self.spare.take() {
             self.buffers.put(spare);
         }
-        if let Some(unread) = self.progress.unread.take() {
+        if let Some(unread) = self.progress.unread.data.take() {
             self.buffers.put(unread);
         }
         match self.input.take() {
@@ -184,7 +184,7 @@ impl<'a> H1Source<'a> {
     }
 
     pub fn unread(&mut self, buffer: Buffer) {
-        put_back(&mut self.progress.unread, buffer, self.buffers);
+        self.progress.unread.put_back(buffer, self.buffers);
     }
 
     pub fn unread_trailers(&mut self, fields: Fields) {
@@ -192,7 +192,7 @@ impl<'a> H1Source<'a> {
     }
 
     pub fn ready(&mut self) -> Result<Option<Frame>, SourceFault> {
-        if let Some(buffer) = piece(&mut self.progress.unread, self.buffers) {
+        if let Some(buffer) = self.progress.unread.piece(self.buffers) {
             return Ok(Some(Frame::Data(buffer)));
         }
         match &mut self.progress.remaining {

@@ -1,18 +1,18 @@
 //! A body that is in memory.
 
-use super::{Frame, SourceFault, piece, put_back};
+use super::{Frame, Held, SourceFault};
 use crate::http::fields::Fields;
 use crate::net::{Buffer, Buffers};
 
 pub struct MemorySource<'a> {
-    held: Option<Buffer>,
+    held: Held,
     buffers: &'a Buffers,
 }
 
 impl<'a> MemorySource<'a> {
     /// `None` is an empty one.
     pub fn new(body: Option<Buffer>, buffers: &'a Buffers) -> MemorySource<'a> {
-        MemorySource { held: body, buffers }
+        MemorySource { held: body.into(), buffers }
     }
 
     pub fn ready(&mut self) -> Result<Option<Frame>, SourceFault> {
@@ -20,7 +20,7 @@ impl<'a> MemorySource<'a> {
     }
 
     pub fn frame(&mut self) -> Frame {
-        piece(&mut self.held, self.buffers).map_or(Frame::End, Frame::Data)
+        self.held.piece(self.buffers).map_or(Frame::End, Frame::Data)
     }
 
     pub fn recycle(&mut self, buffer: Buffer) {
@@ -28,17 +28,17 @@ impl<'a> MemorySource<'a> {
     }
 
     pub fn unread(&mut self, buffer: Buffer) {
-        put_back(&mut self.held, buffer, self.buffers);
+        self.held.put_back(buffer, self.buffers);
     }
 
     /// There are none.
     pub fn unread_trailers(&mut self, _: Fields) {}
 
     pub fn is_finished(&self) -> bool {
-        self.held.is_none()
+        self.held.is_empty()
     }
 
-    pub fn held(&mut self) -> &mut Option<Buffer> {
+    pub fn held(&mut self) -> &mut Held {
         &mut self.held
     }
 }

@@ -11,6 +11,7 @@ pub mod guest_sink;
 pub mod guest_source;
 pub mod h1_sink;
 pub mod h1_source;
+pub mod held;
 pub mod memory_source;
 
 #[cfg(feature = "wasm")]
@@ -21,12 +22,14 @@ pub use guest_sink::GuestSink;
 pub use guest_source::GuestSource;
 pub use h1_sink::H1Sink;
 pub use h1_source::H1Source;
+pub use held::Held;
 pub use memory_source::MemorySource;
 
 use crate::http::fields::Fields;
 use crate::http::status::Status;
 use crate::net::buffer::Size;
 use crate::net::task::Turn;
+use crate::net::total::Limit;
 use crate::net::{Buffer, Buffers, Reader};
 
 /// A piece of a body.
@@ -185,14 +188,17 @@ impl<'a> Source<'a> {
     }
 
     /// Waits until more than `most` bytes are here, or all that there are. They are the next frames
-    /// all the same.
-    pub async fn hold(&mut self, most: usize) -> Result<(), SourceFault> {
+    /// all the same. False if there was no room for all of them within the limit of what is held.
+    pub async fn hold(&mut self, most: usize, limit: Limit<'_>) -> Result<bool, SourceFault> {
+        let mut portion = self.held().take_portion(limit);
+        let mut has_room = true;
         let mut held = Buffer::with_size(Size::Small);
-        while held.len() <= most {
+        while held.len() <= most && has_room {
             match self.next().await? {
                 Frame::Data(buffer) => {
                     held.extend(buffer.data());
                     self.recycle(buffer);
+                    has_room = portion.resize(held.len(), limit.most);
                 }
                 Frame::Trailers(fields) => {
                     each!(self, source => source.unread_trailers(fields));
@@ -203,12 +209,13 @@ impl<'a> Source<'a> {
         }
         if !held.is_empty() {
             self.unread(held);
+            self.held().set_portion(portion);
         }
-        Ok(())
+        Ok(has_room)
     }
 
     /// The data that is given next: what was held.
-    pub fn held(&mut self) -> &mut Option<Buffer> {
+    pub fn held(&mut self) -> &mut Held {
         match self {
             Source::H1(source) => source.progress_mut().held(),
             Source::Memory(source) => source.held(),
@@ -233,7 +240,7 @@ impl<'a> Source<'a> {
 }
 
 /// Gives back the piece that was taken last.
-pub fn put_back(held: &mut Option<Buffer>, piece: Buffer, buffers: &Buffers) {
+fn put_back(held: &mut Option<Buffer>, piece: Buffer, buffers: &Buffers) {
     match held {
         Some(rest) => {
             rest.unconsume(piece.len());
@@ -244,7 +251,7 @@ pub fn put_back(held: &mut Option<Buffer>, piece: Buffer, buffers: &Buffers) {
 }
 
 /// The next piece of what is held, of which there may be much.
-pub fn piece(held: &mut Option<Buffer>, buffers: &Buffers) -> Option<Buffer> {
+fn piece(held: &mut Option<Buffer>, buffers: &Buffers) -> Option<Buffer> {
     let mut all = held.take()?;
     let most = Size::Medium.bytes();
     if all.size().is_some() || all.len() <= most {

@@ -17,7 +17,7 @@ mod waiting;
 use std::cell::RefCell;
 
 use super::body::h1_source::{Bounds as BodyBounds, Progress};
-use super::body::{FilteredSource, H1Source, Source};
+use super::body::{FilteredSource, H1Source, Held, Source};
 use super::core::{Active, Core};
 use super::error::Error;
 use crate::http::fields::{Fields, Known, is_token, is_value};
@@ -156,15 +156,11 @@ impl Begun {
         self.stages.last().map_or_else(|| self.progress.has_trailers(), Stage::has_trailers)
     }
 
-    fn held(&mut self) -> &mut Option<Buffer> {
+    fn held(&mut self) -> &mut Held {
         match self.stages.last_mut() {
             Some(stage) => stage.held(),
             None => self.progress.held(),
         }
-    }
-
-    fn held_len(&mut self) -> usize {
-        self.held().as_ref().map_or(0, Buffer::len)
     }
 
     /// Nothing follows what is held.
@@ -177,9 +173,9 @@ impl Begun {
 }
 
 /// What a guest that wants to see so many bytes of a body sees of what is held.
-fn shown(has_all: bool, held: &mut Option<Buffer>, most: usize) -> Body<'_> {
-    match has_all && held.as_ref().map_or(0, Buffer::len) <= most {
-        true => Body::Whole { held, most: most.max(BODY_MAX) },
+fn shown(has_all: bool, held: &mut Held, most: usize) -> Body<'_> {
+    match has_all && held.len() <= most {
+        true => Body::Whole { held: &mut held.data, most: most.max(BODY_MAX) },
         false => Body::TooLarge,
     }
 }
@@ -199,6 +195,14 @@ fn invalid(seat: &Seat, hook: Hook, what: std::fmt::Arguments<'_>) -> Outcome {
     seat.note(hook, Outcome::Invalid);
     seat.complain(what);
     Outcome::Invalid
+}
+
+/// There is no room for a body that a guest is to see whole.
+#[cold]
+fn no_room(seat: &Seat, hook: Hook) -> Outcome {
+    seat.note(hook, Outcome::NoRoom);
+    seat.complain(format_args!("{}: bodies_total of [wasm] is used up", hook.word()));
+    Outcome::NoRoom
 }
 
 /// # Errors
@@ -222,6 +226,7 @@ fn reason(failure: Outcome) -> &'static str {
         Outcome::Memory => "middleware failed for want of memory",
         Outcome::Timeout => "middleware took too long",
         Outcome::Overload => "middleware is switched off for a while",
+        Outcome::NoRoom => "too many bodies are held for middleware",
         Outcome::Absent => "middleware could not be loaded",
         Outcome::Lost => "middleware has failed with another exchange",
         _ => "middleware answered with what cannot be",

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use super::stage::{Message, Stage};
 use super::waiting::Occasion;
-use super::{Begun, Passage, Passed, close, fill, invalid, set_length, shown};
+use super::{Begun, Passage, Passed, close, fill, invalid, no_room, set_length, shown};
 use crate::http::forwarding::{Peer, Stamp};
 use crate::http::framing::BodyLength;
 use crate::http::head::{RequestHead, ResponseHead};
@@ -68,8 +68,11 @@ async fn pass<'a>(
         let seat = &active.filters[id.0 as usize];
         let hooks = seat.filter.hooks;
         if hooks.request {
-            if let Access::Whole(most) = hooks.request_body {
-                hold(core, active, stream, work, trace, most).await?;
+            if let Access::Whole(most) = hooks.request_body
+                && !hold(core, active, stream, work, trace, most).await?
+            {
+                close(seat, no_room(seat, Hook::Request))?;
+                continue;
             }
             let asked = match seat.waits() {
                 false => ask(core, active, *id, place, work, &trace.stamp),
@@ -201,27 +204,35 @@ fn conclude<'a>(
                 })
         }
     });
+    let verdict = verdict.and_then(|verdict| match replaced(active, request, passage, undo) {
+        true => Ok(verdict),
+        false => Err(no_room(seat, Hook::Request)),
+    });
     match verdict {
         Ok((outcome, verdict)) => {
             seat.note(Hook::Request, outcome);
-            replaced(request, passage, undo);
             Ok(verdict)
         }
         Err(failure) => {
-            let held = passage.body.as_mut().map(|begun| begun.held());
+            let held = passage.body.as_mut().map(|begun| &mut begun.held().data);
             undo.undo(Some(request), None, held, passage.notes.get_mut());
             Err(failure)
         }
     }
 }
 
-/// Says how long the body is now, if the guest has put another in its place.
-fn replaced(request: &mut RequestHead, passage: &mut Passage, undo: &Undo) {
-    if let (true, Some(begun)) = (undo.has_replaced_body(), &mut passage.body) {
-        begun.end();
-        request.body = BodyLength::Known(begun.held_len() as u64);
-        set_length(&mut request.fields, begun.held_len());
+/// Says how long the body is now, if the guest has put another in its place; false if there is no room
+/// for that.
+fn replaced(active: &Active, request: &mut RequestHead, passage: &mut Passage, undo: &Undo) -> bool {
+    let (true, Some(begun)) = (undo.has_replaced_body(), &mut passage.body) else { return true };
+    if !begun.held().count(active.bodies_limit()) {
+        return false;
     }
+    begun.end();
+    let length = begun.held().len();
+    request.body = BodyLength::Known(length as u64);
+    set_length(&mut request.fields, length);
+    true
 }
 
 /// As one sees it that wants so many bytes, which were waited for.
@@ -256,7 +267,8 @@ fn begin(
     Ok(())
 }
 
-/// Waits for as much of the body as a guest wants to see: more than `most` bytes, or all.
+/// Waits for as much of the body as a guest wants to see: more than `most` bytes, or all. False if there
+/// is no room for that.
 async fn hold(
     core: &Core,
     active: &Active,
@@ -264,17 +276,17 @@ async fn hold(
     work: &mut Work,
     trace: &mut Trace,
     most: usize,
-) -> Result<(), Error> {
+) -> Result<bool, Error> {
     let limits = &active.plan.limits;
     let Work { input, request, passage, out, changes, .. } = work;
     let is_enough = match (&mut passage.body, request.body) {
         (None, BodyLength::Empty) => true,
         (None, BodyLength::Known(length)) => length > most as u64,
         (None, _) => false,
-        (Some(begun), _) => begun.has_all() || begun.held_len() > most,
+        (Some(begun), _) => begun.has_all() || begun.held().len() > most,
     };
     if is_enough {
-        return Ok(());
+        return Ok(true);
     }
     let (reader, writer) = stream.split();
     if request.expects_continue {
@@ -292,21 +304,21 @@ async fn hold(
     let mut source =
         passage.source(core, reader, input.take(), request.body, BodyBounds::of_requests(limits));
     // Boxed, because few wait for it.
-    let held = Box::pin(source.hold(most)).await;
+    let held = Box::pin(source.hold(most, active.bodies_limit())).await;
     trace.bytes_in = source.h1().received();
     *input = passage.suspend(source);
-    held.map_err(client_error)?;
+    let has_room = held.map_err(client_error)?;
     if let Some(begun) = &mut passage.body
         && begun.has_all()
     {
         trace.is_request_done = true;
         if !begun.has_trailers() {
-            let length = begun.held_len();
+            let length = begun.held().len();
             request.body = BodyLength::Known(length as u64);
             set_length(&mut request.fields, length);
         }
     }
-    Ok(())
+    Ok(has_room)
 }
 
 fn bounds_of(active: &Active) -> Bounds {

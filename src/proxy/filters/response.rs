@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use super::stage::{Message, Stage};
 use super::waiting::Occasion;
-use super::{Passage, RESPONSE_BOUNDS, close, fill, invalid, set_length, shown};
+use super::{Passage, RESPONSE_BOUNDS, close, fill, invalid, no_room, set_length, shown};
 use crate::http::forwarding::{Peer, Stamp};
 use crate::http::framing::BodyLength;
 use crate::http::head::{Method, RequestHead, ResponseHead};
@@ -82,7 +82,11 @@ impl<'a> Filtered<'a> {
                     && !is_longer(source, response, most)
                 {
                     // Boxed, because few wait for it.
-                    Box::pin(source.hold(most)).await.map_err(&fault)?;
+                    let held = Box::pin(source.hold(most, self.active.bodies_limit())).await;
+                    if !held.map_err(&fault)? {
+                        close(seat, no_room(seat, Hook::Response))?;
+                        continue;
+                    }
                 }
                 let asked = match seat.waits() {
                     false => self.ask(seat, place, request, response, source, stamp),
@@ -125,7 +129,7 @@ impl<'a> Filtered<'a> {
             let passing = self.passing(seat, place, request, response, source, stamp, notes, undo);
             seat.on_response(&RefCell::new(passing), &Neighbours(self.core))
         };
-        conclude(seat, request, response, source, action, notes, undo)
+        conclude(self.active, seat, request, response, source, action, notes, undo)
     }
 
     /// The same of one that waits. Meanwhile it is asked about other responses.
@@ -147,7 +151,7 @@ impl<'a> Filtered<'a> {
             let passing = self.passing(seat, place, request, response, source, stamp, &mut notes, &mut undo);
             occasion.call(&RefCell::new(passing), Instance::begin_response).await
         };
-        let concluded = conclude(seat, request, response, source, action, &mut notes, &mut undo);
+        let concluded = conclude(active, seat, request, response, source, action, &mut notes, &mut undo);
         passage.notes.replace(notes);
         concluded
     }
@@ -217,7 +221,9 @@ impl<'a> Filtered<'a> {
 }
 
 /// What becomes of what a guest has said.
+#[expect(clippy::too_many_arguments, reason = "each is a different part of one exchange, borrowed apart")]
 fn conclude(
+    active: &Active,
     seat: &Seat,
     request: &RequestHead,
     response: &mut ResponseHead,
@@ -233,15 +239,22 @@ fn conclude(
             Err(fault) => Err(invalid(seat, Hook::Response, format_args!("it answered with {fault}"))),
         },
     });
+    let verdict = verdict.and_then(|verdict| {
+        let is_replaced = matches!(verdict, Verdict::Next) && undo.has_replaced_body();
+        match is_replaced && !source.held().count(active.bodies_limit()) {
+            true => Err(no_room(seat, Hook::Response)),
+            false => Ok(verdict),
+        }
+    });
     match &verdict {
         Ok(Verdict::Next) if undo.has_replaced_body() => {
             source.end();
-            let length = source.held().as_ref().map_or(0, Buffer::len);
+            let length = source.held().len();
             response.body = BodyLength::Known(length as u64);
             set_length(&mut response.fields, length);
         }
         Ok(_) => {}
-        Err(_) => undo.undo(None, Some(response), Some(source.held()), notes),
+        Err(_) => undo.undo(None, Some(response), Some(&mut source.held().data), notes),
     }
     verdict
 }

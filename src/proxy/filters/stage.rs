@@ -9,7 +9,7 @@ use crate::http::forwarding::{Peer, Stamp};
 use crate::http::head::{RequestHead, ResponseHead};
 use crate::net::buffer::Size;
 use crate::net::{Buffer, Buffers};
-use crate::proxy::body::{Frame, SourceFault, piece};
+use crate::proxy::body::{Frame, Held, SourceFault};
 use crate::proxy::core::Core;
 use crate::proxy::policy::Neighbours;
 use crate::wasm::hooks::filter::Notes;
@@ -41,7 +41,7 @@ pub struct Stage {
     /// Something other than what came in went out.
     has_replaced: bool,
     /// What has come out of it: data, trailers, and that nothing else follows.
-    held: Option<Buffer>,
+    held: Held,
     trailers: Option<Fields>,
     has_ended: bool,
 }
@@ -78,7 +78,13 @@ impl Stage {
         if stream.is_err() {
             seat.undo.borrow_mut().undo(None, None, None, notes);
         }
-        Ok(Stage { stream: Some(stream?), has_replaced: false, held: None, trailers: None, has_ended: false })
+        Ok(Stage {
+            stream: Some(stream?),
+            has_replaced: false,
+            held: Held::default(),
+            trailers: None,
+            has_ended: false,
+        })
     }
 
     /// Takes a frame in, once what came out of the one before is gone. `is_last`: no data and no
@@ -93,9 +99,9 @@ impl Stage {
             Frame::End => (None, None, true),
         };
         if self.stream.is_some() {
-            self.held = self.filter(core, data, is_last)?;
+            self.held.data = self.filter(core, data, is_last)?;
         } else {
-            self.held = data;
+            self.held.data = data;
         }
         self.trailers = trailers;
         self.has_ended |= is_last;
@@ -180,7 +186,7 @@ impl Stage {
 
     /// The next frame that comes out of it.
     pub fn ready(&mut self, buffers: &Buffers) -> Option<Frame> {
-        if let Some(data) = piece(&mut self.held, buffers) {
+        if let Some(data) = self.held.piece(buffers) {
             return Some(Frame::Data(data));
         }
         if let Some(fields) = self.trailers.take() {
@@ -194,7 +200,7 @@ impl Stage {
     }
 
     pub fn is_finished(&self) -> bool {
-        self.has_ended && self.held.is_none() && self.trailers.is_none()
+        self.has_ended && self.held.is_empty() && self.trailers.is_none()
     }
 
     pub fn has_all(&self) -> bool {
@@ -205,7 +211,7 @@ impl Stage {
         self.trailers.is_some()
     }
 
-    pub fn held(&mut self) -> &mut Option<Buffer> {
+    pub fn held(&mut self) -> &mut Held {
         &mut self.held
     }
 

@@ -193,12 +193,7 @@ enum Room {
 
 /// An address beyond its bound closes one of its own, so that it cannot drive out others; where none
 /// of its own may be closed, the total decides.
-fn make_room(
-    all: &[(Option<IpAddr>, State)],
-    address: Option<IpAddr>,
-    bounds: Bounds,
-    now: Instant,
-) -> Room {
+fn make_room(all: &[(Option<IpAddr>, State)], address: Option<IpAddr>, bounds: Bounds, now: Instant) -> Room {
     if let Some(address) = address {
         let is_of_it = |index: usize| all[index].0 == Some(address);
         let count = (0..all.len()).filter(|index| is_of_it(*index)).count();
@@ -290,7 +285,11 @@ mod tests {
             ("two of its own", vec![(b, waiting(0)), (a, waiting(2)), (a, waiting(1))], Room::Of(2)),
             ("idle ones count alike", vec![(a, waiting(2)), (a, idle(1))], Room::Of(1)),
             ("one is answered", vec![(a, answering), (a, waiting(9))], Room::Of(1)),
-            ("all of its own are answered", vec![(a, answering), (a, answering), (b, waiting(1))], Room::Free),
+            (
+                "all of its own are answered",
+                vec![(a, answering), (a, answering), (b, waiting(1))],
+                Room::Free,
+            ),
             (
                 "all places are taken",
                 vec![(b, waiting(3)), (b, waiting(2)), (b, answering), (b, answering)],

@@ -24,6 +24,9 @@ pub fn numbers(page: &mut Exposition, seen: &Observation) {
     for component in all() {
         page.number(&[("component", &component.name)], component.store.used());
     }
+    let help = "Bodies that are held because middleware is to see them whole.";
+    page.family("warpdrive_wasm_held_bodies_bytes", Kind::Gauge, help);
+    page.number(&[], guests.bodies.used());
     page.family("warpdrive_wasm_metric", Kind::Summary, "What a component has observed, by its own names.");
     for Component { name, account, .. } in all() {
         for (metric, sum, count) in account.observations() {

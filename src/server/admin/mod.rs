@@ -174,12 +174,7 @@ async fn listen(address: SocketAddr) -> TcpListener {
     }
 }
 
-async fn serve(
-    stream: impl AsyncRead + AsyncWrite + Unpin,
-    door: Door,
-    desk: Arc<Desk>,
-    client: Client,
-) {
+async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, door: Door, desk: Arc<Desk>, client: Client) {
     let answer = service_fn(|request| {
         let (door, desk, client) = (&door, &desk, &client);
         client.begin_answer();

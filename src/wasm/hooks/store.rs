@@ -457,7 +457,8 @@ mod tests {
     fn what_has_expired_is_not_there_although_its_room_is_not_free_yet() {
         // Fewer than a write removes would be gone at once.
         let store = expired(64 << 20, 10_000);
-        let last = |shard: &Mutex<Shard>| lock(shard).expiring.last_key_value().map(|(_, key)| key.to_string());
+        let last =
+            |shard: &Mutex<Shard>| lock(shard).expiring.last_key_value().map(|(_, key)| key.to_string());
         let keys: Vec<String> = store.shards.iter().filter_map(last).collect();
         assert_eq!(keys.len(), SHARDS);
         for (index, key) in keys.iter().enumerate() {

@@ -32,7 +32,11 @@ impl Wasi {
         let throttle = Arc::clone(&component.account.cores[facilities.core].log);
         let mut table = ResourceTable::new();
         table.set_max_capacity(RESOURCES_MAX);
-        Wasi { ctx: WasiCtx::builder().build(), table, output: Output::new(component.name.as_str().into(), throttle) }
+        Wasi {
+            ctx: WasiCtx::builder().build(),
+            table,
+            output: Output::new(component.name.as_str().into(), throttle),
+        }
     }
 }
 

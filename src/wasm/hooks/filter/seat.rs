@@ -273,7 +273,7 @@ impl Seat {
         let ways = &self.filter.on_failure;
         let way = match failure {
             Outcome::Timeout => ways.timeout,
-            Outcome::Overload => ways.overload,
+            Outcome::Overload | Outcome::NoRoom => ways.overload,
             Outcome::Absent => ways.load,
             _ => ways.error,
         };

@@ -36,6 +36,7 @@ impl Hook {
             Outcome::Next => !is_of_body,
             Outcome::Respond => matches!(self, Hook::Request | Hook::Response),
             Outcome::Upstream => self == Hook::Request,
+            Outcome::NoRoom => matches!(self, Hook::Request | Hook::Response),
             Outcome::Invalid => self != Hook::Log,
             Outcome::Pass | Outcome::Replace | Outcome::Leave | Outcome::Abort | Outcome::Lost => is_of_body,
             Outcome::Trap | Outcome::Memory | Outcome::Timeout | Outcome::Overload | Outcome::Absent => true,
@@ -65,6 +66,8 @@ pub enum Outcome {
     Timeout,
     /// There was no instance: those before have failed too often.
     Overload,
+    /// There was no room for a body that it was to see whole.
+    NoRoom,
     /// It could not be loaded.
     Absent,
     /// The instance that has seen the beginning of a body has failed with another exchange.
@@ -72,7 +75,7 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    pub const ALL: [(Outcome, &str); 14] = [
+    pub const ALL: [(Outcome, &str); 15] = [
         (Outcome::Next, "next"),
         (Outcome::Respond, "respond"),
         (Outcome::Upstream, "upstream"),
@@ -85,6 +88,7 @@ impl Outcome {
         (Outcome::Memory, "memory"),
         (Outcome::Timeout, "timeout"),
         (Outcome::Overload, "overload"),
+        (Outcome::NoRoom, "no_room"),
         (Outcome::Absent, "absent"),
         (Outcome::Lost, "lost"),
     ];
