@@ -134,33 +134,24 @@ fn a_request_that_is_being_answered_keeps_its_place() {
     drop(held);
 }
 
+/// Sends a head that has no end, until the connection has one.
+fn drip(mut stream: impl Read + Write, what: &str) {
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nX-Slow: ").unwrap();
+    // Less than the 30 s that a connection may be idle between two requests.
+    eventually_within(BOUND * 2, &format!("the end of the connection to the {what}"), || {
+        let (sent, read) = (stream.write(b"x"), stream.read(&mut [0; 64]));
+        let goes_on = sent.is_ok() && matches!(&read, Err(error) if error.kind() == ErrorKind::WouldBlock);
+        holds(!goes_on, (sent, read))
+    });
+}
+
 #[test]
 fn a_head_that_comes_byte_by_byte_has_five_seconds_in_all() {
     let proxy = proxy();
-    let at = admin(&proxy);
-    let port = || -> Box<dyn ReadWrite> {
-        let stream = TcpStream::connect(at).unwrap();
-        stream.set_nonblocking(true).unwrap();
-        Box::new(stream)
-    };
-    let socket = || -> Box<dyn ReadWrite> {
-        let stream = connect(proxy.directory());
-        stream.set_nonblocking(true).unwrap();
-        Box::new(stream)
-    };
-    let doors: [(&str, &dyn Fn() -> Box<dyn ReadWrite>); 2] = [("port", &port), ("socket", &socket)];
-    for (what, connect) in doors {
-        let mut stream = connect();
-        stream.write_all(b"GET /healthz HTTP/1.1\r\nX-Slow: ").unwrap();
-        // Less than the 30 s that a connection may be idle between two requests.
-        eventually_within(BOUND * 2, &format!("the end of the connection to the {what}"), || {
-            let (sent, read) = (stream.write(b"x"), stream.read(&mut [0; 64]));
-            let goes_on =
-                sent.is_ok() && matches!(&read, Err(error) if error.kind() == ErrorKind::WouldBlock);
-            holds(!goes_on, (sent, read))
-        });
-    }
+    let port = TcpStream::connect(admin(&proxy)).unwrap();
+    port.set_nonblocking(true).unwrap();
+    drip(port, "port");
+    let socket = connect(proxy.directory());
+    socket.set_nonblocking(true).unwrap();
+    drip(socket, "socket");
 }
-
-trait ReadWrite: Read + Write {}
-impl<T: Read + Write> ReadWrite for T {}
