@@ -36,6 +36,10 @@ impl Portion {
         Portion { total: Arc::clone(total), bytes: 0 }
     }
 
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Makes it so large, unless the total becomes more than `most` by that; then it is as it was.
     #[must_use]
     pub fn resize(&mut self, bytes: usize, most: usize) -> bool {

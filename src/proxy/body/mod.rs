@@ -198,7 +198,8 @@ impl<'a> Source<'a> {
                 Frame::Data(buffer) => {
                     held.extend(buffer.data());
                     self.recycle(buffer);
-                    has_room = portion.resize(held.len(), limit.most);
+                    // Of what was held before, the rest is still counted.
+                    has_room = held.len() <= portion.bytes() || portion.resize(held.len(), limit.most);
                 }
                 Frame::Trailers(fields) => {
                     each!(self, source => source.unread_trailers(fields));
