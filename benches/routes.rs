@@ -54,7 +54,7 @@ impl Kind {
             }
             Kind::Host => rule.hosts.push(HostPattern::Exact(format!("tenant-{number}.example.com"))),
             Kind::Header => {
-                rule.path = PathCondition::Prefix("/api".to_owned());
+                rule.path = PathCondition::prefix("/api");
                 let test = Test::Equals(format!("tenant-{number}"));
                 rule.conditions.push(Condition::Field("x-tenant".to_owned(), test));
             }
@@ -110,6 +110,7 @@ impl Request {
         Question {
             method: b"GET",
             host: self.host.as_bytes(),
+            canonical: self.path.as_bytes(),
             path: self.path.as_bytes(),
             query: b"",
             fields: &self.fields,

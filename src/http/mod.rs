@@ -1,7 +1,7 @@
 //! HTTP messages: bytes to types and back. No I/O, no clock, nothing of the plan.
 //!
 //! `head` and `fields` are what a message says, whatever version carried it; `target` is the
-//! one normal form of host and path; `framing` is where a body ends; `forwarding` is what a
+//! forms of host and path, `readings` what else programs read out of a path; `framing` is where a body ends; `forwarding` is what a
 //! proxy changes on the way, `trace_context` its place in a trace, `server_timing` what it tells of it; `h1` is HTTP/1.1's syntax.
 
 pub mod date;
@@ -11,6 +11,7 @@ pub mod framing;
 pub mod h1;
 pub mod head;
 pub mod query;
+pub mod readings;
 pub mod server_timing;
 pub mod status;
 pub mod target;

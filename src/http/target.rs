@@ -1,8 +1,13 @@
-//! A request's target and host in one normal form, matched and forwarded alike.
+//! A request's target and host, and the forms of its path.
 //!
-//! The normal form of a path: percent-encoding of unreserved characters undone, the digits of
-//! other escapes in upper case, dot segments removed (RFC 3986 6.2.2). Of a host: lower case,
-//! no port, no final dot. Hot path: a path without `%` and `/.` is taken as it is.
+//! - The *normal* form is forwarded: percent-encoding of unreserved characters undone, the digits
+//!   of other escapes in upper case, dot segments removed (RFC 3986 6.2.2).
+//! - The *canonical* form is matched: the normal one with every escape undone whose character may
+//!   stand in a path literally, and without empty segments. Applications take `//admin` and
+//!   `/%61dmin` for `/admin`, so a rule about `/admin` has to as well.
+//!
+//! Hosts are in lower case, without port and final dot. Hot path: a path without `%`, `//` and `/.`
+//! has all its forms in one place.
 
 use super::fields::{Fields, Span};
 use super::head::Method;
@@ -12,6 +17,10 @@ use super::head::Method;
 pub struct Target {
     /// In normal form; starts with `/`, or is `*`.
     pub path: Span,
+    /// In canonical form.
+    pub canonical: Span,
+    /// Something in the path is not read alike by all programs: see [`super::readings`].
+    pub has_readings: bool,
     /// With its `?`; empty if there is none.
     pub query: Span,
     /// What is matched; empty if an HTTP/1.0 client named no host.
@@ -29,6 +38,8 @@ pub enum Fault {
     Escape,
     NulEscape,
     SlashEscape,
+    /// Another common reading of the path leads to a route with guards that its own has not.
+    Ambiguous,
     Host,
 }
 
@@ -63,6 +74,7 @@ impl Fault {
             Fault::Escape => "malformed percent-encoding in the path",
             Fault::NulEscape => "NUL in the path",
             Fault::SlashEscape => "encoded slash in the path",
+            Fault::Ambiguous => "ambiguous path",
             Fault::Host => "invalid host",
         }
     }
@@ -77,6 +89,7 @@ impl Target {
         let rest = match text {
             b"*" if method == Method::Options => {
                 target.path = raw;
+                target.canonical = raw;
                 return Ok(target);
             }
             [b'/', ..] => raw,
@@ -93,11 +106,17 @@ impl Target {
         let shape = Shape::of(fields.bytes(rest))?;
         target.path = rest.take(shape.path_len);
         target.query = rest.skip(shape.path_len);
+        target.has_readings = shape.has_readings;
         if target.path.is_empty() {
             target.path = fields.push_bytes(b"/");
         } else if !shape.is_normal {
             let normal = normalise(fields.bytes(target.path))?;
             target.path = fields.push_bytes(&normal);
+        }
+        target.canonical = target.path;
+        if !shape.is_canonical {
+            let canonical = canonicalise(fields.bytes(target.path));
+            target.canonical = fields.push_bytes(&canonical);
         }
         if target.is_absolute {
             target.host = host(fields, target.authority)?;
@@ -126,6 +145,8 @@ fn scheme_len(text: &[u8]) -> Option<usize> {
 struct Shape {
     path_len: usize,
     is_normal: bool,
+    is_canonical: bool,
+    has_readings: bool,
 }
 
 impl Shape {
@@ -141,11 +162,20 @@ impl Shape {
         }
         let path_len = memchr::memchr(b'?', text).unwrap_or(text.len());
         let path = &text[..path_len];
-        let mut is_odd = path.first() == Some(&b'%');
+        let (mut has_escape, mut has_dot, mut has_empty, mut has_other) = (false, false, false, false);
         for (before, &byte) in path.iter().zip(path.get(1..).unwrap_or_default()) {
-            is_odd |= (byte == b'%') | ((byte == b'.') & (*before == b'/'));
+            has_escape |= byte == b'%';
+            has_dot |= (byte == b'.') & (*before == b'/');
+            has_empty |= (byte == b'/') & (*before == b'/');
+            has_other |= (byte == b';') | (byte == b'\\');
         }
-        Ok(Shape { path_len, is_normal: !is_odd })
+        Ok(Shape {
+            path_len,
+            is_normal: !(has_escape | has_dot),
+            is_canonical: !(has_escape | has_empty),
+            // An escape may be that of a separator.
+            has_readings: has_escape | has_empty | has_other,
+        })
     }
 }
 
@@ -159,20 +189,60 @@ pub fn normalise(path: &[u8]) -> Result<Vec<u8>, Fault> {
             decoded.push(*byte);
             continue;
         }
-        let [high, low, tail @ ..] = rest else { return Err(Fault::Escape) };
-        rest = tail;
-        let value = hex(*high).ok_or(Fault::Escape)? << 4 | hex(*low).ok_or(Fault::Escape)?;
+        let (value, tail) = escaped(rest).ok_or(Fault::Escape)?;
         match value {
             0 => return Err(Fault::NulEscape),
             b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => decoded.push(value),
-            _ => decoded.extend([b'%', high.to_ascii_uppercase(), low.to_ascii_uppercase()]),
+            _ => {
+                decoded.push(b'%');
+                decoded.extend(rest[..2].iter().map(u8::to_ascii_uppercase));
+            }
         }
+        rest = tail;
     }
     Ok(remove_dot_segments(&decoded))
 }
 
+/// The canonical form of a path in normal form that starts with `/`.
+pub fn canonicalise(normal: &[u8]) -> Vec<u8> {
+    let mut canonical = Vec::with_capacity(normal.len());
+    push_canonical(&mut canonical, normal, true);
+    canonical
+}
+
+/// Appends the canonical form; without `merges`, empty segments stay.
+pub(super) fn push_canonical(canonical: &mut Vec<u8>, normal: &[u8], merges: bool) {
+    let mut rest = normal;
+    while let [byte, tail @ ..] = rest {
+        rest = tail;
+        match byte {
+            b'%' => match escaped(rest) {
+                Some((value, tail)) if is_literal(value) => {
+                    canonical.push(value);
+                    rest = tail;
+                }
+                _ => canonical.push(b'%'),
+            },
+            b'/' if merges && canonical.last() == Some(&b'/') => {}
+            _ => canonical.push(*byte),
+        }
+    }
+}
+
+/// What a percent sign and the digits that `rest` begins with stand for, and what follows them.
+pub(super) fn escaped(rest: &[u8]) -> Option<(u8, &[u8])> {
+    let [high, low, tail @ ..] = rest else { return None };
+    Some((hex(*high)? << 4 | hex(*low)?, tail))
+}
+
+/// Whether an escape of this character says no more than the character itself: all that we take
+/// in a path, but for those that would divide it, end it, or begin an escape.
+fn is_literal(value: u8) -> bool {
+    value.is_ascii_graphic() && !matches!(value, b'/' | b'%' | b'?' | b'#')
+}
+
 /// RFC 3986 5.2.4, for a path that starts with `/`; `..` above the root stays at the root.
-fn remove_dot_segments(path: &[u8]) -> Vec<u8> {
+pub(super) fn remove_dot_segments(path: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(path.len());
     let mut segments = path[1..].split(|&byte| byte == b'/').peekable();
     while let Some(segment) = segments.next() {
@@ -328,6 +398,31 @@ mod tests {
         ];
         for (raw, host, expected) in table {
             assert_eq!(parse(raw, host), Err(expected), "{raw} {host}");
+        }
+    }
+
+    #[test]
+    fn paths_are_matched_in_canonical_form() {
+        let table = [
+            ("/", "/"),
+            ("//", "/"),
+            ("/a//b///", "/a/b/"),
+            ("/.//admin", "/admin"),
+            ("/%40admin", "/@admin"),
+            ("/a%3Bb%5Cc", "/a;b\\c"),
+            ("/%7Bid%7D", "/{id}"),
+            ("/a%2fb", "/a%2Fb"),
+            ("/a%20b%25%3F%23%C3%A9", "/a%20b%25%3F%23%C3%A9"),
+            ("/%2540", "/%2540"),
+            ("/a/%2E%2E//%2e/b%21", "/b!"),
+        ];
+        for (raw, expected) in table {
+            let mut fields = Fields::default();
+            let span = fields.push_bytes(raw.as_bytes());
+            let target = Target::parse(&mut fields, span, Method::Get).unwrap();
+            let canonical = fields.bytes(target.canonical);
+            assert_eq!(String::from_utf8_lossy(canonical), expected, "{raw}");
+            assert_eq!(canonicalise(canonical), canonical, "canonical forms are fixed points");
         }
     }
 

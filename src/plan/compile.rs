@@ -14,7 +14,7 @@ use super::log::{log, tracing};
 use super::outgoing::{self, outgoing};
 use super::routes::routes;
 use super::rules::{rules, tree};
-use super::{Dns, Limits, Plan, RouteId, Server, filters, policies, workloads};
+use super::{Dns, Limits, Plan, RouteId, Server, filters, guards, policies, workloads};
 use crate::config::{self, Config, Diagnostic, Sources};
 use crate::http::forwarding;
 use crate::http::target::EncodedSlash;
@@ -110,7 +110,8 @@ pub fn compile(config: &Config) -> Result<(Plan, Vec<Diagnostic>), Vec<Diagnosti
     let rules = rules(config, &mut diagnostics);
     let routes = routes(config, &rules, &mut diagnostics);
     find_unreachable(config, &rules, &mut diagnostics);
-    let tree = tree(config, rules, &mut diagnostics);
+    let tree = tree(config, rules.clone(), &mut diagnostics);
+    guards::warn_of_gaps(config, &rules, &routes, tree.as_ref(), &mut diagnostics);
     let children = children(config, &mut diagnostics);
     let log = log(config, &mut diagnostics);
     let admin = admin(config, !children.is_empty(), &mut diagnostics);

@@ -49,7 +49,7 @@ fn why(route: &config::Route, rule: &Rule<RouteId>, question: &Question<'_>) -> 
         // Only a client of HTTP/1.0 can leave it out.
         Verdict::Host if question.host.is_empty() => (By::Host, route.host_text(), Vec::new()),
         Verdict::Host => (By::Host, route.host_text(), vec![text(question.host)]),
-        Verdict::Path => (By::Path, route.path_text(), vec![text(question.path)]),
+        Verdict::Path => (By::Path, route.path_text(), vec![text(question.canonical)]),
         Verdict::Condition(Condition::Method(_)) => {
             (By::Method, route.methods_text(), vec![text(question.method)])
         }

@@ -28,6 +28,7 @@ mod children;
 mod compile;
 pub mod explain;
 mod filters;
+mod guards;
 mod guests;
 mod label;
 mod log;
@@ -99,6 +100,8 @@ pub struct Route {
     pub steps: Box<[Step]>,
     /// Passed by requests in this order, after the steps, and by responses in reverse.
     pub filters: Box<[FilterId]>,
+    /// What has to let a request pass.
+    pub guards: Box<[Guard]>,
     pub action: Action,
     /// Of every response of this route, whoever made it.
     pub response: FieldChanges,
@@ -112,6 +115,13 @@ pub struct Route {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
     Auth(Arc<middleware::auth::Settings>),
+}
+
+/// What may keep a request from the action of a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Guard {
+    Token,
+    Middleware(FilterId),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -165,6 +175,21 @@ pub struct Respond {
 }
 
 impl Route {
+    /// Whether something guards `other` that does not guard this one.
+    pub fn lacks_guard_of(&self, other: &Route) -> bool {
+        other.guards.iter().any(|guard| !self.guards.contains(guard))
+    }
+
+    /// Whether it hands requests to an application, which reads their paths in its own way.
+    pub fn reaches_application(&self) -> bool {
+        matches!(self.action, Action::Forward(_) | Action::Workload(_))
+    }
+
+    /// Whether it answers every request with an error.
+    pub fn denies(&self) -> bool {
+        matches!(&self.action, Action::Respond(answer) if answer.status.0 >= 400)
+    }
+
     fn templates(&self) -> impl Iterator<Item = &Template> {
         let (path, fields, to) = match &self.action {
             Action::Forward(forward) => (Some(&forward.path), Some(&forward.fields), None),

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::label::{label, tell_apart};
-use super::rules::without_slash;
-use super::{Action, Forward, Redirect, Respond, Route, RouteId, Step, ToWorkload, UpstreamId, filters};
+use super::{
+    Action, FilterId, Forward, Guard, Redirect, Respond, Route, RouteId, Step, ToWorkload, UpstreamId,
+    filters,
+};
 use crate::config::{self, Config, Diagnostic, Written};
 use crate::http::h1::changes::is_fixed;
 use crate::http::status::Status;
@@ -37,12 +39,13 @@ pub fn routes(config: &Config, rules: &[Rule<RouteId>], diagnostics: &mut Vec<Di
         let rule = rules.next_if(|rule| rule.target == RouteId(id));
         let mut compiler =
             Compiler { config, upstreams: &upstreams, path: rule.map(|rule| &rule.path), diagnostics };
-        let action = compiler.action(route);
+        let action = compiler.action(&route.action);
         let response = compiler.fields(&route.response_fields, "response");
         let (Some(action), Some(response)) = (action, response) else { continue };
         let mut route = Route {
             place: route.place.file_and_line(),
             label: label(route),
+            guards: guards(&steps, &filters),
             steps,
             filters,
             action,
@@ -67,10 +70,10 @@ struct Compiler<'a> {
 }
 
 impl Compiler<'_> {
-    fn action(&mut self, route: &config::Route) -> Option<Action> {
-        match &route.action {
-            config::Action::Forward(forward) => self.forward(route, forward).map(Action::Forward),
-            config::Action::Workload(to) => self.workload(route, to).map(Action::Workload),
+    fn action(&mut self, action: &config::Action) -> Option<Action> {
+        match action {
+            config::Action::Forward(forward) => self.forward(forward).map(Action::Forward),
+            config::Action::Workload(to) => self.workload(to).map(Action::Workload),
             config::Action::Redirect(redirect) => self.redirect(redirect).map(Action::Redirect),
             config::Action::Respond(respond) => Some(Action::Respond(Respond {
                 status: Status(respond.status),
@@ -80,8 +83,8 @@ impl Compiler<'_> {
     }
 
     /// Looks at everything before it gives up.
-    fn forward(&mut self, route: &config::Route, forward: &config::Forward) -> Option<Forward> {
-        let path = self.path_change(route, &forward.path);
+    fn forward(&mut self, forward: &config::Forward) -> Option<Forward> {
+        let path = self.path_change(&forward.path);
         let fields = self.fields(&forward.fields, "request");
         let Some(id) = self.upstreams.get(forward.upstream.value.as_str()) else {
             let names = self.config.upstreams.iter().map(|one| &one.name);
@@ -99,8 +102,8 @@ impl Compiler<'_> {
     }
 
     #[cfg(feature = "wasm")]
-    fn workload(&mut self, route: &config::Route, to: &config::ToWorkload) -> Option<ToWorkload> {
-        let path = self.path_change(route, &to.path);
+    fn workload(&mut self, to: &config::ToWorkload) -> Option<ToWorkload> {
+        let path = self.path_change(&to.path);
         let fields = self.fields(&to.fields, "request");
         let mut names = self.config.wasm.workloads.iter().map(|one| one.name.value.as_str()).zip(0..);
         let Some((_, id)) = names.find(|(name, _)| *name == to.workload.value) else {
@@ -112,21 +115,21 @@ impl Compiler<'_> {
     }
 
     #[cfg(not(feature = "wasm"))]
-    fn workload(&mut self, _: &config::Route, to: &config::ToWorkload) -> Option<ToWorkload> {
+    fn workload(&mut self, to: &config::ToWorkload) -> Option<ToWorkload> {
         self.diagnostics.push(super::workloads::absent(&to.workload.place));
         None
     }
 
-    fn path_change(&mut self, route: &config::Route, change: &config::PathChange) -> Option<PathChange> {
-        let prefix = match route.path.as_ref().map(|path| &path.value) {
-            Some(config::Path::Prefix(prefix)) => Some(without_slash(prefix).len()),
+    fn path_change(&mut self, change: &config::PathChange) -> Option<PathChange> {
+        let prefix = match self.path {
+            Some(PathCondition::Prefix(prefix)) => Some(prefix.matches('/').count()),
             _ => None,
         };
         match (change, prefix) {
             (config::PathChange::Keep, _) | (config::PathChange::Strip, None | Some(0)) => {
                 Some(PathChange::Keep)
             }
-            (config::PathChange::Strip, Some(bytes)) => Some(PathChange::Strip(bytes)),
+            (config::PathChange::Strip, Some(segments)) => Some(PathChange::Strip(segments)),
             (config::PathChange::Rewrite(text), prefix) => {
                 let template = self.template("rewrite", text)?;
                 if template.has_query() {
@@ -136,7 +139,7 @@ impl Compiler<'_> {
                     return None;
                 }
                 Some(match prefix {
-                    Some(bytes) => PathChange::Prefix(bytes, template),
+                    Some(segments) => PathChange::Prefix(segments, template),
                     None => PathChange::Whole(template),
                 })
             }
@@ -222,6 +225,13 @@ fn steps(
         diagnostics.push(Diagnostic::error(place.clone(), message).with_help(help));
     }
     auth.cloned().map(Step::Auth).into_iter().collect()
+}
+
+fn guards(steps: &[Step], filters: &[FilterId]) -> Box<[Guard]> {
+    let steps = steps.iter().map(|step| match step {
+        Step::Auth(_) => Guard::Token,
+    });
+    steps.chain(filters.iter().copied().map(Guard::Middleware)).collect()
 }
 
 impl Forward {

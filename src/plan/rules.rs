@@ -2,6 +2,7 @@
 
 use super::RouteId;
 use crate::config::{self, Config, Diagnostic, Place, Written};
+use crate::http::target::{self, canonicalise};
 use crate::route::{
     Condition, HostPattern, Methods, PathCondition, Pattern, Program, ProgramFault, Rule, Test, Tree,
 };
@@ -29,11 +30,6 @@ pub fn tree(
     let help = "write fewer of them, or shorter ones; other kinds of path take far less";
     diagnostics.push(Diagnostic::error(place.clone(), message).with_help(help));
     None
-}
-
-/// A prefix as it is compared: `/` alone is the empty one.
-pub fn without_slash(prefix: &str) -> &str {
-    prefix.strip_suffix('/').unwrap_or(prefix)
 }
 
 /// Reports all that is wrong with the route's texts, not only the first.
@@ -68,8 +64,8 @@ fn path_condition(
         return Some(PathCondition::Any);
     };
     match &path.value {
-        config::Path::Exact(path) => Some(PathCondition::Exact(path.clone())),
-        config::Path::Prefix(path) => Some(PathCondition::Prefix(without_slash(path).to_owned())),
+        config::Path::Exact(path) => Some(PathCondition::exact(path)),
+        config::Path::Prefix(path) => Some(PathCondition::prefix(path)),
         config::Path::Pattern(text) => match Pattern::parse(text) {
             Ok(pattern) => Some(PathCondition::Pattern(pattern)),
             Err(fault) => {
@@ -80,9 +76,27 @@ fn path_condition(
             }
         },
         config::Path::Regex(text) => {
+            warn_of_escape(text, &path.place, diagnostics);
             let program = program("path_regex", text, &path.place, diagnostics);
             program.map(PathCondition::Regex)
         }
+    }
+}
+
+/// An expression is compared with paths in canonical form, so it can wait for an escape in vain.
+fn warn_of_escape(text: &str, place: &Place, diagnostics: &mut Vec<Diagnostic>) {
+    for (at, _) in text.match_indices('%') {
+        let Some(escape) = text.get(at..at + 3) else { continue };
+        let canonical = target::normalise(format!("/x{escape}").as_bytes()).map(|path| canonicalise(&path));
+        let Some(canonical) = canonical.ok().and_then(|path| String::from_utf8(path).ok()) else { continue };
+        let canonical = &canonical[2..];
+        if canonical == escape {
+            continue;
+        }
+        let message = format!("path_regex is compared with paths in which {escape} is `{canonical}`");
+        let place = place.within(text, &(at..at + 3)).unwrap_or_else(|| place.clone());
+        let help = format!("write `{}`", regex_syntax::escape(canonical));
+        diagnostics.push(Diagnostic::warning(place, message).with_help(help));
     }
 }
 

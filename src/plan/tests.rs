@@ -44,7 +44,7 @@ fn refused(text: &str) -> Vec<Diagnostic> {
 
 fn decided(plan: &Plan, host: &[u8], path: &[u8]) -> Option<RouteId> {
     let fields = Fields::default();
-    let question = Question { method: b"GET", host, path, query: b"", fields: &fields };
+    let question = Question { method: b"GET", host, canonical: path, path, query: b"", fields: &fields };
     plan.tree.decide(&question, &mut plan.tree.scratch()).copied()
 }
 
@@ -160,7 +160,7 @@ fn routes_become_actions_in_document_order() {
     assert_eq!(names, ["b", "a"]);
     let actions: Vec<_> = plan.routes.iter().map(forward).collect();
     let actions: Vec<_> = actions.iter().map(|one| (one.upstream.0, &one.path)).collect();
-    assert_eq!(actions, [(1, &PathChange::Strip(2)), (0, &PathChange::Keep), (1, &PathChange::Keep)]);
+    assert_eq!(actions, [(1, &PathChange::Strip(1)), (0, &PathChange::Keep), (1, &PathChange::Keep)]);
     assert_eq!(plan.routes[1].place, "w.toml:8");
     let cases: [(&[u8], &[u8], u32); 4] =
         [(b"x", b"/a", 0), (b"x", b"/ab", 2), (b"b.example", b"/b", 1), (b"x", b"/b", 2)];

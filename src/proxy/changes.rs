@@ -43,7 +43,7 @@ impl Changes {
     ) -> Result<(), Error> {
         let captures = &mut *captures.borrow_mut();
         if let Some(condition) = &route.captured {
-            captures.take(id.0 as usize, condition, question.path);
+            captures.take(id.0 as usize, condition, question);
         }
         route.response.write(question, captures, &mut self.response);
         match &route.action {

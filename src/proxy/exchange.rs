@@ -11,6 +11,7 @@ use super::event_stream::EventStream;
 use super::filters;
 use super::forward;
 use super::guest;
+use super::readings;
 use super::respond;
 use super::steps;
 use super::trace::Trace;
@@ -193,6 +194,9 @@ pub fn choose<'a>(
     let question = Question::of(request);
     let id = decide(active, &question)?;
     *chosen = Some(id);
+    if request.target.has_readings {
+        readings::check(active, &question, id)?;
+    }
     let route = &active.plan.routes[id.0 as usize];
     changes.expand(&active.captures, id, route, &question)?;
     steps::request(&route.steps, request)?;

@@ -1,6 +1,7 @@
 //! The life of a request, from its first byte to its last.
 //!
 //! `connection` turns bytes into requests, `exchange` is what is done with one, step by step,
+//! `readings` refuses paths that an application could read past the guards of another route,
 //! `forward` is the way to an upstream and back, `asking` what it does for a `policy` that picks
 //! endpoints, `upload` tells whose silence counts on it, `guest` is the way to a component and back,
 //! `outgoing` that of the requests which it sends, `filters` are the middleware of a route, `answer`
@@ -41,6 +42,7 @@ mod policy;
 #[cfg(not(feature = "wasm"))]
 #[path = "policy_absent.rs"]
 mod policy;
+mod readings;
 pub mod respond;
 mod steps;
 pub mod trace;

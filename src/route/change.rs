@@ -13,9 +13,9 @@ use crate::http::target;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PathChange {
     Keep,
-    /// The first so many bytes of the path in normal form go; `/` stays if nothing is left.
+    /// The first so many segments go, empty ones not counted; `/` stays if nothing is left.
     Strip(usize),
-    /// The first so many bytes are replaced by a path.
+    /// The first so many segments are replaced by a path.
     Prefix(usize, Template),
     /// The whole path is another one.
     Whole(Template),
@@ -42,13 +42,12 @@ impl PathChange {
     ) -> Result<(), target::Fault> {
         out.clear();
         let path = question.path;
-        let rest = |len: usize| &path[len.min(path.len())..];
         match self {
             PathChange::Keep => out.extend_from_slice(path),
-            PathChange::Strip(len) => out.extend_from_slice(rest(*len)),
-            PathChange::Prefix(len, template) => {
+            PathChange::Strip(segments) => out.extend_from_slice(behind(*segments, path)),
+            PathChange::Prefix(segments, template) => {
                 template.expand(out, question, captures);
-                let rest = rest(*len);
+                let rest = behind(*segments, path);
                 if rest.starts_with(b"/") && out.ends_with(b"/") {
                     out.pop();
                 }
@@ -76,6 +75,18 @@ impl PathChange {
         }
         .into_iter()
     }
+}
+
+/// What stands in a path behind so many segments that are not empty: nothing, or what begins with
+/// the slash that ends them.
+fn behind(segments: usize, path: &[u8]) -> &[u8] {
+    let mut rest = path;
+    for _ in 0..segments {
+        let start = rest.iter().position(|&byte| byte != b'/').unwrap_or(rest.len());
+        rest = &rest[start..];
+        rest = &rest[memchr::memchr(b'/', rest).unwrap_or(rest.len())..];
+    }
+    rest
 }
 
 impl FieldChanges {
@@ -129,7 +140,8 @@ mod tests {
     use crate::http::fields::Fields;
 
     fn question<'a>(path: &'a str, fields: &'a Fields) -> Question<'a> {
-        Question { method: b"GET", host: b"a.example", path: path.as_bytes(), query: b"?q", fields }
+        let path = path.as_bytes();
+        Question { method: b"GET", host: b"a.example", canonical: path, path, query: b"?q", fields }
     }
 
     fn regex(text: &str) -> PathCondition {
@@ -145,19 +157,22 @@ mod tests {
             let change = PathChange::Whole(template(text, &path));
             (path, change)
         };
-        let strip = || (any(), PathChange::Strip(8));
+        let strip = || (any(), PathChange::Strip(1));
         let table = [
             (strip(), "/sidekiq/jobs", "/jobs"),
             (strip(), "/sidekiq/", "/"),
             (strip(), "/sidekiq", "/"),
             (strip(), "*", "/"),
+            (strip(), "//sidekiq//jobs", "//jobs"),
+            (strip(), "/%73idekiq/jobs", "/jobs"),
+            ((any(), PathChange::Strip(2)), "/a//b/c/d", "/c/d"),
             ((any(), PathChange::Keep), "/sidekiq", "/sidekiq"),
-            (prefix(8, "/new-api"), "/old-api/users", "/new-api/users"),
-            (prefix(8, "/new-api"), "/old-api", "/new-api"),
-            (prefix(8, "/new-api"), "/old-api/", "/new-api/"),
-            (prefix(8, "/new/"), "/old-api/x", "/new/x"),
-            (prefix(8, "/"), "/old-api/x", "/x"),
-            (prefix(8, "/"), "/old-api", "/"),
+            (prefix(1, "/new-api"), "/old-api/users", "/new-api/users"),
+            (prefix(1, "/new-api"), "/old-api", "/new-api"),
+            (prefix(1, "/new-api"), "/old-api/", "/new-api/"),
+            (prefix(1, "/new/"), "/old-api/x", "/new/x"),
+            (prefix(1, "/"), "/old-api/x", "/x"),
+            (prefix(1, "/"), "/old-api", "/"),
             (prefix(0, "/new"), "/x", "/new/x"),
             (whole(any(), "/down"), "/x", "/down"),
             (whole(regex("^/users/([0-9]+)"), "/u/$1"), "/users/7/x", "/u/7"),
@@ -170,7 +185,7 @@ mod tests {
         let fields = Fields::default();
         let mut captures = Captures::default();
         for (rule, ((condition, change), path, expected)) in table.into_iter().enumerate() {
-            captures.take(rule, &condition, path.as_bytes());
+            captures.take(rule, &condition, &question(path, &fields));
             let mut out = b"from before".to_vec();
             change.apply(&question(path, &fields), &captures, &mut out).unwrap();
             assert_eq!(String::from_utf8_lossy(&out), expected, "{path} {change:?}");
@@ -182,7 +197,7 @@ mod tests {
         let condition = regex("^/(.)(.*)");
         let change = PathChange::Whole(Template::parse("/$1x", &condition).unwrap());
         let (fields, mut captures, mut out) = (Fields::default(), Captures::default(), Vec::new());
-        captures.take(0, &condition, b"/%2F");
+        captures.take(0, &condition, &question("/%2F", &fields));
         let fault = change.apply(&question("/%2F", &fields), &captures, &mut out);
         assert_eq!(fault, Err(target::Fault::Escape));
     }
@@ -197,7 +212,7 @@ mod tests {
         let changes = FieldChanges { removed: Box::default(), set: set.into() };
         let fields = Fields::default();
         let mut captures = Captures::default();
-        captures.take(0, &path, b"/t/blue/x");
+        captures.take(0, &path, &question("/t/blue/x", &fields));
         let mut out = Vec::new();
         changes.write(&question("/t/blue/x", &fields), &captures, &mut out);
         let expected = "X-Tenant: blue\r\nX-Const: 5$\r\nX-Uri: <a.example/t/blue/x?q>\r\nX-Empty: \r\n";
@@ -219,7 +234,7 @@ mod tests {
         let mut captures = Captures::default();
         for (rule, (condition, to, path, expected)) in table.into_iter().enumerate() {
             let to = Template::parse(to, &condition).unwrap();
-            captures.take(rule, &condition, path.as_bytes());
+            captures.take(rule, &condition, &question(path, &fields));
             let mut out = Vec::new();
             location(&to, &question(path, &fields), &captures, &mut out);
             assert_eq!(String::from_utf8_lossy(&out), expected, "{path}");

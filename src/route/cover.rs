@@ -96,7 +96,7 @@ fn equals<T>(rule: &Rule<T>) -> impl Iterator<Item = (&str, &str)> {
 }
 
 /// The segments that every matching path begins with.
-fn lead(path: &PathCondition) -> String {
+pub fn lead(path: &PathCondition) -> String {
     match path {
         PathCondition::Any | PathCondition::Regex(_) => String::new(),
         PathCondition::Exact(path) | PathCondition::Prefix(path) => path.clone(),

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::http::target::canonicalise;
+
 /// A path by segments. A capture takes one segment that is not empty; a rest takes everything
 /// that follows, at least one byte.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,8 +47,10 @@ impl fmt::Display for PatternFault {
 }
 
 impl Pattern {
+    /// Literal segments in normal form are brought to canonical form, and empty ones left out.
+    ///
     /// # Errors
-    /// The text is not a pattern. Whether its literal segments are in normal form is not looked at.
+    /// The text is not a pattern.
     pub fn parse(text: &str) -> Result<Pattern, PatternFault> {
         let rest = text.strip_prefix('/').ok_or(PatternFault::NoSlash)?;
         let mut segments = Vec::new();
@@ -62,6 +66,9 @@ impl Pattern {
             }
             segments.push(segment);
         }
+        let last = segments.pop();
+        segments.retain(|segment| *segment != Segment::Literal(String::new()));
+        segments.extend(last);
         Ok(Pattern { segments: segments.into() })
     }
 
@@ -74,24 +81,41 @@ impl Pattern {
         self.segments.iter().filter_map(Segment::name)
     }
 
-    /// Calls `captured` with what each capture takes of `path`, in order, if the path matches.
-    pub fn captures<'p>(&self, path: &'p [u8], mut captured: impl FnMut(&'p [u8])) -> bool {
+    /// Whether a path in canonical form matches.
+    pub fn holds(&self, path: &[u8]) -> bool {
         let mut rest = path.strip_prefix(b"/");
         for segment in &self.segments {
             let Some(path) = rest else { return false };
-            if matches!(segment, Segment::Rest(_)) {
-                captured(path);
-                return !path.is_empty();
-            }
             let end = memchr::memchr(b'/', path).unwrap_or(path.len());
             rest = path.get(end + 1..);
             match segment {
+                Segment::Rest(_) => return !path.is_empty(),
                 Segment::Literal(text) if text.as_bytes() == &path[..end] => {}
-                Segment::Capture(_) if end > 0 => captured(&path[..end]),
+                Segment::Capture(_) if end > 0 => {}
                 _ => return false,
             }
         }
         rest.is_none()
+    }
+
+    /// Calls `captured` with what each capture takes, in order, of a path in normal form whose
+    /// canonical form matches. A rest is everything behind the slash that ends the segment before
+    /// it, with the slashes that canonical forms do not have.
+    pub fn captures<'p>(&self, path: &'p [u8], mut captured: impl FnMut(&'p [u8])) {
+        let mut rest = path;
+        for segment in &self.segments {
+            rest = rest.strip_prefix(b"/").unwrap_or(rest);
+            if matches!(segment, Segment::Rest(_)) {
+                return captured(rest);
+            }
+            let start = rest.iter().position(|&byte| byte != b'/').unwrap_or(rest.len());
+            rest = &rest[start..];
+            let end = memchr::memchr(b'/', rest).unwrap_or(rest.len());
+            if matches!(segment, Segment::Capture(_)) {
+                captured(&rest[..end]);
+            }
+            rest = &rest[end..];
+        }
     }
 }
 
@@ -99,7 +123,7 @@ impl Segment {
     fn parse(text: &str) -> Result<Segment, PatternFault> {
         let Some(inner) = text.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) else {
             let is_literal = !text.contains(['{', '}']);
-            return if is_literal { Ok(Segment::Literal(text.to_owned())) } else { Err(PatternFault::Brace) };
+            return if is_literal { Ok(Segment::literal(text)) } else { Err(PatternFault::Brace) };
         };
         let (name, is_rest) = match inner.strip_prefix('*') {
             Some(name) => (name, true),
@@ -117,6 +141,11 @@ impl Segment {
         }
     }
 
+    fn literal(text: &str) -> Segment {
+        let canonical = canonicalise(text.as_bytes());
+        Segment::Literal(String::from_utf8_lossy(&canonical).into_owned())
+    }
+
     fn name(&self) -> Option<&str> {
         match self {
             Segment::Literal(_) => None,
@@ -131,7 +160,7 @@ mod tests {
 
     #[test]
     fn patterns_capture_segments_and_rests() {
-        let table: [(&str, &str, Option<&[&str]>); 14] = [
+        let table: [(&str, &str, Option<&[&str]>); 20] = [
             ("/user/{id}", "/user/7", Some(&["7"])),
             ("/user/{id}", "/user/", None),
             ("/user/{id}", "/user/7/", None),
@@ -140,7 +169,13 @@ mod tests {
             ("/{a}/x/{b}", "/1/x/2", Some(&["1", "2"])),
             ("/{a}/x/{b}", "/1/y/2", None),
             ("/files/{*rest}", "/files/a/b", Some(&["a/b"])),
-            ("/files/{*rest}", "/files//", Some(&["/"])),
+            ("/files/{*rest}", "/files//", None),
+            ("/files/{*rest}", "/files//a//b", Some(&["/a//b"])),
+            ("/files/{*rest}", "//files/%40/%2F", Some(&["%40/%2F"])),
+            ("/files//{*rest}", "/files/a", Some(&["a"])),
+            ("/user/{id}/x", "//user///%40b//x", Some(&["%40b"])),
+            ("/%40user/{id}/", "/@user/7//", Some(&["7"])),
+            ("/%7Bid%7D/{id}", "/%7Bid%7D/7", Some(&["7"])),
             ("/files/{*rest}", "/files/", None),
             ("/files/{*rest}", "/files", None),
             ("/{*rest}", "/", None),
@@ -150,7 +185,10 @@ mod tests {
         for (pattern, path, expected) in table {
             let pattern = Pattern::parse(pattern).unwrap();
             let mut captured = Vec::new();
-            let holds = pattern.captures(path.as_bytes(), |text| captured.push(text));
+            let holds = pattern.holds(&canonicalise(path.as_bytes()));
+            if holds {
+                pattern.captures(path.as_bytes(), |text| captured.push(text));
+            }
             let expected = expected.map(|texts| texts.iter().map(|text| text.as_bytes()).collect());
             assert_eq!(holds.then_some(captured), expected, "{pattern:?} {path}");
         }

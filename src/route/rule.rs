@@ -9,6 +9,7 @@ use super::program::Program;
 use crate::http::fields::Fields;
 use crate::http::head::RequestHead;
 use crate::http::query::{decoded, parameters};
+use crate::http::target::canonicalise;
 
 /// One rule: all of its conditions must hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +30,7 @@ pub enum HostPattern {
     Below(String),
 }
 
+/// Its texts are in canonical form.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PathCondition {
     Any,
@@ -62,13 +64,15 @@ pub enum Test {
     Matches(Program),
 }
 
-/// What is decided on: everything in normal form.
+/// What is decided on, and what templates are made of.
 #[derive(Clone, Copy)]
 pub struct Question<'a> {
     pub method: &'a [u8],
     /// In lower case, without a port.
     pub host: &'a [u8],
-    /// Without the query.
+    /// In canonical form, which the conditions of paths are compared with.
+    pub canonical: &'a [u8],
+    /// In normal form, without the query: what is forwarded, and captured from.
     pub path: &'a [u8],
     /// With its `?`, or empty.
     pub query: &'a [u8],
@@ -81,6 +85,7 @@ impl Question<'_> {
         Question {
             method: head.text(head.method_text),
             host: head.text(head.target.host),
+            canonical: head.text(head.target.canonical),
             path: head.text(head.target.path),
             query: head.text(head.target.query),
             fields: &head.fields,
@@ -103,7 +108,7 @@ impl<T> Rule<T> {
         if !self.hosts.is_empty() && !self.hosts.iter().any(|host| host.holds(question.host)) {
             return Verdict::Host;
         }
-        if !self.path.holds(question.path) {
+        if !self.path.holds(question.canonical) {
             return Verdict::Path;
         }
         match self.conditions.iter().find(|condition| !condition.holds(question)) {
@@ -132,6 +137,21 @@ impl fmt::Display for HostPattern {
 }
 
 impl PathCondition {
+    /// For one path, in normal form.
+    pub fn exact(path: &str) -> PathCondition {
+        PathCondition::Exact(canonical(path))
+    }
+
+    /// For a path in normal form and what is below it; `/` alone is above every path.
+    pub fn prefix(path: &str) -> PathCondition {
+        let mut prefix = canonical(path);
+        if prefix.ends_with('/') {
+            prefix.pop();
+        }
+        PathCondition::Prefix(prefix)
+    }
+
+    /// Whether it holds for a path in canonical form.
     pub fn holds(&self, path: &[u8]) -> bool {
         match self {
             PathCondition::Any => true,
@@ -141,10 +161,14 @@ impl PathCondition {
                 let rest = path.strip_prefix(prefix.as_bytes());
                 rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
             }
-            PathCondition::Pattern(pattern) => pattern.captures(path, |_| {}),
+            PathCondition::Pattern(pattern) => pattern.holds(path),
             PathCondition::Regex(program) => program.holds_once(path),
         }
     }
+}
+
+fn canonical(path: &str) -> String {
+    String::from_utf8_lossy(&canonicalise(path.as_bytes())).into_owned()
 }
 
 impl Condition {

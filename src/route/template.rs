@@ -50,6 +50,8 @@ impl fmt::Display for TemplateFault {
 #[derive(Debug, Default)]
 pub struct Captures {
     ranges: Vec<Option<Range<usize>>>,
+    /// The ranges are of the canonical form, not of the normal one.
+    is_canonical: bool,
     slots: Vec<Option<NonMaxUsize>>,
     /// By the number of the rule: a cache is good for one program only.
     caches: HashMap<usize, Cache>,
@@ -160,7 +162,8 @@ impl Template {
                 Piece::Text(text) => out.extend_from_slice(text.as_bytes()),
                 Piece::Capture(index) => {
                     let range = captures.ranges.get(*index).cloned().flatten();
-                    out.extend_from_slice(range.map_or(b"", |range| &question.path[range]));
+                    let path = if captures.is_canonical { question.canonical } else { question.path };
+                    out.extend_from_slice(range.map_or(b"", |range| &path[range]));
                 }
                 Piece::Host => out.extend_from_slice(question.host),
                 Piece::Path => out.extend_from_slice(question.path),
@@ -171,9 +174,13 @@ impl Template {
 }
 
 impl Captures {
-    /// Takes what the path condition of the rule with this number, which holds, captures.
-    pub fn take(&mut self, rule: usize, condition: &PathCondition, path: &[u8]) {
+    /// Takes what the path condition of the rule with this number, which holds, captures. An
+    /// expression captures from the canonical form only where it does not match the normal one:
+    /// either way, what a group takes is what was written for it.
+    pub fn take(&mut self, rule: usize, condition: &PathCondition, question: &Question<'_>) {
         self.ranges.clear();
+        self.is_canonical = false;
+        let path = question.path;
         match condition {
             PathCondition::Pattern(pattern) => {
                 let ranges = &mut self.ranges;
@@ -184,7 +191,9 @@ impl Captures {
             }
             PathCondition::Regex(program) => {
                 let cache = self.caches.entry(rule).or_insert_with(|| program.scratch());
-                program.captures(cache, path, &mut self.slots);
+                if !program.captures(cache, path, &mut self.slots) {
+                    self.is_canonical = program.captures(cache, question.canonical, &mut self.slots);
+                }
                 let range = |pair: &[Option<NonMaxUsize>]| Some(pair[0]?.get()..pair[1]?.get());
                 self.ranges.extend(self.slots.chunks_exact(2).map(range));
             }
@@ -246,6 +255,7 @@ mod tests {
     use super::super::{Pattern, Program};
     use super::*;
     use crate::http::fields::Fields;
+    use crate::http::target::canonicalise;
 
     fn pattern(text: &str) -> PathCondition {
         PathCondition::Pattern(Pattern::parse(text).unwrap())
@@ -265,15 +275,21 @@ mod tests {
             (PathCondition::Any, "https://${host}${uri}", "/x", "https://a.example/x?q"),
             (PathCondition::Any, "$path$query $ 5$", "/x", "/x?q $ 5$"),
             (pattern("/{host}"), "$host", "/captured", "captured"),
+            (pattern("/@/{who}"), "$who", "//%40/%40me", "%40me"),
+            (pattern("/@/{*rest}"), "$rest", "/%40//b%40", "/b%40"),
+            (regex("^/users/(.*)"), "<$1>", "/users//7%40", "</7%40>"),
+            (regex("^/users/([0-9]+)"), "<$1>", "/users//7", "<7>"),
+            (regex("^/@([a-z]+)/(.*)"), "<$1 $2>", "/%40me/%40", "<me @>"),
         ];
         let mut captures = Captures::default();
         for (rule, (condition, text, path, expected)) in table.into_iter().enumerate() {
             let template = Template::parse(text, &condition).unwrap();
-            captures.take(rule, &condition, path.as_bytes());
             let fields = Fields::default();
             let path = path.as_bytes();
-            let question =
-                Question { method: b"GET", host: b"a.example", path, query: b"?q", fields: &fields };
+            let canonical = &canonicalise(path);
+            let (method, host) = (&b"GET"[..], &b"a.example"[..]);
+            let question = Question { method, host, canonical, path, query: b"?q", fields: &fields };
+            captures.take(rule, &condition, &question);
             let mut out = Vec::new();
             template.expand(&mut out, &question, &captures);
             assert_eq!(String::from_utf8(out).unwrap(), expected, "{text}");
@@ -323,7 +339,7 @@ mod tests {
             (pattern("/{id}"), "/${ids}", unknown("ids", &["id"])),
             (pattern("/{id}"), "/$2", unknown("2", &["id"])),
             (regex("^/(a)(?<n>b)"), "$3", unknown("3", &["0", "1", "2", "n"])),
-            (PathCondition::Prefix("/a".to_owned()), "$1", unknown("1", &[])),
+            (PathCondition::prefix("/a"), "$1", unknown("1", &[])),
             (pattern("/{id}"), "/${id", TemplateFault::Open),
             (pattern("/{id}"), "/${}", TemplateFault::Open),
         ];

@@ -3,6 +3,7 @@
 use super::cover::{covers, shadowed};
 use super::*;
 use crate::http::fields::Fields;
+use crate::http::target::canonicalise;
 
 /// A rule of words: `host=a`, `host=*.b`, `exact=/x`, `prefix=/x`, `pattern=/{x}`, `regex=^/x`,
 /// `method=GET`, `field=name`, `field=!name`, `field=name:value`, `field=name~regex`, and
@@ -16,8 +17,8 @@ fn rule(words: &str, target: usize) -> Rule<usize> {
                 Some(end) => HostPattern::Below(end.to_owned()),
                 None => HostPattern::Exact(text.to_owned()),
             }),
-            "exact" => rule.path = PathCondition::Exact(text.to_owned()),
-            "prefix" => rule.path = PathCondition::Prefix(text.trim_end_matches('/').to_owned()),
+            "exact" => rule.path = PathCondition::exact(text),
+            "prefix" => rule.path = PathCondition::prefix(text),
             "pattern" => rule.path = PathCondition::Pattern(Pattern::parse(text).unwrap()),
             "regex" => rule.path = PathCondition::Regex(Program::parse(text).unwrap()),
             "method" => {
@@ -53,6 +54,7 @@ fn named(text: &str) -> (String, Test) {
 struct Asked {
     method: String,
     host: String,
+    canonical: Vec<u8>,
     path: String,
     query: String,
     fields: Fields,
@@ -71,13 +73,15 @@ impl Asked {
             let (name, value) = field.split_once(':').unwrap();
             fields.push(name.as_bytes(), value.as_bytes());
         }
-        Asked { method, host: host.into(), path: path.into(), query: query.into(), fields }
+        let canonical = canonicalise(path.as_bytes());
+        Asked { method, host: host.into(), canonical, path: path.into(), query: query.into(), fields }
     }
 
     fn question(&self) -> Question<'_> {
         Question {
             method: self.method.as_bytes(),
             host: self.host.as_bytes(),
+            canonical: &self.canonical,
             path: self.path.as_bytes(),
             query: self.query.as_bytes(),
             fields: &self.fields,
@@ -129,7 +133,10 @@ fn the_first_rule_that_holds_wins() {
         ("GET a.example*", Some(3)),
         ("GET c.example*", None),
         ("GET c.example/x//y/z", Some(6)),
-        ("GET c.example/x/y", None),
+        ("GET c.example/x/y", Some(6)),
+        ("GET c.example/x/%79", Some(6)),
+        ("GET c.example//%61pi//v%31", Some(0)),
+        ("GET c.example///api///v1", Some(0)),
     ];
     check(&rules, &table);
 }

@@ -275,7 +275,7 @@ impl<T> Search<'_, T> {
             return;
         }
         self.candidates(paths.any);
-        let path = self.question.path;
+        let path = self.question.canonical;
         let exact = self.tree.slots.find(&self.tree.bytes, paths.exacts, path);
         self.candidates(Candidates(exact));
         let root = self.tree.nodes[paths.root as usize];
@@ -399,7 +399,7 @@ impl<T> Search<'_, T> {
         }
         let entries = expressions.entries.of(&self.tree.entries);
         let Some(mut scratch) = self.scratch.expressions.take() else { return };
-        expressions.set.each_found(&mut scratch, self.question.path, |index| {
+        expressions.set.each_found(&mut scratch, self.question.canonical, |index| {
             let entry = entries[index];
             if entry.rule < self.best && self.hold(entry.conditions) {
                 self.best = entry.rule;

@@ -13,7 +13,7 @@ use warpdrive::http::head::RequestHead;
 use warpdrive::plan;
 use warpdrive::route::{Question, Verdict};
 
-use crate::harness::{Builder, Origin};
+use crate::harness::{Builder, Origin, Proxy};
 
 const BOUNDS: Bounds = Bounds { head: 32 << 10, fields: 100, uri: 8 << 10 };
 
@@ -88,13 +88,7 @@ fn check(path: &Path) -> usize {
     let mut scratch = plan.tree.scratch();
     for request in &requests {
         let head = request.head();
-        let question = Question {
-            method: head.text(head.method_text),
-            host: head.text(head.target.host),
-            path: head.text(head.target.path),
-            query: head.text(head.target.query),
-            fields: &head.fields,
-        };
+        let question = Question::of(&head);
         let number = |route: plan::RouteId| route.0 as usize + 1;
         let decided = plan.tree.decide(&question, &mut scratch).copied().map(number);
         assert_eq!(decided, request.route, "{}: {request:?}", path.display());
@@ -114,20 +108,26 @@ fn every_request_takes_the_route_that_its_case_says() {
     assert!(requests >= 80, "there are only {requests} requests");
 }
 
-#[test]
-fn no_spelling_of_a_path_gets_around_a_guard() {
-    let origin = Origin::ok("open");
+/// Some paths of an application behind a token, and the others not.
+fn guarded_proxy(origin: &Origin) -> Proxy {
     let guard = |conditions: &str| format!("{conditions}\nrequire_auth = true");
-    let proxy = Builder::new()
-        .upstream("app", &origin, "")
+    Builder::new()
+        .upstream("app", origin, "")
         .toml("[auth]\nadmin_token = \"correct-horse-battery-staple\"")
         .route("app", &guard("path_prefix = \"/admin\""))
         .route("app", &guard("path = \"/user/{id}/keys\""))
         .route("app", &guard("path_regex = \"^/internal/\""))
         .route("app", &guard("host = \"*.ops.example\""))
         .route("app", &guard("path_prefix = \"/hooks\"\nmethods = [\"GET\", \"POST\"]"))
+        .route("app", &guard("path_prefix = \"/@admin\""))
         .route("app", "path_prefix = \"/\"")
-        .start();
+        .start()
+}
+
+#[test]
+fn no_spelling_of_a_path_gets_around_a_guard() {
+    let origin = Origin::ok("open");
+    let proxy = guarded_proxy(&origin);
     let guarded = [
         ("GET", "/admin", "a"),
         ("GET", "/%61dmin", "a"),
@@ -148,6 +148,15 @@ fn no_spelling_of_a_path_gets_around_a_guard() {
         ("GET", "/", "x.y.ops.example."),
         ("GET", "http://x.ops.example/", "open.example"),
         ("POST", "/%68ooks/1", "a"),
+        ("GET", "//admin", "a"),
+        ("GET", "/.//admin", "a"),
+        ("GET", "/admin//users", "a"),
+        ("GET", "///%61dmin//", "a"),
+        ("GET", "http://a//admin", "a"),
+        ("GET", "/user//7//keys", "a"),
+        ("GET", "//internal//x", "a"),
+        ("GET", "/%40admin", "a"),
+        ("GET", "//@admin/%3Bx", "a"),
     ];
     let mut client = proxy.client();
     for (method, target, host) in guarded {
@@ -155,8 +164,48 @@ fn no_spelling_of_a_path_gets_around_a_guard() {
         assert_eq!(client.response_to(method).status, 401, "{method} {target} of {host}");
     }
     assert!(origin.requests().is_empty());
-    // What is another path is so for the origin as well: it is forwarded as it was compared.
-    let open = ["//admin", "/admin%2Fx", "/Admin", "/%2561dmin", "/user//keys", "/x/internal/"];
+}
+
+#[test]
+fn what_may_be_a_guarded_path_is_refused_without_a_challenge() {
+    let origin = Origin::ok("open");
+    let proxy = guarded_proxy(&origin);
+    let mut client = proxy.client();
+    let ambiguous = [
+        "/admin%2Fusers",
+        "/admin%2f",
+        "/admin;v=1",
+        "/admin%3Bv=1/x",
+        "/admin%5Cusers",
+        "/admin\\users",
+        "/x/..%2Fadmin",
+        "/x/..%5cadmin",
+        "/x/..;/admin",
+        "/x%2F..%2Fadmin;y",
+        "//open.example/admin",
+        "/\\open.example/admin",
+        "/user/7%2Fkeys",
+        "/internal%2F",
+        "/hooks%2F1",
+        "/%40admin%2Fx",
+    ];
+    for target in ambiguous {
+        client.send(format!("GET {target} HTTP/1.1\r\nHost: ops.example\r\n\r\n"));
+        let response = client.response();
+        assert_eq!((response.status, response.text()), (400, "ambiguous path\n".to_owned()), "{target}");
+        client = proxy.client();
+    }
+    assert!(origin.requests().is_empty());
+    // These are other paths. What of them an application takes for a guarded one is its own rule.
+    let open = [
+        "/Admin",
+        "/%2561dmin",
+        "/user//keys",
+        "/x/internal/",
+        "/a%2Fb",
+        "/files//x%5Cy;z",
+        "//cdn.example/x",
+    ];
     for target in open {
         client.send(format!("GET {target} HTTP/1.1\r\nHost: ops.example\r\n\r\n"));
         assert_eq!(client.response().text(), "open", "{target}");
@@ -164,6 +213,75 @@ fn no_spelling_of_a_path_gets_around_a_guard() {
     let seen: Vec<String> =
         origin.wait_requests(open.len()).iter().map(|request| request.head.start.clone()).collect();
     assert_eq!(seen, open.map(|target| format!("GET {target} HTTP/1.1")));
+}
+
+#[test]
+fn a_path_with_two_readings_is_refused_only_where_a_guard_would_be_passed() {
+    let origin = Origin::ok("app");
+    let proxy = Builder::new()
+        .upstream("app", &origin, "")
+        .toml("[auth]\nadmin_token = \"correct-horse-battery-staple\"")
+        .toml("[[routes]]\npath_prefix = \"/api/.git\"\nrespond = { status = 403 }")
+        .route("app", "path_prefix = \"/public\"")
+        .route("app", "path_prefix = \"/api\"")
+        .route("app", "path = \"/projects/{name}\"")
+        .route("app", "path_prefix = \"/members\"\nrequire_auth = true")
+        .toml("[[routes]]\nrequire_auth = true\npath_prefix = \"/login\"\nredirect = { to = \"/\", status = 302 }")
+        .start();
+    let ask = |target: &str| {
+        let token = "X-Admin-Token: correct-horse-battery-staple";
+        let mut client = proxy.client();
+        client.send(format!("GET {target} HTTP/1.1\r\nHost: a\r\n{token}\r\n\r\n"));
+        client.response().status
+    };
+    let table = [
+        // Denied by an earlier route.
+        ("/api/.git%2Fconfig", 400),
+        ("/api/x/..%2F.git", 400),
+        ("/api/.git;x", 400),
+        // Out of everything that is routed, where the application may have more.
+        ("/api/..%2Fsecret", 400),
+        ("/public/..;/secret", 400),
+        // An encoded slash as a part of a name, as GitLab has it: the other reading has no route.
+        ("/projects/group%2Fname", 200),
+        ("/api/a%2Fb;c%5Cd", 200),
+        // The route of the other reading has no guard that this one lacks.
+        ("/members/x/..%2F..%2Fpublic", 200),
+        ("/members%2F..%2Fpublic", 404),
+        // What we answer ourselves is read by us alone.
+        ("/login/..%2Fmembers", 302),
+    ];
+    for (target, status) in table {
+        assert_eq!(ask(target), status, "{target}");
+    }
+    let line = proxy.log_line(400);
+    assert_eq!(line.text("reason"), "ambiguous path");
+}
+
+#[test]
+fn empty_segments_match_and_arrive_as_they_were_sent() {
+    let origin = Origin::ok("app");
+    let proxy = Builder::new()
+        .upstream("app", &origin, "")
+        .route("app", "path_prefix = \"/strip\"\nstrip_prefix = true")
+        .route("app", "path_prefix = \"/@old\"\nrewrite = \"/new\"")
+        .route("app", "path = \"/files/{*rest}\"\nrewrite = \"/f/${rest}\"")
+        .route("app", "path_regex = \"^/u/([0-9]+)$\"\nrewrite = \"/user/$1\"")
+        .route("app", "")
+        .start();
+    let table = [
+        ("//strip//a%40b", "//a%40b"),
+        ("/strip", "/"),
+        ("/%40old/x//y", "/new/x//y"),
+        ("//@old", "/new"),
+        ("//files//a//b%2Fc", "/f//a//b%2Fc"),
+        ("/u//7", "/user/7"),
+        ("//x//%21", "//x//%21"),
+    ];
+    for (number, (sent, wanted)) in table.into_iter().enumerate() {
+        assert_eq!(proxy.client().get(sent).status, 200, "{sent}");
+        assert_eq!(origin.wait_requests(number + 1)[number].target(), wanted, "{sent}");
+    }
 }
 
 #[test]

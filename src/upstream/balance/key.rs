@@ -10,7 +10,7 @@ use crate::http::query::{decoded, parameters};
 pub enum HashKey {
     /// The client's address, as a trusted proxy told it or as we see it.
     Client,
-    /// The path in normal form, without the query, as routes match it.
+    /// The path in normal form, without the query, as it is forwarded unless a route changes it.
     Path,
     /// The host that was asked for, without its port.
     Host,

@@ -64,7 +64,8 @@ fn check_plan(plan: &Plan, text: &str) {
     for _ in 0..8 {
         let mut word = || words.get(choice.below(words.len())).copied().unwrap_or("/");
         let (host, path) = (word().as_bytes(), word().as_bytes());
-        let question = Question { method: b"GET", host, path, query: b"", fields: &fields };
+        let canonical = &target::canonicalise(path);
+        let question = Question { method: b"GET", host, canonical, path, query: b"", fields: &fields };
         if let Some(id) = plan.tree.decide(&question, &mut scratch) {
             check_route(plan, *id, &question);
         }
@@ -76,7 +77,7 @@ fn check_route(plan: &Plan, id: RouteId, question: &Question<'_>) {
     let route = &plan.routes[id.0 as usize];
     let (mut captures, mut out) = (Captures::default(), Vec::new());
     if let Some(condition) = &route.captured {
-        captures.take(0, condition, question.path);
+        captures.take(0, condition, question);
     }
     match &route.action {
         Action::Forward(forward) => {

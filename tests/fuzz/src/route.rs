@@ -7,6 +7,7 @@
 //! the same with `q:` for parameters. Of a question `m:METHOD` and `f:name=value`.
 
 use warpdrive::http::fields::Fields;
+use warpdrive::http::target::canonicalise;
 use warpdrive::route::cover::shadowed;
 use warpdrive::route::{
     Condition, HostPattern, Methods, PathCondition, Pattern, Program, Question, Rule, Test, Tree, Verdict,
@@ -49,8 +50,8 @@ pub fn check(input: &[u8]) {
 
 fn path_condition(kind: char, path: &str) -> Option<PathCondition> {
     match kind {
-        '=' => Some(PathCondition::Exact(path.to_owned())),
-        '^' => Some(PathCondition::Prefix(path.strip_suffix('/').unwrap_or(path).to_owned())),
+        '=' => Some(PathCondition::exact(path)),
+        '^' => Some(PathCondition::prefix(path)),
         '{' => Pattern::parse(path).ok().map(PathCondition::Pattern),
         '~' => Program::parse(path.strip_prefix('/')?).ok().map(PathCondition::Regex),
         _ => Some(PathCondition::Any),
@@ -83,6 +84,7 @@ fn condition(word: &str) -> Option<Condition> {
 struct Asked {
     method: String,
     host: String,
+    canonical: Vec<u8>,
     path: String,
     query: String,
     fields: Fields,
@@ -94,6 +96,7 @@ impl Asked {
         let mut asked = Asked {
             method: "GET".to_owned(),
             host: host.to_owned(),
+            canonical: canonicalise(path.as_bytes()),
             path: path.to_owned(),
             query: query.to_owned(),
             fields: Fields::default(),
@@ -115,6 +118,7 @@ impl Asked {
         Question {
             method: self.method.as_bytes(),
             host: self.host.as_bytes(),
+            canonical: &self.canonical,
             path: self.path.as_bytes(),
             query: self.query.as_bytes(),
             fields: &self.fields,

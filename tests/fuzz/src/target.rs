@@ -2,7 +2,8 @@
 
 use warpdrive::http::fields::{Fields, Span};
 use warpdrive::http::head::Method;
-use warpdrive::http::target::{Target, normalise};
+use warpdrive::http::readings;
+use warpdrive::http::target::{Target, canonicalise, normalise};
 
 use crate::reference::target;
 use crate::shown;
@@ -69,6 +70,18 @@ fn check_normal(read: &Read) {
     assert!(path.split(|byte| *byte == b'/').all(|segment| segment != b"." && segment != b".."));
     assert!(path.iter().all(u8::is_ascii_graphic) && !path.contains(&b'?') && !path.contains(&b'#'));
     assert_eq!(normalise(path).as_deref(), Ok(path), "a normal form is a fixed point");
+    let canonical = canonicalise(path);
+    assert_eq!(canonicalise(&canonical), canonical, "a canonical form is a fixed point");
+    assert_eq!(normalise(&canonical).as_ref(), Ok(&canonical), "{}", shown(path));
+    assert!(!canonical.windows(2).any(|two| two == b"//"), "{}", shown(&canonical));
+    let mut readings = 0;
+    readings::any(path, |reading| {
+        readings += 1;
+        assert!(reading.path.starts_with(b"/"), "{}", shown(reading.path));
+        assert_eq!(normalise(reading.path).as_deref(), Ok(reading.path), "{}", shown(path));
+        readings > 23
+    });
+    assert!(readings <= 23, "{readings} of {}", shown(path));
     for escape in path.split(|byte| *byte == b'%').skip(1) {
         let digits = std::str::from_utf8(&escape[..2]).expect("digits");
         let byte = u8::from_str_radix(digits, 16).expect("digits");
