@@ -58,7 +58,7 @@ impl Traffic {
     fn new() -> Traffic {
         let peer = |number: usize| {
             let address = IpAddr::from(Ipv4Addr::from(0xc612_0000 + number as u32));
-            Peer::new(&forwarding::Settings::default(), address, 80)
+            Peer::new(&forwarding::Settings::default(), address)
         };
         let peers = (0..CLIENTS).map(peer).collect();
         Traffic { request: RequestHead::default(), peers, start: Instant::now(), state: 7 }

@@ -162,7 +162,7 @@ fn main() {
     let mut head = RequestHead::default();
     let bounds = Bounds { head: 4096, fields: 64, uri: 1024 };
     assert!(parse::request(text("").as_bytes(), bounds, &mut head).is_ok());
-    let peer = Peer::new(&forwarding::Settings::default(), [192, 0, 2, 1].into(), 80);
+    let peer = Peer::new(&forwarding::Settings::default(), [192, 0, 2, 1].into());
     native(&head, &peer, Strategy::RoundRobin, "native: round_robin");
     native(&head, &peer, Strategy::P2c, "native: p2c");
     let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/guests/policies");

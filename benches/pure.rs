@@ -86,7 +86,7 @@ fn parse_request() -> Case {
 
 fn encode_request() -> Case {
     let head = parsed_request();
-    let peer = Peer::new(&Settings::default(), [127, 0, 0, 1].into(), 8080);
+    let peer = Peer::new(&Settings::default(), [127, 0, 0, 1].into());
     let stamp = Stamp { request_id: [b'0'; 32], start_ms: 1_795_219_200_000, span: None };
     let mut out = Vec::new();
     Box::new(move || {
@@ -148,7 +148,7 @@ fn record(more: &str) -> Case {
     let (log, spans) = (AccessLog::new(full.clone()), Spans::new(full));
     let core = Core::new(0, plan(more), &[], Arc::default(), Arc::default(), Some(log), Some(spans));
     let active = core.active();
-    let peer = Peer::new(&active.plan.forwarding, [127, 0, 0, 1].into(), 8080);
+    let peer = Peer::new(&active.plan.forwarding, [127, 0, 0, 1].into());
     let mut work = Work::default();
     work.request = parsed_request();
     work.peer = Some(peer.clone());

@@ -10,7 +10,7 @@ use std::hint::black_box;
 
 use warpdrive::http::fields::Fields;
 use warpdrive::route::{
-    Condition, HostPattern, PathCondition, Pattern, Program, Question, Rule, Test, Tree, Verdict,
+    Condition, HostPattern, PathCondition, Pattern, Program, Question, Rule, Sender, Test, Tree, Verdict,
 };
 
 mod instruments;
@@ -114,6 +114,7 @@ impl Request {
             path: self.path.as_bytes(),
             query: b"",
             fields: &self.fields,
+            sender: Sender::default(),
         }
     }
 }

@@ -53,6 +53,17 @@ remove_headers = ["Accept"]
 response_headers = [{ name = "X-First", value = "$first" }, { name = "Server", remove = true }]
 "#;
 
+/// Conditions on who sent a request, of which none holds.
+const SENDERS: &str = r#"
+header = { name = "X-Real-IP", value_regex = "^10[.]" }
+client = ["10.0.0.0/8"]
+[[routes]]
+scheme = "https"
+upstream = "app"
+[[routes]]
+upstream = "app"
+"#;
+
 /// A line of the operator's own, from which values are left out.
 const LOG: &str = r#"
 [log]
@@ -129,5 +140,7 @@ fn the_steady_path_allocates_only_for_full_log_buffers() {
         assert!(traced < 0.03, "{io:?}: {traced} allocations per request with a span");
         let changed = measure(io, CHANGES, RESPONSE, b"hello");
         assert!(changed < 0.02, "{io:?}: {changed} allocations per request with changes");
+        let senders = measure(io, SENDERS, RESPONSE, b"hello");
+        assert!(senders < 0.02, "{io:?}: {senders} allocations per request that is asked who sent it");
     }
 }

@@ -1,4 +1,4 @@
-//! What a route asks of a request: host, path, methods, fields, parameters.
+//! What a route asks of a request: host, path, methods, fields, parameters, client, scheme.
 //!
 //! Must not know: what an expression or a pattern may look like; who compiles them says that.
 
@@ -6,7 +6,7 @@ use super::diagnostic::{Diagnostic, Place};
 use super::report::Kind;
 use super::table::Table;
 use super::value::{self, Wanted};
-use super::{Condition, Host, Path, Test, Written};
+use super::{Condition, Host, Network, Path, Scheme, Test, Written};
 
 /// `host`, or `hosts`.
 pub fn read_hosts(table: &mut Table<'_>) -> Vec<Host> {
@@ -46,6 +46,18 @@ pub fn read_fields(table: &mut Table<'_>) -> Vec<Condition> {
 
 pub fn read_parameters(table: &mut Table<'_>) -> Vec<Condition> {
     read_tests(table, "query", value::parameter_name)
+}
+
+/// Networks of which one has the client.
+pub fn read_clients(table: &mut Table<'_>) -> Vec<Network> {
+    let networks = table.list("client", value::network).unwrap_or_default();
+    refuse_empty(table, "client", "network");
+    refuse_twice(table, "client", &networks);
+    networks.into_iter().map(|network| network.value).collect()
+}
+
+pub fn read_scheme(table: &mut Table<'_>) -> Option<Scheme> {
+    table.choice("scheme", &[("http", Scheme::Http), ("https", Scheme::Https)], &[])
 }
 
 fn read_tests(

@@ -12,6 +12,7 @@ pub const KEYS: [(&str, &[&str]); 26] = [
             "worker_threads",
             "pin_cores",
             "trusted_proxies",
+            "untrusted_headers",
             "io",
             "shutdown_timeout",
             "watch",
@@ -108,6 +109,8 @@ pub const KEYS: [(&str, &[&str]); 26] = [
             "header",
             "headers",
             "query",
+            "client",
+            "scheme",
             "strip_prefix",
             "rewrite",
             "add_headers",
@@ -201,7 +204,7 @@ pub const KEYS: [(&str, &[&str]); 26] = [
 pub const PROCESS: &str = "[upstreams.NAME.process]";
 
 /// What other programs call it, by the beginning of the table's title.
-pub const CALLED_OTHERWISE: [(&str, &str, &str); 64] = [
+pub const CALLED_OTHERWISE: [(&str, &str, &str); 67] = [
     ("[admin]", "address", "listen"),
     ("[admin]", "bind", "listen"),
     ("[admin]", "port", "listen"),
@@ -240,6 +243,7 @@ pub const CALLED_OTHERWISE: [(&str, &str, &str); 64] = [
     ("[upstreams.", "timeout", "read_timeout"),
     ("[upstreams.", "url", "host"),
     ("[[routes]]", "backend", "upstream"),
+    ("[[routes]]", "client_ip", "client"),
     ("[[routes]]", "domain", "host"),
     ("[[routes]]", "domains", "hosts"),
     ("[[routes]]", "location", "path_prefix"),
@@ -255,7 +259,9 @@ pub const CALLED_OTHERWISE: [(&str, &str, &str); 64] = [
     ("[routes.redirect]", "location", "to"),
     ("[routes.redirect]", "url", "to"),
     ("[routes.respond]", "text", "body"),
+    ("[[routes]]", "protocol", "scheme"),
     ("[[routes]]", "regex", "path_regex"),
+    ("[[routes]]", "remote_ip", "client"),
     ("[[routes]]", "server_name", "host"),
     ("[[routes]]", "server_names", "hosts"),
     ("[[routes]]", "target", "upstream"),

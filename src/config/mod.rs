@@ -143,6 +143,8 @@ pub struct Server {
     pub worker_threads: Option<usize>,
     pub pin_cores: Option<bool>,
     pub trusted_proxies: Vec<Network>,
+    /// Names of fields; a `*` at the end makes one a prefix.
+    pub untrusted_headers: Vec<Written<String>>,
     pub io: Option<Io>,
     pub shutdown_timeout: Option<Duration>,
     pub watch: Option<bool>,
@@ -351,6 +353,9 @@ pub struct Route {
     pub fields: Vec<Condition>,
     /// All of them.
     pub parameters: Vec<Condition>,
+    /// One of them has the client's address; any does if there is none.
+    pub clients: Vec<Network>,
+    pub scheme: Option<Scheme>,
     /// Where it is required, if it is.
     pub require_auth: Option<Place>,
     /// Names of middleware, in the order in which requests pass them.
@@ -359,6 +364,13 @@ pub struct Route {
     /// Whether it is in the access log.
     pub log: Option<bool>,
     pub action: Action,
+}
+
+/// The scheme of the URI that a client requested.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    Http,
+    Https,
 }
 
 /// What a route does with a request.

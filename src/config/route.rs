@@ -18,6 +18,8 @@ pub fn read(mut table: Table<'_>) -> Option<Route> {
     let methods = conditions::read_methods(&mut table);
     let fields = conditions::read_fields(&mut table);
     let parameters = conditions::read_parameters(&mut table);
+    let clients = conditions::read_clients(&mut table);
+    let scheme = conditions::read_scheme(&mut table);
     let require_auth = table.boolean("require_auth").filter(|required| required.value);
     let filters = table.list("middleware", guest::name);
     conditions::refuse_empty(&table, "middleware", "name");
@@ -35,6 +37,8 @@ pub fn read(mut table: Table<'_>) -> Option<Route> {
         methods,
         fields,
         parameters,
+        clients,
+        scheme,
         require_auth: require_auth.map(|required| required.place),
         filters: filters.unwrap_or_default(),
         response_fields,

@@ -30,6 +30,7 @@ pub fn read(mut table: Table<'_>) -> (Server, Limits) {
             .into_iter()
             .map(|network| network.value)
             .collect(),
+        untrusted_headers: table.list("untrusted_headers", value::field_pattern).unwrap_or_default(),
         io: table.choice("io", &io, &[]),
         shutdown_timeout: table.duration("shutdown_timeout"),
         watch: table.boolean("watch").map(|watch| watch.value),

@@ -2,7 +2,9 @@
 //!
 //! Must not know: which of them fails, and on what.
 
-use super::{Condition, Host, Path, Route, Test};
+use std::fmt;
+
+use super::{Condition, Host, Network, Path, Route, Scheme, Test};
 
 /// What a value is shown as that is nobody's business.
 pub const HIDDEN: &str = "…";
@@ -35,6 +37,35 @@ impl Route {
 
     pub fn methods_text(&self) -> String {
         format!("methods = {}", list(self.methods.iter().cloned()))
+    }
+
+    pub fn clients_text(&self) -> String {
+        format!("client = {}", list(self.clients.iter().map(ToString::to_string)))
+    }
+
+    /// Empty without one.
+    pub fn scheme_text(&self) -> String {
+        self.scheme.map_or(String::new(), |scheme| format!("scheme = {}", quoted(scheme.word())))
+    }
+}
+
+impl Scheme {
+    pub fn word(self) -> &'static str {
+        match self {
+            Scheme::Http => "http",
+            Scheme::Https => "https",
+        }
+    }
+}
+
+impl fmt::Display for Network {
+    /// An address alone, if it is one.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bits_max = if self.address.is_ipv4() { 32 } else { 128 };
+        match self.bits == bits_max {
+            true => write!(f, "{}", self.address),
+            false => write!(f, "{}/{}", self.address, self.bits),
+        }
     }
 }
 

@@ -560,7 +560,7 @@ http_port = 80
 server.prot = 3",
         &[
             "1:1: unquoted keys cannot be empty, expected letters, numbers, `-`, `_`",
-            "2:8: unknown key `prot` in [server] [[server] has the keys `http_port`, `https_port`, `bind`, `worker_threads`, `pin_cores`, `trusted_proxies`, `io`, `shutdown_timeout`, `watch`, `abort_on_close`, `encoded_slash`, `limits`]",
+            "2:8: unknown key `prot` in [server] [[server] has the keys `http_port`, `https_port`, `bind`, `worker_threads`, `pin_cores`, `trusted_proxies`, `untrusted_headers`, `io`, `shutdown_timeout`, `watch`, `abort_on_close`, `encoded_slash`, `limits`]",
         ],
     ),
     (

@@ -307,6 +307,15 @@ pub fn field_name(text: &str) -> Result<String, Wanted> {
     }
 }
 
+/// The name of a field; a `*` at the end makes it a prefix.
+pub fn field_pattern(text: &str) -> Result<String, Wanted> {
+    let name = text.strip_suffix('*').unwrap_or(text);
+    match is_token(name) && !name.contains('*') {
+        true => Ok(text.to_owned()),
+        false => Err(wanted("the name of a field, or the beginning of one such as X-Auth-*")),
+    }
+}
+
 /// The value of a field: what a request cannot have would never be equal.
 pub fn field_value(text: &str) -> Result<String, Wanted> {
     match text.trim_matches([' ', '\t']) == text && !text.contains(|c: char| c.is_control() && c != '\t') {

@@ -153,6 +153,8 @@ pub fn routes(wasm: &Wasm) -> impl Iterator<Item = Route> + '_ {
                 methods: Vec::new(),
                 fields: Vec::new(),
                 parameters: Vec::new(),
+                clients: Vec::new(),
+                scheme: None,
                 require_auth: None,
                 filters: Vec::new(),
                 log: None,

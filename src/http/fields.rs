@@ -3,6 +3,8 @@
 //! Hot path: no allocation once its two vectors have grown. The bytes are a copy of the head
 //! as it was received, so a section outlives the buffer that it was read into.
 
+pub use super::known::{Known, KnownSet, is_same_name};
+
 /// A range of the byte string.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Span {
@@ -10,160 +12,17 @@ pub struct Span {
     len: u32,
 }
 
-/// The fields that a proxy must know. The order is free; there are fewer than 64.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Known {
-    Other,
-    /// Named by `Connection`: goes no further.
-    HopByHop,
-    Connection,
-    ContentLength,
-    Date,
-    Expect,
-    Forwarded,
-    Host,
-    Http2Settings,
-    KeepAlive,
-    ProxyConnection,
-    Referer,
-    Te,
-    Traceparent,
-    Tracestate,
-    Trailer,
-    TransferEncoding,
-    Upgrade,
-    UserAgent,
-    Via,
-    XAccel,
-    XAdminToken,
-    XForwardedFor,
-    XForwardedHost,
-    XForwardedPort,
-    XForwardedProto,
-    /// One of the `X` fields here, but with `_` for a `-`.
-    XLookalike,
-    XRealIp,
-    XRequestId,
-    XRequestStart,
-    XSendfile,
-}
-
-/// A set of [`Known`] fields.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct KnownSet(u64);
-
-impl KnownSet {
-    pub const fn of(members: &[Known]) -> KnownSet {
-        let mut bits = 0;
-        let mut i = 0;
-        while i < members.len() {
-            bits |= 1 << members[i] as u8;
-            i += 1;
-        }
-        KnownSet(bits)
-    }
-
-    /// Both together.
-    pub const fn and(self, other: KnownSet) -> KnownSet {
-        KnownSet(self.0 | other.0)
-    }
-
-    fn insert(&mut self, known: Known) {
-        self.0 |= 1 << known as u8;
-    }
-
-    pub const fn contains(self, known: Known) -> bool {
-        self.0 & (1 << known as u8) != 0
-    }
-}
-
-impl Known {
-    /// Field names are case-insensitive (RFC 9110 5.1). Length and first letter leave at most
-    /// one candidate, but for those of `x-`.
-    pub fn of(name: &[u8]) -> Known {
-        let Some(first) = name.first() else { return Known::Other };
-        let (known, text) = match (first | 0x20, name.len()) {
-            (b'c', 10) => (Known::Connection, "connection"),
-            (b'c', 14) => (Known::ContentLength, "content-length"),
-            (b'd', 4) => (Known::Date, "date"),
-            (b'e', 6) => (Known::Expect, "expect"),
-            (b'f', 9) => (Known::Forwarded, "forwarded"),
-            (b'h', 4) => (Known::Host, "host"),
-            (b'h', 14) => (Known::Http2Settings, "http2-settings"),
-            (b'k', 10) => (Known::KeepAlive, "keep-alive"),
-            (b'p', 16) => (Known::ProxyConnection, "proxy-connection"),
-            (b'r', 7) => (Known::Referer, "referer"),
-            (b't', 2) => (Known::Te, "te"),
-            (b't', 7) => (Known::Trailer, "trailer"),
-            (b't', 10) => (Known::Tracestate, "tracestate"),
-            (b't', 11) => (Known::Traceparent, "traceparent"),
-            (b't', 17) => (Known::TransferEncoding, "transfer-encoding"),
-            (b'u', 7) => (Known::Upgrade, "upgrade"),
-            (b'u', 10) => (Known::UserAgent, "user-agent"),
-            (b'v', 3) => (Known::Via, "via"),
-            (b'x', 2..) if matches!(name[1], b'-' | b'_') => return Known::of_x(name),
-            _ => return Known::Other,
-        };
-        if is_name(name, text) { known } else { Known::Other }
-    }
-
-    fn of_x(name: &[u8]) -> Known {
-        if name.contains(&b'_') {
-            return Known::of_x_with_underscores(name);
-        }
-        const NAMES: [(&str, Known); 10] = [
-            ("x-admin-token", Known::XAdminToken),
-            ("x-forwarded-for", Known::XForwardedFor),
-            ("x-forwarded-host", Known::XForwardedHost),
-            ("x-forwarded-port", Known::XForwardedPort),
-            ("x-forwarded-proto", Known::XForwardedProto),
-            ("x-real-ip", Known::XRealIp),
-            ("x-request-id", Known::XRequestId),
-            ("x-request-start", Known::XRequestStart),
-            ("x-sendfile", Known::XSendfile),
-            ("x-sendfile-type", Known::XSendfile),
-        ];
-        if name.len() > 8 && is_name(&name[..8], "x-accel-") {
-            return Known::XAccel;
-        }
-        let found = NAMES.iter().find(|(text, _)| text.len() == name.len() && is_name(name, text));
-        found.map_or(Known::Other, |(_, known)| *known)
-    }
-
-    /// Servers that turn names into variables (CGI, WSGI, Rack) take `_` for `-`, so what looks
-    /// to them like a field that a proxy answers for goes no further.
-    #[cold]
-    fn of_x_with_underscores(name: &[u8]) -> Known {
-        let dashed: Vec<u8> = name.iter().map(|&b| if b == b'_' { b'-' } else { b }).collect();
-        if Known::of_x(&dashed) == Known::Other { Known::Other } else { Known::XLookalike }
-    }
-}
-
-/// Compares a field name with one in lower case of the same length, 8 bytes at a time. Setting
-/// bit 5 makes letters lower-case and leaves digits and `-` alone; what else it makes equal to
-/// those, no field name has.
-fn is_name(name: &[u8], lower: &str) -> bool {
-    const CASE: u64 = u64::from_ne_bytes([0x20; 8]);
-    let lower = lower.as_bytes();
-    debug_assert_eq!(name.len(), lower.len());
-    let (names, name_rest) = name.as_chunks::<8>();
-    let (lowers, lower_rest) = lower.as_chunks::<8>();
-    let mut differs = 0;
-    for (a, b) in names.iter().zip(lowers) {
-        differs |= (u64::from_ne_bytes(*a) | CASE) ^ u64::from_ne_bytes(*b);
-    }
-    for (a, b) in name_rest.iter().zip(lower_rest) {
-        differs |= u64::from((a | 0x20) ^ b);
-    }
-    differs == 0
-}
-
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     name: Span,
     value: Span,
     known: Known,
+}
+
+impl Entry {
+    fn name<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
+        &bytes[self.name.start as usize..self.name.end()]
+    }
 }
 
 /// One field, borrowed from its section.
@@ -202,6 +61,8 @@ pub struct Fields {
     entries: Vec<Entry>,
     /// The kinds that the entries are of, and perhaps some that they were of.
     kinds: KnownSet,
+    /// Names that no trailer of the message may have.
+    excluded: Vec<Span>,
 }
 
 impl Fields {
@@ -209,6 +70,15 @@ impl Fields {
         self.bytes.clear();
         self.entries.clear();
         self.kinds = KnownSet::default();
+        self.excluded.clear();
+    }
+
+    /// Becomes a copy of `other` in the memory that it has.
+    pub fn copy_from(&mut self, other: &Fields) {
+        self.bytes.clone_from(&other.bytes);
+        self.entries.clone_from(&other.entries);
+        self.kinds = other.kinds;
+        self.excluded.clone_from(&other.excluded);
     }
 
     /// Starts again with a copy of `bytes`, of which spans are then made by [`Span::within`].
@@ -236,9 +106,29 @@ impl Fields {
 
     /// Appends a field of our own.
     pub fn push(&mut self, name: &[u8], value: &[u8]) {
-        let name_span = self.push_bytes(name);
+        self.push_as(Known::of(name), name, value);
+    }
+
+    /// Appends a field of our own that counts as one of another kind than its name says.
+    pub fn push_as(&mut self, known: Known, name: &[u8], value: &[u8]) {
+        let name = self.push_bytes(name);
         let value = self.push_bytes(value);
-        self.index(Known::of(name), name_span, value);
+        self.index(known, name, value);
+    }
+
+    /// Appends fields of our own, as lines that `write` writes.
+    pub fn push_lines(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        let mut start = self.bytes.len();
+        write(&mut self.bytes);
+        while let Some(len) = memchr::memmem::find(&self.bytes[start..], b"\r\n") {
+            let line = &self.bytes[start..start + len];
+            if let Some(colon) = memchr::memmem::find(line, b": ") {
+                let known = Known::of(&line[..colon]);
+                let span = Span { start: start as u32, len: len as u32 };
+                self.index(known, span.take(colon), span.skip(colon + 2));
+            }
+            start += len + 2;
+        }
     }
 
     pub fn len(&self) -> usize {
@@ -270,6 +160,11 @@ impl Fields {
         self.kinds.contains(known)
     }
 
+    /// `false`: there is no field of these kinds.
+    pub fn may_have_any(&self, kinds: KnownSet) -> bool {
+        self.kinds.meets(kinds)
+    }
+
     /// The value of the first field of this kind.
     pub fn value(&self, known: Known) -> Option<&[u8]> {
         if !self.may_have(known) {
@@ -285,11 +180,53 @@ impl Fields {
         self.iter().filter(is_named).map(|field| field.value)
     }
 
-    /// Removes all fields with this name, in whatever case. Their bytes stay.
+    /// Removes all fields with this name, in whatever case and with `_` for `-`. Their bytes stay.
     pub fn remove(&mut self, name: &[u8]) {
         let Fields { bytes, entries, .. } = self;
-        let own = |entry: &Entry| &bytes[entry.name.start as usize..entry.name.end()];
-        entries.retain(|entry| !own(entry).eq_ignore_ascii_case(name));
+        entries.retain(|entry| !is_same_name(entry.name(bytes), name));
+    }
+
+    /// Removes all fields with this name, and has no trailer with it either.
+    pub fn exclude(&mut self, name: &[u8]) {
+        self.remove(name);
+        if !self.excludes(name) {
+            let name = self.push_bytes(name);
+            self.excluded.push(name);
+        }
+    }
+
+    /// No trailer of the message may have this name.
+    pub fn excludes(&self, name: &[u8]) -> bool {
+        self.excluded.iter().any(|excluded| is_same_name(self.bytes(*excluded), name))
+    }
+
+    /// How many names no trailer may have.
+    pub fn excluded(&self) -> usize {
+        self.excluded.len()
+    }
+
+    /// Keeps the fields that `is_kept` says. The bytes of the others stay.
+    pub fn retain(&mut self, is_kept: impl Fn(Known, &[u8]) -> bool) {
+        let Fields { bytes, entries, .. } = self;
+        entries.retain(|entry| is_kept(entry.known, entry.name(bytes)));
+    }
+
+    /// Makes fields that are of no kind ones of this kind, where `is_one` says so.
+    pub fn mark(&mut self, known: Known, is_one: impl Fn(&[u8]) -> bool) {
+        let Fields { bytes, entries, kinds, .. } = self;
+        for entry in entries.iter_mut() {
+            if entry.known == Known::Other && is_one(entry.name(bytes)) {
+                entry.known = known;
+                kinds.insert(known);
+            }
+        }
+    }
+
+    /// Makes fields of these kinds ones of no kind.
+    pub fn unmark(&mut self, kinds: KnownSet) {
+        for entry in self.entries.iter_mut().filter(|entry| kinds.contains(entry.known)) {
+            entry.known = Known::Other;
+        }
     }
 
     /// Bytes of all names and values that are there.
@@ -307,6 +244,7 @@ impl Fields {
         saved.entries.clone_from(&self.entries);
         saved.kinds = self.kinds;
         saved.bytes = self.bytes.len();
+        saved.excluded = self.excluded.len();
     }
 
     /// All is again as it was when it was saved: since then, bytes were only added.
@@ -314,16 +252,16 @@ impl Fields {
         self.entries.clone_from(&saved.entries);
         self.kinds = saved.kinds;
         self.bytes.truncate(saved.bytes);
+        self.excluded.truncate(saved.excluded);
     }
 
     /// Marks the fields that a `Connection` field names (RFC 9110 7.6.1), so that they are
     /// not passed on. `Host` cannot be named away.
     pub fn mark_hop_by_hop(&mut self, name: &[u8]) {
-        let Fields { bytes, entries, kinds } = self;
+        let Fields { bytes, entries, kinds, .. } = self;
         for entry in entries.iter_mut() {
-            let own = &bytes[entry.name.start as usize..(entry.name.start + entry.name.len) as usize];
             let kept = KnownSet::of(&[Known::Host, Known::Connection]).contains(entry.known);
-            if !kept && own.eq_ignore_ascii_case(name) {
+            if !kept && entry.name(bytes).eq_ignore_ascii_case(name) {
                 entry.known = Known::HopByHop;
                 kinds.insert(Known::HopByHop);
             }
@@ -337,6 +275,7 @@ pub struct Saved {
     entries: Vec<Entry>,
     kinds: KnownSet,
     bytes: usize,
+    excluded: usize,
 }
 
 /// The characters of a token (RFC 9110 5.6.2).
@@ -388,33 +327,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn known_fields_are_found_whatever_their_case() {
-        let table: [(&str, Known); 18] = [
-            ("Host", Known::Host),
-            ("hOST", Known::Host),
-            ("hosts", Known::Other),
-            ("TE", Known::Te),
-            ("Content-Length", Known::ContentLength),
-            ("Transfer-Encoding", Known::TransferEncoding),
-            ("X-Forwarded-Proto", Known::XForwardedProto),
-            ("X-Accel-Redirect", Known::XAccel),
-            ("x-accel-buffering", Known::XAccel),
-            ("X-Accel-", Known::Other),
-            ("X_Forwarded_For", Known::XLookalike),
-            ("x-real_ip", Known::XLookalike),
-            ("X_Accel-Redirect", Known::XLookalike),
-            ("X-ADMIN-Token", Known::XAdminToken),
-            ("X-Admin_Token", Known::XLookalike),
-            ("X_Other", Known::Other),
-            ("X-Sendfile-Type", Known::XSendfile),
-            ("Content-Lengthy", Known::Other),
-        ];
-        for (name, expected) in table {
-            assert_eq!(Known::of(name.as_bytes()), expected, "{name}");
-        }
-    }
-
-    #[test]
     fn a_named_field_is_marked_but_never_host() {
         let mut fields = Fields::default();
         fields.push(b"Host", b"a");
@@ -437,13 +349,42 @@ mod tests {
             fields.iter().map(|field| (text(field.name), text(field.value))).collect()
         };
         let before = shown(&fields);
-        fields.remove(b"a");
+        fields.exclude(b"a");
         fields.push(b"Via", b"3");
         assert_eq!(shown(&fields), [("B".into(), "2".into()), ("Via".into(), "3".into())]);
-        assert_eq!((fields.weight(), fields.stored()), (6, 8));
+        assert_eq!((fields.weight(), fields.stored()), (6, 9));
+        assert!(fields.excludes(b"A") && !fields.excludes(b"b"));
         fields.restore(&saved);
         assert_eq!(shown(&fields), before);
-        assert!(!fields.may_have(Known::Via));
+        assert!(!fields.may_have(Known::Via) && !fields.excludes(b"a"));
+    }
+
+    #[test]
+    fn names_are_removed_and_excluded_once_whatever_their_spelling() {
+        let mut fields = Fields::default();
+        for name in ["X_Name", "x-name", "X-Names", "X-NAME"] {
+            fields.push(name.as_bytes(), b"1");
+        }
+        for name in ["X-Name", "X_NAME", "x-name"] {
+            fields.exclude(name.as_bytes());
+        }
+        let left: Vec<&[u8]> = fields.iter().map(|field| field.name).collect();
+        assert_eq!(left, [b"X-Names"]);
+        assert_eq!(fields.excluded.len(), 1);
+        assert!(fields.excludes(b"x_name") && !fields.excludes(b"x-names"));
+    }
+
+    #[test]
+    fn lines_become_fields() {
+        let mut fields = Fields::default();
+        fields.push(b"A", b"1");
+        fields.push_lines(|out| out.extend_from_slice(b"X-Real-IP: ::1\r\nX-Empty: \r\n"));
+        let shown: Vec<(Known, &[u8], &[u8])> =
+            fields.iter().map(|field| (field.known, field.name, field.value)).collect();
+        assert_eq!(
+            shown[1..],
+            [(Known::XRealIp, &b"X-Real-IP"[..], &b"::1"[..]), (Known::Other, b"X-Empty", b"")]
+        );
     }
 
     #[test]

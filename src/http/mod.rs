@@ -1,8 +1,10 @@
 //! HTTP messages: bytes to types and back. No I/O, no clock, nothing of the plan.
 //!
-//! `head` and `fields` are what a message says, whatever version carried it; `target` is the
-//! forms of host and path, `readings` what else programs read out of a path; `framing` is where a body ends; `forwarding` is what a
-//! proxy changes on the way, `trace_context` its place in a trace, `server_timing` what it tells of it; `h1` is HTTP/1.1's syntax.
+//! `head` and `fields` are what a message says, whatever version carried it; `known` and `trailers`
+//! are what names of fields mean; `target` is the forms of host and path, `readings` what else
+//! programs read out of a path; `framing` is where a body ends; `forwarding` is what a proxy changes on
+//! the way, `told` a request's fields after that, `trace_context` its place in a trace,
+//! `server_timing` what it tells of it; `h1` is HTTP/1.1's syntax.
 
 pub mod date;
 pub mod fields;
@@ -10,12 +12,15 @@ pub mod forwarding;
 pub mod framing;
 pub mod h1;
 pub mod head;
+pub mod known;
 pub mod query;
 pub mod readings;
 pub mod server_timing;
 pub mod status;
 pub mod target;
+pub mod told;
 pub mod trace_context;
+pub mod trailers;
 
 use std::time::Duration;
 

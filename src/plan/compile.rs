@@ -13,10 +13,12 @@ use super::children::children;
 use super::log::{log, tracing};
 use super::outgoing::{self, outgoing};
 use super::routes::routes;
-use super::rules::{rules, tree};
+use super::rules::{network, rules, tree};
 use super::{Dns, Limits, Plan, RouteId, Server, filters, guards, policies, workloads};
 use crate::config::{self, Config, Diagnostic, Sources};
-use crate::http::forwarding;
+use crate::http::fields::Known;
+use crate::http::forwarding::{self, NamePattern};
+use crate::http::h1::changes::is_fixed;
 use crate::http::target::EncodedSlash;
 use crate::process::events;
 use crate::route::{Rule, cover};
@@ -123,6 +125,7 @@ pub fn compile(config: &Config) -> Result<(Plan, Vec<Diagnostic>), Vec<Diagnosti
     refuse_unusable_token(config, &mut diagnostics);
     refuse_slashes(config, &mut diagnostics);
     warn_of_unused(config, &mut diagnostics);
+    refuse_untrusted(config, &mut diagnostics);
     warn_of_nobody_trusted(config, &mut diagnostics);
     if config.routes.is_empty() {
         let message = "there are no routes: every request will be answered with 404";
@@ -210,12 +213,11 @@ fn limits(config: &Config) -> Limits {
 }
 
 fn forwarding(config: &Config) -> forwarding::Settings {
-    let trusted = config.server.trusted_proxies.iter();
+    let untrusted = config.server.untrusted_headers.iter();
     forwarding::Settings {
-        trusted: trusted
-            .map(|network| forwarding::Network { address: network.address, bits: network.bits })
-            .collect(),
+        trusted: config.server.trusted_proxies.iter().map(network).collect(),
         keep_received: config.middleware.forward_headers.as_ref().is_some_and(|forward| forward.value),
+        untrusted: untrusted.map(|name| NamePattern::of(&name.value)).collect(),
     }
 }
 
@@ -317,6 +319,15 @@ fn warn_of_unused(config: &Config, diagnostics: &mut Vec<Diagnostic>) {
             let unused = Diagnostic::warning(upstream.name.place.clone(), message);
             diagnostics.push(unused.with_help(format!("a route uses it with upstream = \"{name}\"")));
         }
+    }
+}
+
+fn refuse_untrusted(config: &Config, diagnostics: &mut Vec<Diagnostic>) {
+    let is_needed = |name: &str| is_fixed(name) || Known::of(name.as_bytes()) == Known::Host;
+    for name in config.server.untrusted_headers.iter().filter(|name| is_needed(&name.value)) {
+        let message = format!("{} says how a message is framed or routed, whoever sends it", name.value);
+        let help = "name fields that the application believes";
+        diagnostics.push(Diagnostic::error(name.place.clone(), message).with_help(help));
     }
 }
 

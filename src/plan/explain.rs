@@ -28,6 +28,8 @@ pub enum By {
     Field(String),
     /// With its name.
     Parameter(String),
+    Client,
+    Scheme,
 }
 
 /// Of the routes before `end`, or of all of them, those that do not take the request, in
@@ -59,6 +61,12 @@ fn why(route: &config::Route, rule: &Rule<RouteId>, question: &Question<'_>) -> 
             let had = named.map(|one| if is_hidden { HIDDEN.to_owned() } else { text(one.value) }).collect();
             let written = written(rule, failing, &route.fields);
             (By::Field(written.name.clone()), written.text("header", is_hidden), had)
+        }
+        Verdict::Condition(Condition::Client(_)) => {
+            (By::Client, route.clients_text(), vec![question.sender.client.to_string()])
+        }
+        Verdict::Condition(Condition::Scheme(_)) => {
+            (By::Scheme, route.scheme_text(), vec![question.sender.scheme.text().to_owned()])
         }
         Verdict::Condition(failing @ Condition::Parameter(name, _)) => {
             let named = parameters(question.query).filter(|(key, _)| decoded(key).eq(name.bytes()));

@@ -8,7 +8,7 @@ use super::{Action, Guard, Route, RouteId};
 use crate::config::{self, Config, Diagnostic};
 use crate::http::fields::Fields;
 use crate::route::cover::lead;
-use crate::route::{Condition, HostPattern, PathCondition, Question, Rule, Tree};
+use crate::route::{Condition, HostPattern, PathCondition, Question, Rule, Sender, Tree};
 
 /// Asks the tree about other spellings of each guarded path, once all routes are right. `rules` are
 /// those of the routes.
@@ -30,7 +30,8 @@ pub fn warn_of_gaps(
             let host = host(rule);
             let (method, canonical) = (method(rule).as_bytes(), path.as_bytes());
             let (host, path) = (host.as_bytes(), canonical);
-            let question = Question { method, host, canonical, path, query: b"", fields: &fields };
+            let sender = Sender::default();
+            let question = Question { method, host, canonical, path, query: b"", fields: &fields, sender };
             let id = *tree.decide(&question, &mut scratch)?;
             let other = &routes[id.0 as usize];
             let is_gap = id > rule.target && is_same_application(route, other) && other.lacks_guard_of(route);

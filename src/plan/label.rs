@@ -32,6 +32,11 @@ pub fn label(route: &config::Route) -> String {
     }));
     parts.extend(route.fields.iter().map(|field| format!("[{}]", field.name)));
     parts.extend(route.parameters.iter().map(|parameter| format!("?{}", parameter.name)));
+    if !route.clients.is_empty() {
+        let clients: Vec<String> = route.clients.iter().map(ToString::to_string).collect();
+        parts.push(format!("from {}", clients.join(",")));
+    }
+    parts.extend(route.scheme.map(|scheme| format!("{}:", scheme.word())));
     match parts.is_empty() {
         true => "*".to_owned(),
         false => cut(&parts.join(" ")),
@@ -102,6 +107,11 @@ path_prefix = "/x"
 header = { name = "X-Version", value = "3" }
 upstream = "app"
 [[routes]]
+path_exact = "/c"
+client = ["10.0.0.0/8", "::1"]
+scheme = "https"
+upstream = "app"
+[[routes]]
 path_regex = "^/[0-9]+$"
 upstream = "app"
 [[routes]]
@@ -116,6 +126,7 @@ upstream = "app"
             "/api/* [X-Version] ?q",
             "/x/* [X-Version] (w.toml:22)",
             "/x/* [X-Version] (w.toml:26)",
+            "= /c from 10.0.0.0/8,::1 https:",
             "~ ^/[0-9]+$",
             "*",
         ];

@@ -2,6 +2,7 @@
 
 use super::RouteId;
 use crate::config::{self, Config, Diagnostic, Place, Written};
+use crate::http::forwarding::{Network, Scheme};
 use crate::http::target::{self, canonicalise};
 use crate::route::{
     Condition, HostPattern, Methods, PathCondition, Pattern, Program, ProgramFault, Rule, Test, Tree,
@@ -32,6 +33,10 @@ pub fn tree(
     None
 }
 
+pub(super) fn network(written: &config::Network) -> Network {
+    Network { address: written.address, bits: written.bits }
+}
+
 /// Reports all that is wrong with the route's texts, not only the first.
 fn rule(route: &config::Route, target: RouteId, diagnostics: &mut Vec<Diagnostic>) -> Option<Rule<RouteId>> {
     let path = path_condition(route.path.as_ref(), diagnostics);
@@ -48,6 +53,16 @@ fn rule(route: &config::Route, target: RouteId, diagnostics: &mut Vec<Diagnostic
         let test = test(&parameter.test, diagnostics);
         conditions.push(test.map(|test| Condition::Parameter(parameter.name.clone(), test)));
     }
+    if !route.clients.is_empty() {
+        let networks = route.clients.iter().map(network);
+        conditions.push(Some(Condition::Client(networks.collect())));
+    }
+    conditions.extend(route.scheme.map(|scheme| {
+        Some(Condition::Scheme(match scheme {
+            config::Scheme::Http => Scheme::Http,
+            config::Scheme::Https => Scheme::Https,
+        }))
+    }));
     let hosts = route.hosts.iter().map(|host| match host {
         config::Host::Exact(name) => HostPattern::Exact(name.clone()),
         config::Host::Below(end) => HostPattern::Below(end.clone()),

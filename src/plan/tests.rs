@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::*;
 use crate::config::{self, Config, Diagnostic, Sources};
 use crate::http::fields::Fields;
-use crate::route::Question;
+use crate::route::{Question, Sender};
 
 const REFERENCE: &str = include_str!("../../config/warpdrive.toml");
 const MINIMAL: &str = include_str!("../../config/minimal.toml");
@@ -44,7 +44,8 @@ fn refused(text: &str) -> Vec<Diagnostic> {
 
 fn decided(plan: &Plan, host: &[u8], path: &[u8]) -> Option<RouteId> {
     let fields = Fields::default();
-    let question = Question { method: b"GET", host, canonical: path, path, query: b"", fields: &fields };
+    let (canonical, sender) = (path, Sender::default());
+    let question = Question { method: b"GET", host, canonical, path, query: b"", fields: &fields, sender };
     plan.tree.decide(&question, &mut plan.tree.scratch()).copied()
 }
 

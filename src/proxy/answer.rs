@@ -81,7 +81,8 @@ pub async fn run(
     let mut downstream = Downstream::h1(stream.writer(), &core.buffers, out, request, lines, timeout);
     let date = core.date(trace.stamp.start_ms);
     downstream.respond(response, may_persist, &date, trace.timing(core, &active.plan));
-    let relayed = relay(&mut source, downstream.sink()).await;
+    let excluded = downstream.excluded(response);
+    let relayed = relay(&mut source, downstream.sink(), excluded).await;
     trace.is_response_started = downstream.is_started();
     trace.bytes_out = downstream.sent();
     match relayed {

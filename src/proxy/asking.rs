@@ -23,10 +23,17 @@ impl Forward<'_> {
     ) -> Result<(Flight, Option<Text>), Error> {
         let wanted = self.policy.as_ref().map_or(0, |policy| policy.text_max());
         let mut text = Text::wanted(wanted, self.request);
-        let removed = &self.route.fields.removed;
         let buffers = &self.core.buffers;
-        let flight =
-            Flight::load(buffers, self.request, changes, removed, self.peer, stamp, source, text.as_mut());
+        let flight = Flight::load(
+            buffers,
+            self.request,
+            changes,
+            self.excluded(),
+            self.peer,
+            stamp,
+            source,
+            text.as_mut(),
+        );
         Ok((flight.map_err(client_error)?, text))
     }
 
@@ -43,7 +50,7 @@ impl Forward<'_> {
             downstream.inform(&head, &self.date).await.map_err(downstream_error)?;
         }
         let is_chunked = self.request.body == BodyLength::Chunked;
-        flight.wait_for(&mut text, source, is_chunked).await.map_err(client_error)?;
+        flight.wait_for(&mut text, source, is_chunked, self.excluded()).await.map_err(client_error)?;
         if let Some(policy) = &mut self.policy {
             policy.set_text(text.into_bytes());
         }

@@ -49,8 +49,6 @@ pub struct Work {
 pub struct Connection {
     stream: Stream,
     address: IpAddr,
-    /// The port of our listener.
-    port: u16,
     /// Its idle timeout runs already: being parked, or an empty line, does not start it anew.
     is_idle: bool,
     _admitted: Option<Admitted>,
@@ -72,8 +70,8 @@ enum End {
 }
 
 /// Takes over an accepted connection.
-pub fn start(core: &Rc<Core>, stream: Stream, address: IpAddr, port: u16) {
-    let (connection, denied) = admit(core, stream, address, port);
+pub fn start(core: &Rc<Core>, stream: Stream, address: IpAddr) {
+    let (connection, denied) = admit(core, stream, address);
     match denied {
         None => spawn(core, serve(Rc::clone(core), connection)),
         Some(denied) => spawn(core, deny(Rc::clone(core), connection, denied)),
@@ -81,12 +79,7 @@ pub fn start(core: &Rc<Core>, stream: Stream, address: IpAddr, port: u16) {
 }
 
 /// Counts a connection, and tells whether it is one too many.
-pub(crate) fn admit(
-    core: &Rc<Core>,
-    stream: Stream,
-    address: IpAddr,
-    port: u16,
-) -> (Connection, Option<Denied>) {
+pub(crate) fn admit(core: &Rc<Core>, stream: Stream, address: IpAddr) -> (Connection, Option<Denied>) {
     let active = core.active();
     let admitted = core.admission.admit(address, active.admission_bounds());
     let (admitted, denied) = match admitted {
@@ -100,7 +93,7 @@ pub(crate) fn admit(
         Some(Denied::Address) => core.counters.denied_by_address.add(1),
     }
     let _open = core.count_open();
-    (Connection { stream, address, port, is_idle: false, _admitted: admitted, _open }, denied)
+    (Connection { stream, address, is_idle: false, _admitted: admitted, _open }, denied)
 }
 
 /// Runs the work of a connection; a panic in it is counted.
@@ -148,7 +141,7 @@ async fn deny(core: Rc<Core>, mut connection: Connection, denied: Denied) {
     };
     let active = core.active();
     let mut work = core.take_work();
-    work.peer = Some(Peer::new(&active.plan.forwarding, connection.address, connection.port));
+    work.peer = Some(Peer::new(&active.plan.forwarding, connection.address));
     if respond::refuse(&core, &active, &mut connection.stream, &mut work, error).await == Next::Linger {
         linger(&core, &mut connection.stream).await;
     }
@@ -173,7 +166,7 @@ async fn run(core: &Rc<Core>, connection: &mut Connection, work: &mut Work) -> E
         };
         let active = core.active();
         if peer_of != active.generation || work.peer.is_none() {
-            work.peer = Some(Peer::new(&active.plan.forwarding, connection.address, connection.port));
+            work.peer = Some(Peer::new(&active.plan.forwarding, connection.address));
             peer_of = active.generation;
         }
         let stream = &mut connection.stream;

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use super::connection::Work;
 use super::policy;
 use crate::http::date::Civil;
+use crate::http::fields::Fields;
 use crate::http::h1;
 use crate::net::admission::{self, Admission};
 #[cfg(feature = "wasm")]
@@ -44,6 +45,8 @@ pub struct Active {
     pub tree: Tree<RouteId>,
     pub scratch: RefCell<Scratch>,
     pub captures: RefCell<Captures>,
+    /// The fields of a request as an upstream will be told them, while its route is chosen.
+    pub told: RefCell<Fields>,
     /// What is counted by route and upstream; it outlives the plan where the names do.
     pub ledger: Arc<Ledger>,
     /// By id.
@@ -377,6 +380,7 @@ impl Active {
             tree,
             scratch,
             captures: RefCell::default(),
+            told: RefCell::default(),
             ledger,
         }
     }

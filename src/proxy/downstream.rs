@@ -10,6 +10,7 @@ use crate::http::h1::changes::change;
 use crate::http::h1::encode::{self, Framing, Persistence};
 use crate::http::head::{Method, RequestHead, ResponseHead, Version};
 use crate::http::server_timing::Timing;
+use crate::http::trailers::Excluded;
 use crate::net::{Buffers, Writer};
 
 pub enum Downstream<'a> {
@@ -72,7 +73,10 @@ impl<'a> Downstream<'a> {
             return Ok(());
         }
         let sink = h1.sink.h1_mut();
+        let start = sink.head.len();
         encode::response(sink.head, head, Framing::Nothing, Persistence::KeepAlive, date, None);
+        // What is set belongs to the final head.
+        change(sink.head, start, h1.lines.removed, b"");
         sink.flush().await
     }
 
@@ -80,7 +84,9 @@ impl<'a> Downstream<'a> {
     pub async fn switch(&mut self, head: &ResponseHead, date: &[u8; 29]) -> Result<(), SinkFault> {
         let Some(h1) = self.as_h1() else { return Err(SinkFault::Gone) };
         let sink = h1.sink.h1_mut();
+        let start = sink.head.len();
         encode::response(sink.head, head, Framing::Nothing, Persistence::Upgrade, date, None);
+        change(sink.head, start, h1.lines.removed, h1.lines.set);
         h1.has_response = true;
         sink.flush().await
     }
@@ -106,6 +112,19 @@ impl<'a> Downstream<'a> {
         encode::response(sink.head, head, framing, h1.persistence, date, timing);
         change(sink.head, start, h1.lines.removed, h1.lines.set);
         h1.has_response = true;
+    }
+
+    /// What the client does not get as a trailer of the response with this head.
+    pub fn excluded<'e>(&self, head: &'e ResponseHead) -> Excluded<'e>
+    where
+        'a: 'e,
+    {
+        let route = match self {
+            Downstream::H1(h1) => h1.lines.removed,
+            #[cfg(feature = "wasm")]
+            Downstream::Guest(_) => &[],
+        };
+        Excluded { route, head: &head.fields, untrusted: &[] }
     }
 
     /// The client itself, not a component that answers one.

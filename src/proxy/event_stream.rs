@@ -16,6 +16,7 @@ use super::trace::Trace;
 use super::upload::gone;
 use crate::http::framing::BodyLength;
 use crate::http::head::ResponseHead;
+use crate::http::trailers::Excluded;
 use crate::net::task::unless;
 use crate::net::{Buffer, Stream};
 use crate::upstream::pool::Lease;
@@ -38,6 +39,8 @@ pub struct EventStream {
     pub write_timeout: Duration,
     /// A client that sends no more is gone.
     pub abort_on_close: bool,
+    /// Names of fields that the route sets or removes.
+    pub removed: Box<[String]>,
 }
 
 /// Whether a response is one: of no known length, and of their type (HTML, 9.2.5).
@@ -80,8 +83,9 @@ impl EventStream {
         let mut sink = H1Sink::new(writer, &core.buffers, out, self.write_timeout);
         sink.is_chunked = self.is_chunked;
         let mut sink = Sink::H1(sink);
+        let excluded = Excluded { route: &self.removed, head: &response.fields, untrusted: &[] };
         let relayed = {
-            let relayed = pin!(relay(&mut source, &mut sink));
+            let relayed = pin!(relay(&mut source, &mut sink, excluded));
             let gone = pin!(gone(Some(&client_reader), || self.abort_on_close));
             unless(relayed, gone).await
         };

@@ -16,13 +16,16 @@ use super::respond;
 use super::steps;
 use super::trace::Trace;
 use super::tunnel::Tunnel;
+use crate::http::fields::Fields;
+use crate::http::forwarding::{Peer, Stamp};
 use crate::http::framing::BodyLength;
 use crate::http::h1::Refusal;
 use crate::http::head::RequestHead;
+use crate::http::told::{is_told, tell};
 use crate::net::stream::Peeked;
 use crate::net::{Buffer, Stream};
 use crate::plan::{Action, Forward, Route, RouteId};
-use crate::route::Question;
+use crate::route::{Question, Sender};
 
 /// What becomes of the connection after an exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,11 +121,12 @@ async fn serve(
     trace: &mut Trace,
 ) -> Result<Served, Error> {
     trace.is_request_done = work.request.body == BodyLength::Empty;
-    if let Some(peer) = &work.peer {
-        trace.begin_span(core, &active.plan.tracing, &work.request, peer);
-    }
-    work.passage.begin();
-    let route = choose(active, &work.request, &mut work.changes, &mut trace.route)?;
+    let Work { request, peer, changes, passage, .. } = &mut *work;
+    passage.begin();
+    let peer = peer.as_ref().expect("a connection makes its peer before its first exchange");
+    active.plan.forwarding.mark(&mut request.fields);
+    trace.begin_span(core, &active.plan.tracing, request, peer);
+    let route = choose(active, request, peer, &trace.stamp, changes, &mut trace.route)?;
     if !route.filters.is_empty() {
         // Boxed, so that other exchanges do not carry its room.
         return Box::pin(serve_filtered(core, active, route, stream, work, trace)).await;
@@ -186,12 +190,15 @@ async fn serve_filtered(
 pub fn choose<'a>(
     active: &'a Active,
     request: &RequestHead,
+    peer: &Peer,
+    stamp: &Stamp,
     changes: &mut Changes,
     chosen: &mut Option<RouteId>,
 ) -> Result<&'a Route, Error> {
     changes.clear();
     refuse(active, request)?;
-    let question = Question::of(request);
+    let told = &mut *active.told.borrow_mut();
+    let question = question(active, request, peer, stamp, told);
     let id = decide(active, &question)?;
     *chosen = Some(id);
     if request.target.has_readings {
@@ -201,6 +208,27 @@ pub fn choose<'a>(
     changes.expand(&active.captures, id, route, &question)?;
     steps::request(&route.steps, request)?;
     Ok(route)
+}
+
+/// What the routes are asked. The sender, and the fields as an upstream will get them, are computed
+/// only if a condition refers to them.
+fn question<'a>(
+    active: &Active,
+    request: &'a RequestHead,
+    peer: &Peer,
+    stamp: &Stamp,
+    told: &'a mut Fields,
+) -> Question<'a> {
+    let asks = active.tree.asks();
+    let mut question = Question::of(request);
+    if asks.sender {
+        question.sender = Sender { client: peer.client_address(request), scheme: peer.scheme(request) };
+    }
+    if asks.told || asks.fields && is_told(&request.fields) {
+        tell(told, request, peer, Some(stamp));
+        question.fields = told;
+    }
+    question
 }
 
 fn refuse(active: &Active, request: &RequestHead) -> Result<(), Error> {

@@ -12,6 +12,7 @@ use crate::http::h1::changes::change;
 use crate::http::h1::chunked::{self, SizeLine};
 use crate::http::h1::encode;
 use crate::http::head::RequestHead;
+use crate::http::trailers::Excluded;
 use crate::net::buffer::Size;
 use crate::net::{Buffer, Buffers, Writer};
 
@@ -55,15 +56,16 @@ impl Flight {
         buffers: &Buffers,
         request: &RequestHead,
         changes: &Changes,
-        removed: &[String],
+        excluded: Excluded<'_>,
         peer: &Peer,
         stamp: &Stamp,
         source: &mut Source<'_>,
         text: Option<&mut Text>,
     ) -> Result<Flight, SourceFault> {
         let mut buffer = buffers.take(Size::Small);
-        write_head(buffer.as_vec(), request, changes, removed, peer, stamp);
-        let is_whole = fill(&mut buffer, source, request.body == BodyLength::Chunked, text)?;
+        write_head(buffer.as_vec(), request, changes, excluded.route, peer, stamp);
+        let is_chunked = request.body == BodyLength::Chunked;
+        let is_whole = fill(&mut buffer, source, is_chunked, excluded, text)?;
         Ok(Flight { len: buffer.len(), buffer: Some(buffer), is_whole })
     }
 
@@ -73,11 +75,12 @@ impl Flight {
         text: &mut Text,
         source: &mut Source<'_>,
         is_chunked: bool,
+        excluded: Excluded<'_>,
     ) -> Result<(), SourceFault> {
         let buffer = self.buffer.as_mut().expect("a flight has its buffer between attempts");
         while !self.is_whole && !text.is_full() {
             let frame = source.next().await?;
-            self.is_whole = append(buffer, source, frame, is_chunked, Some(text));
+            self.is_whole = append(buffer, source, frame, is_chunked, excluded, Some(text));
         }
         self.len = buffer.len();
         Ok(())
@@ -129,6 +132,7 @@ fn fill(
     buffer: &mut Buffer,
     source: &mut Source<'_>,
     is_chunked: bool,
+    excluded: Excluded<'_>,
     mut text: Option<&mut Text>,
 ) -> Result<bool, SourceFault> {
     loop {
@@ -139,7 +143,7 @@ fn fill(
                 return Ok(false);
             }
             Some(frame) => {
-                if append(buffer, source, frame, is_chunked, text.as_deref_mut()) {
+                if append(buffer, source, frame, is_chunked, excluded, text.as_deref_mut()) {
                     return Ok(true);
                 }
             }
@@ -158,6 +162,7 @@ fn append(
     source: &mut Source<'_>,
     frame: Frame,
     is_chunked: bool,
+    excluded: Excluded<'_>,
     text: Option<&mut Text>,
 ) -> bool {
     match frame {
@@ -175,7 +180,8 @@ fn append(
             source.recycle(data);
             false
         }
-        Frame::Trailers(fields) => {
+        Frame::Trailers(mut fields) => {
+            excluded.apply(&mut fields);
             encode::trailers(buffer.as_vec(), &fields);
             true
         }

@@ -28,6 +28,7 @@ use crate::http::framing::BodyLength;
 use crate::http::h1::{self, FIELDS_MAX, Parsed, parse};
 use crate::http::head::{RequestHead, ResponseHead};
 use crate::http::status::Status;
+use crate::http::trailers::Excluded;
 use crate::net::deadline::Expired;
 use crate::net::{Buffer, Reader, Writer};
 use crate::plan::{self, Limits, Route};
@@ -161,6 +162,7 @@ pub async fn run(
             silence,
             write_timeout: limits.write_timeout,
             abort_on_close: limits.abort_on_close,
+            removed: route.response.removed.clone(),
         }))),
         Answered::Whole { is_reusable } => {
             if is_reusable && is_sent {
@@ -172,6 +174,15 @@ pub async fn run(
 }
 
 impl Forward<'_> {
+    /// What the upstream does not get as a trailer of the request.
+    pub(super) fn excluded(&self) -> Excluded<'_> {
+        Excluded {
+            route: &self.route.fields.removed,
+            head: &self.request.fields,
+            untrusted: &self.active.plan.forwarding.untrusted,
+        }
+    }
+
     /// Tries until an answer is through. What failed is tried again only before a byte of a
     /// response: on the same endpoint if a reused connection turns out dead, which says nothing of
     /// it; otherwise on another one, as often as the upstream's settings and its budget allow.
@@ -318,7 +329,7 @@ impl Forward<'_> {
         upload.begin(upstream);
         let mut sink = H1Sink::new(writer, &self.core.buffers, &mut head, settings.write_timeout);
         sink.is_chunked = self.request.body == BodyLength::Chunked;
-        let relayed = relay(source, &mut Sink::H1(sink)).await;
+        let relayed = relay(source, &mut Sink::H1(sink), self.excluded()).await;
         upload.end(upstream, self.route.read_timeout);
         match relayed {
             Ok(()) => {
@@ -387,7 +398,8 @@ impl Forward<'_> {
             let (_, input) = source.into_h1().suspend();
             return Ok(Answered::Events(input));
         }
-        relay(&mut source, downstream.sink()).await.map_err(relay_error)?;
+        let excluded = downstream.excluded(response);
+        relay(&mut source, downstream.sink(), excluded).await.map_err(relay_error)?;
         if let Source::Memory(_) = source {
             // A middleware has answered, and what is left of the response is on its connection.
             return Ok(Answered::Whole { is_reusable: false });

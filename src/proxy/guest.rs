@@ -32,6 +32,7 @@ use crate::http::h1::changes::change;
 use crate::http::h1::{self, FIELDS_MAX, Parsed, parse};
 use crate::http::head::{RequestHead, ResponseHead};
 use crate::http::status::Status;
+use crate::http::trailers::Excluded;
 use crate::net::{Stream, task};
 use crate::plan::{Route, ToWorkload};
 use crate::wasm;
@@ -54,6 +55,8 @@ struct Guest<'a> {
     active: &'a Active,
     limits: &'a Limits,
     request: &'a RequestHead,
+    /// What it does not get as a trailer of the request.
+    excluded: Excluded<'a>,
     /// Middleware that sees the answer.
     filtered: Option<Filtered<'a>>,
     date: [u8; 29],
@@ -70,6 +73,7 @@ pub async fn run(
     trace: &mut Trace,
 ) -> Result<Next, Error> {
     let plan = &active.plan;
+    work.request.fields.exclude(PARAMETERS.as_bytes());
     let (component, pool, head) = choose(core, active, to, work, trace)?;
     let limits = &pool.guest.settings.limits;
     let request_body = [limits.request_body, plan.limits.request_body].into_iter().flatten().min();
@@ -104,7 +108,9 @@ pub async fn run(
     let upload = Upload::default();
     upload.is_sent.set(pipe.is_none());
     let date = core.date(trace.stamp.start_ms);
-    let guest = Guest { core, active, limits, request, filtered, date };
+    let excluded =
+        Excluded { route: &to.fields.removed, head: &request.fields, untrusted: &plan.forwarding.untrusted };
+    let guest = Guest { core, active, limits, request, excluded, filtered, date };
     let call = RefCell::new(call);
     let (stamp, running) = (trace.stamp, Running::default());
     let mut errands =
@@ -216,7 +222,7 @@ impl Guest<'_> {
     /// Passes the body on, then watches the client. Resolves only if the client ends the exchange.
     async fn client_side(&self, source: &mut Source<'_>, pipe: Option<Sender>, upload: &Upload) -> Error {
         if let Some(pipe) = pipe {
-            match relay(source, &mut Sink::Guest(GuestSink::new(pipe))).await {
+            match relay(source, &mut Sink::Guest(GuestSink::new(pipe)), self.excluded).await {
                 Ok(()) => upload.is_sent.set(true),
                 Err(RelayFault::Source(fault)) => return client_error(fault),
                 // A component need not read what it is sent.
@@ -259,7 +265,8 @@ impl Guest<'_> {
         upload.has_answer.set(!event_stream::begins(response));
         let may_persist = self.request.keep_alive && !core.is_draining() && upload.is_sent.get();
         downstream.respond(response, may_persist, &self.date, trace.timing(core, &self.active.plan));
-        match relay(&mut source, downstream.sink()).await {
+        let excluded = downstream.excluded(response);
+        match relay(&mut source, downstream.sink(), excluded).await {
             Ok(()) => Ok(()),
             Err(RelayFault::Sink(fault)) => Err(downstream_error(fault)),
             Err(RelayFault::Source(fault)) => Err(answer_error(fault)),

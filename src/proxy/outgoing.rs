@@ -23,7 +23,7 @@ use super::policy::Policy;
 use super::trace::Trace;
 use super::upload::Upload;
 use crate::http::fields::Known;
-use crate::http::forwarding::{Peer, Stamp};
+use crate::http::forwarding::{OPERATORS, Peer, Stamp};
 use crate::http::framing::BodyLength;
 use crate::http::h1::{Parsed, encode, parse};
 use crate::http::head::{RequestHead, ResponseHead};
@@ -149,6 +149,8 @@ impl Errand {
         if !matches!(parsed, Ok(Parsed::Head(_))) {
             return ask.reply.put(Err(Refusal::Malformed));
         }
+        // Components are the operator's: what they set is not a client's claim.
+        request.fields.unmark(OPERATORS);
         let patience = |given: Option<Duration>, ours| given.unwrap_or(ours).min(PATIENCE_MAX);
         let silence = patience(ask.timeouts.between_bytes_timeout, self.forward.read_timeout);
         self.forward.connect_timeout = patience(ask.timeouts.connect_timeout, self.forward.connect_timeout);

@@ -6,7 +6,7 @@
 
 use super::rule::Question;
 use super::template::{Captures, Template};
-use crate::http::fields::push_field;
+use crate::http::fields::{is_same_name, push_field};
 use crate::http::target;
 
 /// How the path that is forwarded comes from the path that was matched.
@@ -24,7 +24,7 @@ pub enum PathChange {
 /// Fields that a route removes, sets or replaces. Setting one removes those that were there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FieldChanges {
-    /// In any case; those that are set are among them.
+    /// In any case and with `_` for `-`; those that are set are among them.
     pub removed: Box<[String]>,
     pub set: Box<[(String, Template)]>,
 }
@@ -96,7 +96,8 @@ impl FieldChanges {
 
     /// Those that are removed and not set again.
     pub fn only_removed(&self) -> impl Iterator<Item = &str> {
-        let is_set = |name: &str| self.set.iter().any(|(set, _)| set.eq_ignore_ascii_case(name));
+        let is_set =
+            |name: &str| self.set.iter().any(|(set, _)| is_same_name(set.as_bytes(), name.as_bytes()));
         self.removed.iter().map(String::as_str).filter(move |name| !is_set(name))
     }
 
@@ -135,13 +136,21 @@ pub fn location(to: &Template, question: &Question<'_>, captures: &Captures, out
 
 #[cfg(test)]
 mod tests {
-    use super::super::{PathCondition, Pattern, Program};
+    use super::super::{PathCondition, Pattern, Program, Sender};
     use super::*;
     use crate::http::fields::Fields;
 
     fn question<'a>(path: &'a str, fields: &'a Fields) -> Question<'a> {
         let path = path.as_bytes();
-        Question { method: b"GET", host: b"a.example", canonical: path, path, query: b"?q", fields }
+        Question {
+            method: b"GET",
+            host: b"a.example",
+            canonical: path,
+            path,
+            query: b"?q",
+            fields,
+            sender: Sender::default(),
+        }
     }
 
     fn regex(text: &str) -> PathCondition {

@@ -7,8 +7,9 @@ use super::pattern::Segment;
 use super::program::{Program, ProgramFault, ProgramSet};
 use super::rule::{self, HostPattern, PathCondition, Rule};
 use super::tree::{
-    Candidates, Condition, Entry, Expressions, List, NONE, Node, Paths, Run, Test, Tree, field_key,
+    Asks, Candidates, Condition, Entry, Expressions, List, NONE, Node, Paths, Run, Test, Tree, field_key,
 };
+use crate::http::told::is_name_told;
 
 /// Rules of one place that are asked in turn; if there are more, those that ask for a name with
 /// a value are looked up.
@@ -29,6 +30,7 @@ impl<T> Tree<T> {
             let number = number(layout.tree.targets.len());
             layout.tree.targets.push(rule.target);
             let conditional = Conditional { rule: number, conditions: rule.conditions };
+            conditional.conditions.iter().for_each(|condition| layout.tree.asks.add(condition));
             if let PathCondition::Regex(program) = rule.path {
                 expressions.push((program, rule.hosts, conditional));
                 continue;
@@ -60,8 +62,23 @@ impl<T> Tree<T> {
             entries: Vec::new(),
             conditions: Vec::new(),
             texts: Vec::new(),
+            networks: Vec::new(),
             programs: Vec::new(),
             expressions: None,
+            asks: Asks::default(),
+        }
+    }
+}
+
+impl Asks {
+    fn add(&mut self, condition: &rule::Condition) {
+        match condition {
+            rule::Condition::Field(name, _) => {
+                self.fields = true;
+                self.told |= is_name_told(name.as_bytes());
+            }
+            rule::Condition::Client(_) | rule::Condition::Scheme(_) => self.sender = true,
+            rule::Condition::Method(_) | rule::Condition::Parameter(..) => {}
         }
     }
 }
@@ -290,6 +307,8 @@ impl<T> Layout<T> {
             rule::Condition::Parameter(name, test) => {
                 Condition::Parameter(self.lay_text(name.as_bytes()), self.lay_test(test))
             }
+            rule::Condition::Client(networks) => Condition::Client(extend(&mut self.tree.networks, networks)),
+            rule::Condition::Scheme(scheme) => Condition::Scheme(scheme),
         }
     }
 

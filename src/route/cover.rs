@@ -198,6 +198,10 @@ fn implies(narrow: &Condition, wide: &Condition) -> bool {
         | (Condition::Parameter(narrow, test), Condition::Parameter(wide, of)) => {
             narrow == wide && implies_test(test, of)
         }
+        (Condition::Client(narrow), Condition::Client(wide)) => {
+            narrow.iter().all(|network| wide.iter().any(|wide| wide.covers(network)))
+        }
+        (Condition::Scheme(narrow), Condition::Scheme(wide)) => narrow == wide,
         _ => false,
     }
 }

@@ -22,4 +22,4 @@ mod template;
 mod tests;
 mod tree;
 
-pub use rule::{Condition, HostPattern, Methods, PathCondition, Question, Rule, Test, Verdict};
+pub use rule::{Condition, HostPattern, Methods, PathCondition, Question, Rule, Sender, Test, Verdict};

@@ -3,10 +3,12 @@
 //! This is what a rule is explained by. Requests are decided by the tree, which must agree.
 
 use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
 
 use super::pattern::Pattern;
 use super::program::Program;
 use crate::http::fields::Fields;
+use crate::http::forwarding::{Network, Scheme};
 use crate::http::head::RequestHead;
 use crate::http::query::{decoded, parameters};
 use crate::http::target::canonicalise;
@@ -49,6 +51,9 @@ pub enum Condition {
     Field(String, Test),
     /// A parameter of the query, by its name once escapes are undone.
     Parameter(String, Test),
+    /// The client's address is in one of these networks.
+    Client(Vec<Network>),
+    Scheme(Scheme),
 }
 
 /// Methods, as they are written: they are case-sensitive (RFC 9110 9.1).
@@ -77,10 +82,25 @@ pub struct Question<'a> {
     /// With its `?`, or empty.
     pub query: &'a [u8],
     pub fields: &'a Fields,
+    pub sender: Sender,
+}
+
+/// What is known of the sender of a request: its own claims count only if it is a trusted proxy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sender {
+    pub client: IpAddr,
+    pub scheme: Scheme,
+}
+
+impl Default for Sender {
+    /// For questions in which it does not matter.
+    fn default() -> Sender {
+        Sender { client: IpAddr::V4(Ipv4Addr::UNSPECIFIED), scheme: Scheme::Http }
+    }
 }
 
 impl Question<'_> {
-    /// What is asked of a request with this head.
+    /// What is asked of a request with this head, whoever sent it.
     pub fn of(head: &RequestHead) -> Question<'_> {
         Question {
             method: head.text(head.method_text),
@@ -89,6 +109,7 @@ impl Question<'_> {
             path: head.text(head.target.path),
             query: head.text(head.target.query),
             fields: &head.fields,
+            sender: Sender::default(),
         }
     }
 }
@@ -186,6 +207,10 @@ impl Condition {
                     .map(|(_, value)| decoded(value).collect());
                 test.holds(named)
             }
+            Condition::Client(networks) => {
+                networks.iter().any(|network| network.contains(question.sender.client))
+            }
+            Condition::Scheme(scheme) => *scheme == question.sender.scheme,
         }
     }
 }

@@ -252,7 +252,7 @@ fn known(path: &PathCondition) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Pattern, Program};
+    use super::super::{Pattern, Program, Sender};
     use super::*;
     use crate::http::fields::Fields;
     use crate::http::target::canonicalise;
@@ -287,8 +287,8 @@ mod tests {
             let fields = Fields::default();
             let path = path.as_bytes();
             let canonical = &canonicalise(path);
-            let (method, host) = (&b"GET"[..], &b"a.example"[..]);
-            let question = Question { method, host, canonical, path, query: b"?q", fields: &fields };
+            let (method, host, sender) = (&b"GET"[..], &b"a.example"[..], Sender::default());
+            let question = Question { method, host, canonical, path, query: b"?q", fields: &fields, sender };
             captures.take(rule, &condition, &question);
             let mut out = Vec::new();
             template.expand(&mut out, &question, &captures);

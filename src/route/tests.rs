@@ -1,13 +1,15 @@
 //! The tree against a table, and against a scan of all rules.
 
 use super::cover::{covers, shadowed};
+use super::tree::Asks;
 use super::*;
 use crate::http::fields::Fields;
+use crate::http::forwarding::{Network, Scheme};
 use crate::http::target::canonicalise;
 
 /// A rule of words: `host=a`, `host=*.b`, `exact=/x`, `prefix=/x`, `pattern=/{x}`, `regex=^/x`,
 /// `method=GET`, `field=name`, `field=!name`, `field=name:value`, `field=name~regex`, and
-/// `query=` likewise.
+/// `query=` likewise; `client=10.0.0.0/8,::1/128`, `scheme=https`.
 fn rule(words: &str, target: usize) -> Rule<usize> {
     let mut rule = Rule { hosts: Vec::new(), path: PathCondition::Any, conditions: Vec::new(), target };
     for word in words.split_whitespace() {
@@ -28,6 +30,17 @@ fn rule(words: &str, target: usize) -> Rule<usize> {
             "field" => {
                 let (name, test) = named(text);
                 rule.conditions.push(Condition::Field(name, test));
+            }
+            "client" => {
+                let networks = text.split(',').map(|text| {
+                    let (address, bits) = text.split_once('/').unwrap();
+                    Network { address: address.parse().unwrap(), bits: bits.parse().unwrap() }
+                });
+                rule.conditions.push(Condition::Client(networks.collect()));
+            }
+            "scheme" => {
+                let scheme = if text == "https" { Scheme::Https } else { Scheme::Http };
+                rule.conditions.push(Condition::Scheme(scheme));
             }
             "query" => {
                 let (name, test) = named(text);
@@ -50,7 +63,7 @@ fn named(text: &str) -> (String, Test) {
     }
 }
 
-/// A request of words: `GET a.example/path?query name:value …`.
+/// A request of words: `GET a.example/path?query name:value …`, and `client:10.0.0.1 scheme:https`.
 struct Asked {
     method: String,
     host: String,
@@ -58,6 +71,7 @@ struct Asked {
     path: String,
     query: String,
     fields: Fields,
+    sender: Sender,
 }
 
 impl Asked {
@@ -69,12 +83,16 @@ impl Asked {
         let (host, rest) = target.split_at(at);
         let (path, query) = rest.split_at(rest.find('?').unwrap_or(rest.len()));
         let mut fields = Fields::default();
-        for field in words {
-            let (name, value) = field.split_once(':').unwrap();
-            fields.push(name.as_bytes(), value.as_bytes());
+        let mut sender = Sender::default();
+        for word in words {
+            match word.split_once(':').unwrap() {
+                ("client", address) => sender.client = address.parse().unwrap(),
+                ("scheme", "https") => sender.scheme = Scheme::Https,
+                (name, value) => fields.push(name.as_bytes(), value.as_bytes()),
+            }
         }
         let canonical = canonicalise(path.as_bytes());
-        Asked { method, host: host.into(), canonical, path: path.into(), query: query.into(), fields }
+        Asked { method, host: host.into(), canonical, path: path.into(), query: query.into(), fields, sender }
     }
 
     fn question(&self) -> Question<'_> {
@@ -85,6 +103,7 @@ impl Asked {
             path: self.path.as_bytes(),
             query: self.query.as_bytes(),
             fields: &self.fields,
+            sender: self.sender,
         }
     }
 }
@@ -139,6 +158,44 @@ fn the_first_rule_that_holds_wins() {
         ("GET c.example///api///v1", Some(0)),
     ];
     check(&rules, &table);
+}
+
+#[test]
+fn clients_and_schemes_are_told_apart() {
+    let rules = [
+        "prefix=/internal client=10.0.0.0/8,2001:db8::/32",
+        "client=192.0.2.7/32 scheme=https",
+        "scheme=http host=a.example",
+        "regex=^/x client=0.0.0.0/0",
+    ];
+    let table = [
+        ("GET a.example/internal client:10.1.2.3", Some(0)),
+        ("GET a.example/internal client:::ffff:10.1.2.3", Some(0)),
+        ("GET a.example/internal client:2001:db8::1", Some(0)),
+        ("GET a.example/internal client:11.0.0.1", Some(2)),
+        ("GET a.example/internal client:2001:db9::1 scheme:https", None),
+        ("GET a.example/ client:192.0.2.7 scheme:https", Some(1)),
+        ("GET a.example/ client:192.0.2.7", Some(2)),
+        ("GET b.example/ client:192.0.2.7", None),
+        ("GET b.example/x client:192.0.2.7", Some(3)),
+        ("GET b.example/x client:::1", None),
+    ];
+    check(&rules, &table);
+}
+
+#[test]
+fn a_tree_knows_what_it_asks_for() {
+    let table: [(&[&str], Asks); 5] = [
+        (&["prefix=/"], Asks::default()),
+        (&["prefix=/", "field=x-api-version"], Asks { fields: true, ..Asks::default() }),
+        (&["field=x-real-ip:10.0.0.1"], Asks { fields: true, told: true, sender: false }),
+        (&["field=!x-forwarded-anything"], Asks { fields: true, told: true, sender: false }),
+        (&["scheme=http", "client=::/0"], Asks { sender: true, ..Asks::default() }),
+    ];
+    for (rules, expected) in table {
+        let rules = rules.iter().zip(0..).map(|(words, target)| rule(words, target)).collect();
+        assert_eq!(Tree::compile(rules).unwrap().asks(), expected);
+    }
 }
 
 #[test]

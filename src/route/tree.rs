@@ -15,6 +15,7 @@ use regex_automata::meta::Cache;
 use super::index::{Index, Slots};
 use super::program::{Program, ProgramSet, SetScratch};
 use super::rule::Question;
+use crate::http::forwarding::{Network, Scheme};
 use crate::http::query::{decoded, parameters};
 
 /// No rule: later than every rule.
@@ -39,9 +40,23 @@ pub struct Tree<T> {
     pub(super) conditions: Vec<Condition>,
     /// Methods and hosts, where several may hold.
     pub(super) texts: Vec<Run>,
+    /// Of clients.
+    pub(super) networks: Vec<Network>,
     /// Of values of fields and parameters.
     pub(super) programs: Vec<Program>,
     pub(super) expressions: Option<Expressions>,
+    pub(super) asks: Asks,
+}
+
+/// What the conditions of a tree refer to that has to be computed for each request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Asks {
+    /// Any field.
+    pub fields: bool,
+    /// A field that an upstream may not get as it was received.
+    pub told: bool,
+    /// The client or the scheme.
+    pub sender: bool,
 }
 
 /// What a decision writes to: one for each core.
@@ -170,6 +185,9 @@ pub(super) enum Condition {
     Method(Run),
     Field(Run, Test),
     Parameter(Run, Test),
+    /// A run of [`Tree::networks`]. One must hold.
+    Client(Run),
+    Scheme(Scheme),
     /// Of an expression: runs of [`Tree::texts`] that are hosts, and ends of hosts. One must hold.
     Host(Run, Run),
 }
@@ -208,6 +226,10 @@ impl<T> Tree<T> {
         self.targets.is_empty()
     }
 
+    pub fn asks(&self) -> Asks {
+        self.asks
+    }
+
     /// Bytes of memory that each copy takes; the programs are shared.
     pub fn bytes(&self) -> usize {
         size_of_val(self.targets.as_slice())
@@ -219,6 +241,7 @@ impl<T> Tree<T> {
             + size_of_val(self.entries.as_slice())
             + size_of_val(self.conditions.as_slice())
             + size_of_val(self.texts.as_slice())
+            + size_of_val(self.networks.as_slice())
             + size_of_val(self.programs.as_slice())
     }
 
@@ -438,6 +461,11 @@ impl<T> Search<'_, T> {
                     }
                 }
             }
+            Condition::Client(networks) => {
+                let networks = networks.of(&tree.networks);
+                networks.iter().any(|network| network.contains(question.sender.client))
+            }
+            Condition::Scheme(scheme) => scheme == question.sender.scheme,
             Condition::Parameter(name, test) => {
                 let name = text(name).iter().copied();
                 let named = parameters(question.query).filter(|(key, _)| decoded(key).eq(name.clone()));

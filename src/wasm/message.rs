@@ -8,7 +8,7 @@ use wasmtime_wasi_http::WasiBody;
 
 use super::pipe::Receiver;
 use crate::http::fields::Fields;
-use crate::http::push_decimal;
+use crate::http::{push_decimal, trailers};
 
 /// A body on a guest's side, whoever writes it.
 pub type GuestBody = WasiBody;
@@ -96,10 +96,10 @@ pub(super) fn push(out: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Trailers in our form.
-pub fn fields(trailers: &HeaderMap) -> Fields {
+/// Trailers in our form; what may not be one is left out.
+pub fn fields(map: &HeaderMap) -> Fields {
     let mut fields = Fields::default();
-    for (name, value) in trailers {
+    for (name, value) in map.iter().filter(|(name, _)| trailers::may_be(name.as_str().as_bytes())) {
         fields.push(name.as_str().as_bytes(), value.as_bytes());
     }
     fields

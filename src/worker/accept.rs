@@ -93,7 +93,7 @@ pub async fn run(core: &Rc<Core>, listener: &Listener) {
             Ok((stream, peer)) => {
                 shortage.end();
                 listener.accepted.set(listener.accepted.get() + 1);
-                start(core, stream, peer, listener.address.port());
+                start(core, stream, peer);
             }
             Err(error) => match Errno::from_io_error(&error) {
                 Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
@@ -112,15 +112,15 @@ pub async fn run(core: &Rc<Core>, listener: &Listener) {
             break;
         }
         match socket.accept().await {
-            Ok((stream, peer)) => start(core, stream, peer, listener.address.port()),
+            Ok((stream, peer)) => start(core, stream, peer),
             Err(_) => break,
         }
     }
     listener.socket.take();
 }
 
-fn start(core: &Rc<Core>, stream: TcpStream, peer: std::net::SocketAddr, port: u16) {
-    connection::start(core, Stream::tcp(stream, &core.wheel, Ended::Read), peer.ip(), port);
+fn start(core: &Rc<Core>, stream: TcpStream, peer: std::net::SocketAddr) {
+    connection::start(core, Stream::tcp(stream, &core.wheel, Ended::Read), peer.ip());
 }
 
 /// The process has no descriptor left. The queue waits meanwhile, and nothing spins.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 use warpdrive::plan::explain::lost;
-use warpdrive::proxy::explain::explain;
+use warpdrive::proxy::explain::{Caller, explain};
 use warpdrive::route::Verdict;
 use warpdrive::{config, plan};
 
@@ -135,7 +135,7 @@ fn the_winner_is_the_first_whose_conditions_hold() {
             {
                 for fields in ["", "X-API-Version: v2\r\n", "X-API-Version: v1\r\n"] {
                     let head = format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n{fields}\r\n");
-                    let told = explain(&plan, head.as_bytes());
+                    let told = explain(&plan, head.as_bytes(), Caller::default());
                     let question = told.question().expect("the routes were asked");
                     let first = rules.iter().find(|rule| rule.verdict(&question) == Verdict::Holds);
                     assert_eq!(told.route, first.map(|rule| rule.target), "{head}");

@@ -45,12 +45,14 @@ mod review;
 mod rolls;
 mod routing;
 mod schema;
+mod senders;
 mod servers;
 mod source;
 mod spans;
 mod supervision;
 mod terminal;
 mod traces;
+mod trailers;
 mod tunnels;
 mod values;
 #[cfg(feature = "wasm")]

@@ -1,5 +1,6 @@
 //! What the arguments after `route` say, as the head of a request.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use lexopt::{Arg, Parser, ValueExt};
@@ -7,8 +8,10 @@ use lexopt::{Arg, Parser, ValueExt};
 use crate::cli::arguments::{self, Options, mistake, misused, unknown};
 use crate::cli::check::{Colour, Format};
 use crate::config::Diagnostic;
+use crate::http::forwarding::Scheme;
+use crate::proxy::explain::Caller;
 
-const OPTIONS: [&str; 7] = ["config", "set", "header", "all", "format", "color", "help"];
+const OPTIONS: [&str; 8] = ["config", "set", "header", "from", "all", "format", "color", "help"];
 
 #[derive(Debug, PartialEq, Eq)]
 pub enum Request {
@@ -21,6 +24,7 @@ pub struct Asked {
     pub options: Options,
     pub format: Format,
     pub is_all: bool,
+    pub caller: Caller,
     /// As a client sends it, to its last line end.
     pub head: Vec<u8>,
 }
@@ -30,7 +34,7 @@ pub struct Asked {
 pub fn parse(mut arguments: Parser) -> Result<Request, Diagnostic> {
     let (mut file, mut set, mut colour) = (None, Vec::new(), Colour::default());
     let (mut format, mut is_all) = (Format::default(), false);
-    let (mut words, mut fields) = (Vec::new(), Vec::new());
+    let (mut words, mut fields, mut caller) = (Vec::new(), Vec::new(), Caller::default());
     while let Some(argument) = arguments.next().map_err(misused)? {
         match argument {
             Arg::Short('c') | Arg::Long("config") if file.is_none() => {
@@ -43,6 +47,7 @@ pub fn parse(mut arguments: Parser) -> Result<Request, Diagnostic> {
             Arg::Short('H') | Arg::Long("header") => {
                 fields.push(arguments.value().map_err(misused)?.into_encoded_bytes());
             }
+            Arg::Long("from") => caller.address = address(&mut arguments)?,
             Arg::Long("all") => is_all = true,
             Arg::Long("format") => format = arguments::format(&mut arguments)?,
             Arg::Long("color") => colour = arguments::colour(&mut arguments)?,
@@ -60,7 +65,18 @@ pub fn parse(mut arguments: Parser) -> Result<Request, Diagnostic> {
         return Err(absent.with_help("such as warpdrive route GET https://example.com/path"));
     };
     let head = head(method, url, &fields)?;
-    Ok(Request::Explain(Asked { options: Options { file, set, colour }, format, is_all, head }))
+    if url.get(..6).is_some_and(|start| start.eq_ignore_ascii_case(b"https:")) {
+        caller.scheme = Scheme::Https;
+    }
+    Ok(Request::Explain(Asked { options: Options { file, set, colour }, format, is_all, caller, head }))
+}
+
+fn address(arguments: &mut Parser) -> Result<IpAddr, Diagnostic> {
+    let text = arguments.value().and_then(ValueExt::string).map_err(misused)?;
+    text.parse().map_err(|_| {
+        let wrong = mistake(format!("--from must be an IP address, not `{text}`"));
+        wrong.with_help("such as 203.0.113.9 or 2001:db8::9")
+    })
 }
 
 /// The request that a client would send for this URL. Whether it is one is not looked at: that
@@ -148,7 +164,8 @@ mod tests {
 
     #[test]
     fn what_is_no_request_is_told_without_what_may_be_secret() {
-        let table: [(&[&str], &str); 9] = [
+        let table: [(&[&str], &str); 10] = [
+            (&["GET", "/", "--from", "10.0.0.0/8"], "--from must be an IP address, not `10.0.0.0/8`"),
             (&[], "a METHOD and a URL are needed"),
             (&["GET"], "a METHOD and a URL are needed"),
             (&["GET", "/", "/"], "unexpected argument `/`"),

@@ -124,6 +124,8 @@ fn lost(told: &Told<'_>, lost: &Lost) -> Value {
         By::Host => ("host", None),
         By::Path => ("path", None),
         By::Method => ("method", None),
+        By::Client => ("client", None),
+        By::Scheme => ("scheme", None),
         By::Field(name) => ("field", Some(name)),
         By::Parameter(name) => ("parameter", Some(name)),
     };

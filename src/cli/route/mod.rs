@@ -29,12 +29,15 @@ const HELP: &str = "\
 What becomes of a request: which route takes it, why those before it do not, what goes to the
 upstream or is answered, and the timeouts. Nothing is sent.
 
-Usage: warpdrive route [-c FILE] METHOD URL [-H 'NAME: VALUE']…
+Usage: warpdrive route [-c FILE] METHOD URL [-H 'NAME: VALUE']… [--from ADDRESS]
 
-URL is https://host[:port]/path?query, or http://…: routes do not see the scheme. A path alone
-is a request without a host, as only HTTP/1.0 has it. -H adds a field, any number of times;
--H 'Host: …' takes the place of the URL's host. Methods are case-sensitive.
+URL is https://host[:port]/path?query, or http://…. A path alone is a request without a host, as
+only HTTP/1.0 has it. -H adds a field, any number of times; -H 'Host: …' takes the place of the
+URL's host. Methods are case-sensitive.
 
+--from ADDRESS     the address that it comes from: a client's, or that of a proxy in front, which
+                   then tells the client in -H 'X-Forwarded-For: …', and the scheme of the URL if
+                   its word counts. From anyone else a request is one of http
 --all              every earlier route, also if more than 20 are for other hosts or paths
 --format json      the same as JSON, with every earlier route
 --set KEY=VALUE, --color auto|always|never    as check has them
@@ -80,7 +83,7 @@ fn tell(asked: &Asked) -> ExitCode {
         Err(mistakes) => return check::refuse(&mistakes, colours),
     };
     let plan = Arc::new(plan);
-    let explanation = explain::explain(&plan, &asked.head);
+    let explanation = explain::explain(&plan, &asked.head, asked.caller);
     let rules = plan::rules(&config, &mut Vec::new());
     let question = explanation.question();
     let lost = question.map_or(Vec::new(), |question| lost(&config, &rules, &question, explanation.route));

@@ -134,6 +134,8 @@ fn had(lost: &Lost) -> String {
         (By::Host, had) => format!("the host is {}", had.concat()),
         (By::Path, had) => format!("the path is {}", had.concat()),
         (By::Method, had) => format!("the method is {}", had.concat()),
+        (By::Client, had) => format!("the client is {}", had.concat()),
+        (By::Scheme, had) => format!("the scheme is {}", had.concat()),
         (By::Field(name), []) => format!("there is no field {name}"),
         (By::Parameter(name), []) => format!("there is no parameter {name}"),
         (By::Field(name) | By::Parameter(name), had) => format!("{name} is {}", quoted(had)),

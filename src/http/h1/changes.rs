@@ -3,11 +3,11 @@
 //! Only routes that ask for it pay for it: the finished head is gone through once more.
 //! Hot path, where a route has some: no allocation once the output has grown.
 
-use crate::http::fields::Known;
+use crate::http::fields::{Known, is_same_name};
 
 /// Fields that say how a message is framed, or belong to one connection: never the operator's.
 pub fn is_fixed(name: &str) -> bool {
-    let known = Known::of(name.as_bytes());
+    let known = Known::of_any_spelling(name.as_bytes());
     matches!(
         known,
         Known::Connection
@@ -23,7 +23,7 @@ pub fn is_fixed(name: &str) -> bool {
     )
 }
 
-/// Removes the fields with one of these names from the head that `out` ends with, from `start`
+/// Removes the fields with one of these names, in whatever case and with `_` for `-`, from the head that `out` ends with, from `start`
 /// on, and appends `lines`, whole fields with their line ends. The first line stays, and so does
 /// the empty one at the end.
 pub fn change(out: &mut Vec<u8>, start: usize, removed: &[impl AsRef<str>], lines: &[u8]) {
@@ -58,7 +58,7 @@ fn line_len(head: &[u8]) -> usize {
 }
 
 fn is_named(line: &[u8], name: &str) -> bool {
-    line.get(name.len()) == Some(&b':') && line[..name.len()].eq_ignore_ascii_case(name.as_bytes())
+    line.get(name.len()) == Some(&b':') && is_same_name(&line[..name.len()], name.as_bytes())
 }
 
 #[cfg(test)]
@@ -67,7 +67,7 @@ mod tests {
 
     #[test]
     fn fields_are_removed_by_name_and_appended() {
-        let table: [(&str, &[&str], &str, &str); 5] = [
+        let table: [(&str, &[&str], &str, &str); 6] = [
             (
                 "GET / HTTP/1.1\r\nA: 1\r\nb: 2\r\na: 3\r\n\r\n",
                 &["a"],
@@ -82,6 +82,12 @@ mod tests {
                 "GET / HTTP/1.1\r\nAb: 1\r\nA: x\r\nC: y\r\n\r\n",
             ),
             ("GET / HTTP/1.1\r\nA: 1\r\n\r\n", &[], "B: 2\r\n", "GET / HTTP/1.1\r\nA: 1\r\nB: 2\r\n\r\n"),
+            (
+                "GET / HTTP/1.1\r\nA_b: 1\r\nA-B: 2\r\nAb: 3\r\n\r\n",
+                &["a-B"],
+                "",
+                "GET / HTTP/1.1\r\nAb: 3\r\n\r\n",
+            ),
             ("GET / HTTP/1.1\r\nA: 1\r\n\r\n", &["A"], "", "GET / HTTP/1.1\r\n\r\n"),
         ];
         for (head, removed, lines, expected) in table {
@@ -96,7 +102,15 @@ mod tests {
 
     #[test]
     fn framing_is_not_the_operators() {
-        for name in ["Connection", "content-length", "Transfer-Encoding", "TE", "upgrade", "Trailer"] {
+        for name in [
+            "Connection",
+            "content-length",
+            "Transfer-Encoding",
+            "TE",
+            "upgrade",
+            "Trailer",
+            "Content_Length",
+        ] {
             assert!(is_fixed(name), "{name}");
         }
         for name in ["Host", "X-Forwarded-For", "Server", "Date", "Cookie"] {

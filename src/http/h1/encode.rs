@@ -26,8 +26,7 @@ const HOP_BY_HOP: KnownSet = KnownSet::of(&[
 ]);
 
 /// Fields of a request that are dropped, or written anew after the others.
-const NOT_FORWARDED: KnownSet =
-    HOP_BY_HOP.and(forwarding::OWNED).and(KnownSet::of(&[Known::Host, Known::Expect]));
+const NOT_FORWARDED: KnownSet = HOP_BY_HOP.and(KnownSet::of(&[Known::Host, Known::Expect]));
 
 /// What a 401 has to say (RFC 9110 11.6.1). The scheme is ours and named after its field.
 const CHALLENGE: &[u8] = b"WWW-Authenticate: X-Admin-Token realm=\"warpdrive\"\r\n";
@@ -42,7 +41,7 @@ pub fn request(out: &mut Vec<u8>, head: &RequestHead, path: &[u8], peer: &forwar
     out.extend_from_slice(head.text(head.target.authority));
     out.extend_from_slice(b"\r\n");
     let replaced = stamp.span.as_ref().map(Span::replaces).unwrap_or_default();
-    let not_forwarded = NOT_FORWARDED.and(replaced);
+    let not_forwarded = NOT_FORWARDED.and(peer.withheld()).and(replaced);
     for field in head.fields.iter() {
         if !not_forwarded.contains(field.known) {
             field.write(out);

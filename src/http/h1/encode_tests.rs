@@ -11,7 +11,7 @@ fn forwarded(input: &str, settings: &forwarding::Settings) -> String {
     let mut head = RequestHead::default();
     let parsed = parse::request(input.as_bytes(), BOUNDS, &mut head);
     assert_eq!(parsed, Ok(Parsed::Head(input.len())), "{input}");
-    let peer = forwarding::Peer::new(settings, "127.0.0.1".parse().unwrap(), 8080);
+    let peer = forwarding::Peer::new(settings, "127.0.0.1".parse().unwrap());
     let stamp = Stamp { request_id: [b'a'; 32], start_ms: 12, span: None };
     let mut out = Vec::new();
     let path = head.text(head.target.path).to_vec();
@@ -20,7 +20,7 @@ fn forwarded(input: &str, settings: &forwarding::Settings) -> String {
 }
 
 const OURS: &str = "X-Forwarded-For: 127.0.0.1\r\nX-Real-IP: 127.0.0.1\r\nX-Forwarded-Proto: http\r\n\
-    X-Forwarded-Port: 8080\r\nX-Forwarded-Host: a\r\nX-Request-Id: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\r\n\
+    X-Forwarded-Port: 80\r\nX-Forwarded-Host: a\r\nX-Request-Id: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\r\n\
     X-Request-Start: t=12\r\n";
 
 #[test]
@@ -71,7 +71,8 @@ fn requests_are_written_from_what_was_parsed() {
 #[test]
 fn a_trusted_proxy_is_extended() {
     let network = forwarding::Network { address: "127.0.0.0".parse().unwrap(), bits: 8 };
-    let settings = forwarding::Settings { trusted: vec![network], keep_received: true };
+    let settings =
+        forwarding::Settings { trusted: vec![network], keep_received: true, untrusted: Vec::new() };
     let out = forwarded(
         "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 1.1.1.1\r\nX-Forwarded-For: 2.2.2.2\r\nX-Forwarded-Proto: https\r\nX-Request-Id: mine\r\n\r\n",
         &settings,

@@ -11,6 +11,7 @@ use crate::http::framing::{self, BodyLength, Collected, ConnectionOptions};
 use crate::http::head::{Method, RequestHead, ResponseHead, Version};
 use crate::http::status::Status;
 use crate::http::target::{self, Target};
+use crate::http::trailers;
 
 use super::FIELDS_MAX;
 
@@ -196,8 +197,8 @@ pub fn response(
     Ok(Parsed::Head(len))
 }
 
-/// Parses a trailer section that ends with its empty line; fields which matter to framing,
-/// routing or this connection are left out (RFC 9110 6.5.1).
+/// Parses a trailer section that ends with its empty line; fields that may not be trailers are left
+/// out.
 pub fn trailers(input: &[u8], fields: &mut Fields) -> Result<(), Refusal> {
     let mut slots = [httparse::EMPTY_HEADER; 64];
     let headers = match httparse::parse_headers(input, &mut slots) {
@@ -209,7 +210,7 @@ pub fn trailers(input: &[u8], fields: &mut Fields) -> Result<(), Refusal> {
     check_lines(input)?;
     fields.clear();
     for header in headers {
-        if Known::of(header.name.as_bytes()) == Known::Other {
+        if trailers::may_be(header.name.as_bytes()) {
             fields.push(header.name.as_bytes(), header.value);
         }
     }

@@ -27,6 +27,7 @@ pub use memory_source::MemorySource;
 
 use crate::http::fields::Fields;
 use crate::http::status::Status;
+use crate::http::trailers::Excluded;
 use crate::net::buffer::Size;
 use crate::net::task::Turn;
 use crate::net::total::Limit;
@@ -319,8 +320,12 @@ impl<'a> Sink<'a> {
 }
 
 /// Moves a whole body. A head that still waits in the sink leaves with the first data if that
-/// is already here, and at once if it is not.
-pub async fn relay(source: &mut Source<'_>, sink: &mut Sink<'_>) -> Result<(), RelayFault> {
+/// is already here, and at once if it is not. Trailers that are excluded do not go on.
+pub async fn relay(
+    source: &mut Source<'_>,
+    sink: &mut Sink<'_>,
+    excluded: Excluded<'_>,
+) -> Result<(), RelayFault> {
     let mut turn = Turn::default();
     loop {
         turn.step().await;
@@ -341,7 +346,10 @@ pub async fn relay(source: &mut Source<'_>, sink: &mut Sink<'_>) -> Result<(), R
                     return Ok(());
                 }
             }
-            Frame::Trailers(fields) => return sink.trailers(&fields).await.map_err(RelayFault::Sink),
+            Frame::Trailers(mut fields) => {
+                excluded.apply(&mut fields);
+                return sink.trailers(&fields).await.map_err(RelayFault::Sink);
+            }
             Frame::End => return sink.end().await.map_err(RelayFault::Sink),
         }
     }

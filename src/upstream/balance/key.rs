@@ -4,6 +4,7 @@ use super::hash::hash;
 use crate::http::forwarding::Peer;
 use crate::http::head::RequestHead;
 use crate::http::query::{decoded, parameters};
+use crate::http::told::with_told;
 
 /// A part of a request. One that has it not, or has it empty, goes by its client's address.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,9 +28,15 @@ impl HashKey {
     pub fn of(&self, request: &RequestHead, peer: &Peer) -> u64 {
         let part = match self {
             HashKey::Client => None,
+            // Without a stamp: a request id of ours would spread requests at random.
+            HashKey::Field(name) => {
+                return with_told(request, peer, None, Some(name), |fields| {
+                    let value = fields.named(name).next().filter(|value| !value.is_empty());
+                    hash(value.unwrap_or_else(|| peer.client(request)))
+                });
+            }
             HashKey::Path => Some(request.text(request.target.path)),
             HashKey::Host => Some(request.text(request.target.host)),
-            HashKey::Field(name) => request.field(name),
             HashKey::Cookie(name) => request.cookie(name),
             HashKey::Parameter(name) => parameter(request, name),
         };
@@ -62,10 +69,10 @@ mod tests {
     #[test]
     fn the_key_is_the_part_or_the_client() {
         let address: IpAddr = "192.0.2.7".parse().unwrap();
-        let peer = Peer::new(&Settings::default(), address, 80);
+        let peer = Peer::new(&Settings::default(), address);
         let head = request(
             "GET /a/b?id=%41x&i%64=2&e= HTTP/1.1\r\nHost: Shop.example:8080\r\nX-Tenant: t1\r\nx-tenant: t2\r\n\
-             Cookie: xsid=0; sid=s1; sid=s2\r\nX-Empty: \r\n\r\n",
+             X-Real-IP: 6.6.6.6\r\nX-Request-Id: 7\r\nClient-IP: 6.6.6.6\r\nCookie: xsid=0; sid=s1; sid=s2\r\nX-Empty: \r\n\r\n",
         );
         let field = |name: &str| HashKey::Field(name.to_owned());
         let cookie = |name: &str| HashKey::Cookie(name.to_owned());
@@ -76,6 +83,10 @@ mod tests {
             (HashKey::Host, "shop.example"),
             (field("x-tenant"), "t1"),
             (field("x-empty"), "192.0.2.7"),
+            (field("x-real-ip"), "192.0.2.7"),
+            (field("x-forwarded-proto"), "http"),
+            (field("x-request-id"), "192.0.2.7"),
+            (field("client-ip"), "192.0.2.7"),
             (field("x-absent"), "192.0.2.7"),
             (cookie("sid"), "s1"),
             (cookie("id"), "192.0.2.7"),
@@ -94,7 +105,10 @@ mod tests {
         let trusted = vec![Network { address, bits: 32 }];
         let head = request("GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 198.51.100.1, 203.0.113.9\r\n\r\n");
         for (keep_received, expected) in [(true, "203.0.113.9"), (false, "10.0.0.1")] {
-            let peer = Peer::new(&Settings { trusted: trusted.clone(), keep_received }, address, 80);
+            let peer = Peer::new(
+                &Settings { trusted: trusted.clone(), keep_received, ..Settings::default() },
+                address,
+            );
             assert_eq!(HashKey::Client.of(&head, &peer), hash(expected.as_bytes()));
         }
     }

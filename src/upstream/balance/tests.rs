@@ -53,7 +53,7 @@ fn address(number: u32) -> Address {
 
 fn client(number: u32) -> Peer {
     let address = IpAddr::from(Ipv4Addr::from(0xc612_0000 + number));
-    Peer::new(&forwarding::Settings::default(), address, 80)
+    Peer::new(&forwarding::Settings::default(), address)
 }
 
 impl Cores {

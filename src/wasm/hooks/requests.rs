@@ -9,6 +9,7 @@ use super::model::model;
 use super::running::State;
 use crate::http::forwarding::Peer;
 use crate::http::head::RequestHead;
+use crate::http::told::with_told;
 
 /// # Errors
 /// They are linked already.
@@ -59,7 +60,9 @@ impl HostContext for State {
     }
 
     fn field(&mut self, context: Resource<RequestHandle>, name: String) -> Option<String> {
-        self.of_head(&context, |head, _| head.field(&name).map(text))
+        self.of_head(&context, |head, peer| {
+            with_told(head, peer, None, Some(&name), |fields| fields.named(&name).next().map(text))
+        })
     }
 
     fn cookie(&mut self, context: Resource<RequestHandle>, name: String) -> Option<String> {

@@ -68,7 +68,7 @@ impl Exchange {
             request,
             response,
             body: (!body.is_empty()).then(|| Buffer::of(body)),
-            peer: Peer::new(&forwarding::Settings::default(), [192, 0, 2, 1].into(), 80),
+            peer: Peer::new(&forwarding::Settings::default(), [192, 0, 2, 1].into()),
             stamp: Stamp { request_id: [b'0'; 32], start_ms: 0, span: None },
             notes: Notes::default(),
         })

@@ -114,7 +114,7 @@ impl Stage {
         rustix::net::sockopt::set_socket_recv_buffer_size(&client, 64 * 1024).unwrap();
         stream.set_nonblocking(needs_nonblocking()).unwrap();
         let stream = Stream::tcp(TcpStream::from_std(stream).unwrap(), &self.core.wheel, Ended::Read);
-        let (connection, denied) = connection::admit(&self.core, stream, peer.ip(), 80);
+        let (connection, denied) = connection::admit(&self.core, stream, peer.ip());
         assert_eq!(denied, None);
         (connection, client)
     }

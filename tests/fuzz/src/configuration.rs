@@ -7,7 +7,7 @@ use warpdrive::config::{Diagnostic, File, Sources};
 use warpdrive::http::fields::Fields;
 use warpdrive::http::target;
 use warpdrive::plan::{self, Action, Plan, RouteId};
-use warpdrive::route::{Captures, Question, location};
+use warpdrive::route::{Captures, Question, Sender, location};
 
 use crate::split::Choice;
 
@@ -65,7 +65,8 @@ fn check_plan(plan: &Plan, text: &str) {
         let mut word = || words.get(choice.below(words.len())).copied().unwrap_or("/");
         let (host, path) = (word().as_bytes(), word().as_bytes());
         let canonical = &target::canonicalise(path);
-        let question = Question { method: b"GET", host, canonical, path, query: b"", fields: &fields };
+        let sender = Sender::default();
+        let question = Question { method: b"GET", host, canonical, path, query: b"", fields: &fields, sender };
         if let Some(id) = plan.tree.decide(&question, &mut scratch) {
             check_route(plan, *id, &question);
         }

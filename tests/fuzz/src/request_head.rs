@@ -127,8 +127,8 @@ fn check_forwarded(input: &[u8], request: &Request) {
     assert!(matches!(parsed, Ok(Parsed::Head(_))), "the same input is parsed alike");
     let network = Network { address: [192, 0, 2, 0].into(), bits: 24 };
     for keep_received in [false, true] {
-        let settings = Settings { trusted: vec![network], keep_received };
-        let peer = Peer::new(&settings, [192, 0, 2, 1].into(), 80);
+        let settings = Settings { trusted: vec![network], keep_received, ..Settings::default() };
+        let peer = Peer::new(&settings, [192, 0, 2, 1].into());
         let stamp = Stamp { request_id: [b'5'; 32], start_ms: 7, span: None };
         let mut out = Vec::new();
         encode::request(&mut out, &head, head.text(head.target.path), &peer, &stamp);
@@ -168,11 +168,18 @@ fn expect_same_message(received: &Request, sent: &Request) {
 
 /// The fields that tell of a client whose word does not count.
 fn expect_own(received: &Request, sent: &Request, client: &[u8]) {
+    for (name, _) in &sent.fields {
+        assert!(!fields::is_withheld(name), "{} is passed on", shown(name));
+    }
+    let after = received.authority.iter().rposition(|byte| *byte == b':').map(|at| at + 1);
+    let port = after.map_or(&b""[..], |at| &received.authority[at..]);
+    let is_port = (1..=5).contains(&port.len()) && port.iter().all(u8::is_ascii_digit);
+    let port = if is_port { port } else { b"80" };
     let ours: [(&str, &[u8]); 5] = [
         ("x-forwarded-for", client),
         ("x-real-ip", client),
         ("x-forwarded-proto", b"http"),
-        ("x-forwarded-port", b"80"),
+        ("x-forwarded-port", port),
         ("x-forwarded-host", &received.authority),
     ];
     for (name, value) in ours {

@@ -10,7 +10,8 @@ use warpdrive::http::fields::Fields;
 use warpdrive::http::target::canonicalise;
 use warpdrive::route::cover::shadowed;
 use warpdrive::route::{
-    Condition, HostPattern, Methods, PathCondition, Pattern, Program, Question, Rule, Test, Tree, Verdict,
+    Condition, HostPattern, Methods, PathCondition, Pattern, Program, Question, Rule, Sender, Test, Tree,
+    Verdict,
 };
 
 use crate::shown;
@@ -122,6 +123,7 @@ impl Asked {
             path: self.path.as_bytes(),
             query: self.query.as_bytes(),
             fields: &self.fields,
+            sender: Sender::default(),
         }
     }
 }

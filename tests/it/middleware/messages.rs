@@ -56,6 +56,56 @@ fn fields_are_set_added_and_removed() {
     assert_eq!(fault(&mut client, "owned").status, 200);
 }
 
+/// A request with trailers of the same names as fields that the guest sets and removes.
+#[test]
+fn what_a_guest_sets_or_removes_comes_by_no_other_name_and_in_no_trailer() {
+    let origin = Origin::answering(|_| {
+        b"HTTP/1.1 200 OK\r\nX_Changed: app\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\
+          X-Changed: app\r\nX_CHANGED: app\r\nX-Sum: 1\r\n\r\n"
+            .to_vec()
+    });
+    let proxy = with(&origin, "fault-filter.wasm", "", "").start();
+    let mut client = proxy.client();
+    let strange = "X_Gone: 1\r\nx-gone: 1\r\nX_Changed: evil\r\n";
+    let mut post = |fault: &str, len: usize| {
+        client.send(format!(
+            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nX-Fault: {fault}\r\n{strange}\r\n"
+        ));
+        client.send(format!("{len:x}\r\n{}\r\n0\r\nX-Sum: 1\r\n{strange}\r\n", "x".repeat(len)));
+        client.response_to("POST")
+    };
+    for len in [2, 200_000] {
+        assert_eq!(post("change", len).status, 200);
+        let request = origin.requests().pop().unwrap();
+        assert_eq!(request.head.values("x-changed"), ["by m"]);
+        for name in ["x_changed", "x_gone", "x-gone"] {
+            assert!(!request.head.has(name), "{name}");
+        }
+        assert_eq!(request.trailers, [("X-Sum".to_owned(), "1".to_owned())], "{len}");
+    }
+    // It is forgotten with the exchange.
+    assert_eq!(post("none", 2).trailers.len(), 3);
+    assert_eq!(origin.requests().pop().unwrap().trailers.len(), 4);
+    let response = post("response-change", 2);
+    assert_eq!((response.head.values("x-changed"), response.head.has("x_changed")), (vec!["by m"], false));
+    assert_eq!(response.trailers, [("X-Sum".to_owned(), "1".to_owned())]);
+}
+
+#[test]
+fn a_guest_sees_of_the_sender_what_the_application_will_be_told() {
+    let origin = Origin::ok("app");
+    let proxy = with(&origin, "fault-filter.wasm", "config = { field = \"x-real-ip\" }", "").start();
+    let mut client = proxy.client();
+    assert_eq!(ask(&mut client, "X-Real-IP: body\r\n").status, 200);
+    let proxy = with(&origin, "fault-filter.wasm", "config = { field = \"client-ip\" }", "").start();
+    assert_eq!(ask(&mut proxy.client(), "Client-IP: body\r\n").status, 200);
+    let proxy = with(&origin, "fault-filter.wasm", "config = { field = \"x-real-ip\" }", "")
+        .server("trusted_proxies = [\"127.0.0.1\"]")
+        .middleware("forward_headers = true")
+        .start();
+    assert_eq!(ask(&mut proxy.client(), "X-Real-IP: body\r\n").status, 409);
+}
+
 #[test]
 fn a_response_is_answered_by_another_one() {
     let origin = Origin::ok("a response that nobody sees");

@@ -52,6 +52,16 @@ impl State {
         self.look(handle.rep(), |passing| look(passing.request.head()))
     }
 
+    /// Of the fields of a request as the application will be told them.
+    fn of_told<R>(
+        &self,
+        handle: &Resource<RequestHandle>,
+        name: Option<&str>,
+        look: impl FnOnce(&Fields) -> Option<R>,
+    ) -> Option<R> {
+        self.look(handle.rep(), |passing| passing.told(name, look))
+    }
+
     fn of_fields<R>(
         &self,
         handle: &Resource<ResponseHandle>,
@@ -81,7 +91,7 @@ impl HostRequest for State {
     }
 
     fn scheme(&mut self, handle: Resource<RequestHandle>) -> String {
-        self.look(handle.rep(), |passing| Some(text(passing.peer.scheme(passing.request.head()))))
+        self.look(handle.rep(), |passing| Some(passing.peer.scheme(passing.request.head()).text().to_owned()))
             .unwrap_or_default()
     }
 
@@ -102,15 +112,15 @@ impl HostRequest for State {
     }
 
     fn field(&mut self, handle: Resource<RequestHandle>, name: String) -> Option<String> {
-        self.of_message(&handle, |head| first(&head.fields, &name))
+        self.of_told(&handle, Some(&name), |fields| first(fields, &name))
     }
 
     fn field_values(&mut self, handle: Resource<RequestHandle>, name: String) -> Vec<String> {
-        self.of_message(&handle, |head| Some(every(&head.fields, &name))).unwrap_or_default()
+        self.of_told(&handle, Some(&name), |fields| Some(every(fields, &name))).unwrap_or_default()
     }
 
     fn fields(&mut self, handle: Resource<RequestHandle>) -> Vec<(String, String)> {
-        self.of_message(&handle, |head| Some(all(&head.fields))).unwrap_or_default()
+        self.of_told(&handle, None, |fields| Some(all(fields))).unwrap_or_default()
     }
 
     fn cookie(&mut self, handle: Resource<RequestHandle>, name: String) -> Option<String> {

@@ -6,11 +6,12 @@ use std::cell::RefCell;
 
 use super::notes::Notes;
 use crate::http::fields::{Fields, Known, Saved, Span, is_token, is_value};
-use crate::http::forwarding::{OWNED, Peer, Stamp};
+use crate::http::forwarding::{OPERATORS, OWNED, Peer, Stamp};
 use crate::http::h1::changes::is_fixed;
 use crate::http::head::{RequestHead, ResponseHead};
 use crate::http::status::Status;
 use crate::http::target::{EncodedSlash, Target};
+use crate::http::told::with_told;
 use crate::net::Buffer;
 use crate::sys::lend::{Lendable, Lent};
 use crate::wasm::hooks::bindings::middleware::warpdrive::middleware::messages::{BodyError, ChangeError};
@@ -149,8 +150,14 @@ pub enum Change<'a> {
 }
 
 impl Passing<'_> {
+    /// Looks at the fields of the request as the application will be told them: at those with one
+    /// name, if it is given.
+    pub fn told<R>(&self, name: Option<&str>, look: impl FnOnce(&Fields) -> R) -> R {
+        with_told(self.request.head(), self.peer, Some(self.stamp), name, look)
+    }
+
     pub fn change_request(&mut self, name: &str, change: Change<'_>) -> Result<(), ChangeError> {
-        let known = Known::of(name.as_bytes());
+        let known = Known::of_any_spelling(name.as_bytes());
         let head = self.request.open()?;
         check(name, change, OWNED.contains(known) || known == Known::Host)?;
         save_request(self.undo, head);
@@ -276,6 +283,9 @@ fn check(name: &str, change: Change<'_>, is_ours: bool) -> Result<(), ChangeErro
     if is_ours || is_fixed(name) { Err(ChangeError::Forbidden) } else { Ok(()) }
 }
 
+/// Distinct names that may be set or removed in one head: each is compared with those before it.
+const EXCLUDED_MAX: usize = 256;
+
 /// What may be stored of one head: changes leave bytes behind.
 fn stored_max(bounds: Bounds) -> usize {
     4 * bounds.head_bytes
@@ -283,24 +293,32 @@ fn stored_max(bounds: Bounds) -> usize {
 
 fn apply(fields: &mut Fields, name: &str, change: Change<'_>, bounds: Bounds) -> Result<(), ChangeError> {
     let value = match change {
-        Change::Remove => {
-            fields.remove(name.as_bytes());
-            return Ok(());
-        }
+        Change::Remove => "",
         Change::Set(value) | Change::Append(value) => value,
     };
-    let more = name.len() + value.len();
+    let name = name.as_bytes();
+    // The name counts twice: it is kept for the trailers as well.
+    if fields.stored() + 2 * name.len() + value.len() > stored_max(bounds)
+        || fields.excluded() >= EXCLUDED_MAX
+    {
+        return Err(ChangeError::TooLarge);
+    }
+    if matches!(change, Change::Remove) {
+        fields.exclude(name);
+        return Ok(());
+    }
     // What a set field replaces counts, too: it is not worth a look at each.
-    let is_too_large = fields.weight() + more > bounds.head_bytes
-        || fields.stored() + more > stored_max(bounds)
-        || fields.len() >= bounds.fields;
-    if is_too_large {
+    let weight = fields.weight() + name.len() + value.len();
+    if weight > bounds.head_bytes || fields.len() >= bounds.fields {
         return Err(ChangeError::TooLarge);
     }
     if matches!(change, Change::Set(_)) {
-        fields.remove(name.as_bytes());
+        fields.exclude(name);
     }
-    fields.push(name.as_bytes(), value.as_bytes());
+    // Middleware is the operator's: what it sets is not a client's claim.
+    let known = Known::of_any_spelling(name);
+    let known = if OPERATORS.contains(known) { Known::Other } else { known };
+    fields.push_as(known, name, value.as_bytes());
     Ok(())
 }
 

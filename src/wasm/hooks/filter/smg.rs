@@ -128,13 +128,14 @@ fn refusal(status: u16) -> Answer {
 /// The request as it gets it. None if its body is too long to be shown.
 fn request(passing: &mut Passing<'_>) -> Option<Request> {
     let body = whole(passing, Of::Request)?;
+    let headers = headers(passing.told(None, all));
     let head = passing.request.head();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Some(Request {
         method: text(head.text(head.method_text)),
         path: text(head.text(head.target.path)),
         query: head.text(head.target.query).strip_prefix(b"?").map(text).unwrap_or_default(),
-        headers: headers(all(&head.fields)),
+        headers,
         body,
         request_id: text(passing.peer.request_id(head, passing.stamp)),
         now_epoch_ms: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),

@@ -196,7 +196,7 @@ impl Act<'_> {
         ours.set_nonblocking(monoio::utils::is_legacy()).expect("a socket need not block");
         let ours = monoio::net::UnixStream::from_std(ours).expect("a socket on the loop");
         let stream = Stream::unix(ours, &self.core.wheel, Ended::Read);
-        connection::start(self.core, stream, IpAddr::V4(Ipv4Addr::LOCALHOST), 80);
+        connection::start(self.core, stream, IpAddr::V4(Ipv4Addr::LOCALHOST));
         Client { stream: Some(theirs), sent: Vec::new(), received: Vec::new(), is_ended: false }
     }
 

@@ -122,6 +122,33 @@ pub fn is_owned(name: &[u8]) -> bool {
     exact.contains(&name) || owned.contains(&&dashed[..]) || is_accel
 }
 
+/// Of a request: what applications believe, and strangers may not say; and what looks like that,
+/// or like framing, but for `_` and `-`.
+pub fn is_withheld(name: &[u8]) -> bool {
+    let name = &lower(name)[..];
+    let dashed = &name.replace('_', "-")[..];
+    let believed = [
+        "client-ip",
+        "forwarded-for",
+        "front-end-https",
+        "path-info",
+        "proxy",
+        "script-name",
+        "true-client-ip",
+        "x-client-ip",
+        "x-cluster-client-ip",
+        "x-forwarded",
+        "x-original-url",
+        "x-rewrite-url",
+        "x-scheme",
+        "x-script-name",
+        "x-url-scheme",
+    ];
+    let is_forwarded = dashed.starts_with("x-forwarded-") && dashed.len() > "x-forwarded-".len();
+    let is_like_framing = name != dashed && HOP_BY_HOP.contains(&dashed);
+    !is_owned(name.as_bytes()) && (believed.contains(&dashed) || is_forwarded || is_like_framing)
+}
+
 fn lower(name: &[u8]) -> String {
     String::from_utf8_lossy(name).to_ascii_lowercase()
 }
@@ -148,12 +175,13 @@ pub fn end_to_end(fields: &[Field]) -> Vec<Field> {
     fields.iter().filter(stays).cloned().collect()
 }
 
-/// The fields of a request that an upstream gets as they were.
+/// The fields of a request that an upstream gets as they were, whoever sent it.
 pub fn forwarded(fields: &[Field]) -> Vec<Field> {
     let mut passed = end_to_end(fields);
     passed.retain(|(name, _)| {
         let name = lower(name);
-        !is_owned(name.as_bytes()) && name != "host" && name != "expect"
+        let is_passed = !is_owned(name.as_bytes()) && !is_withheld(name.as_bytes());
+        is_passed && name != "host" && name != "expect"
     });
     passed
 }
@@ -161,10 +189,21 @@ pub fn forwarded(fields: &[Field]) -> Vec<Field> {
 /// The trailers that are passed on: nothing that matters to framing, routing, a connection, or
 /// that a proxy reads in a head.
 pub fn trailers(fields: &[Field]) -> Vec<Field> {
-    const HEAD_ONLY: [&str; 6] = ["date", "expect", "host", "referer", "trailer", "user-agent"];
+    const HEAD_ONLY: [&str; 8] =
+        ["date", "expect", "host", "referer", "traceparent", "tracestate", "trailer", "user-agent"];
+    const NEVER: &str = " accept age allow authorization cache-control cookie cookie2 early-data expires \
+                         location max-forwards origin pragma range refresh retry-after set-cookie \
+                         set-cookie2 status strict-transport-security vary warning www-authenticate \
+                         x-http-method-override ";
+    const NEVER_WITH: [&str; 6] = ["accept-", "access-control-", "content-", "if-", "proxy-", "sec-"];
     let stays = |(name, _): &&Field| {
         let name = lower(name);
-        !HOP_BY_HOP.contains(&&name[..]) && !HEAD_ONLY.contains(&&name[..]) && !is_owned(name.as_bytes())
+        let dashed = &name.replace('_', "-")[..];
+        let is_of_head = HOP_BY_HOP.contains(&&name[..]) || HEAD_ONLY.contains(&&name[..]);
+        let is_of_content = NEVER_WITH.iter().any(|start| dashed.starts_with(start));
+        let is_digest = ["content-digest", "content-md5"].contains(&dashed);
+        let is_never = NEVER.contains(&format!(" {dashed} ")) || is_of_content && !is_digest;
+        !is_of_head && !is_never && !is_owned(name.as_bytes()) && !is_withheld(name.as_bytes())
     };
     fields.iter().filter(stays).cloned().collect()
 }
