@@ -2,9 +2,10 @@
 //!
 //! Hot path: no allocation but the two that a new connection needs.
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
@@ -20,7 +21,7 @@ use super::buffer::Buffer;
 use super::deadline::{Expired, Side, Timer, Wheel};
 use crate::sys::socket::{self, Ended};
 
-pub use crate::sys::socket::Peeked;
+pub use crate::sys::socket::{EVENTFUL_MAX, Peeked};
 
 enum ReadHalf {
     Tcp(OwnedReadHalf<TcpStream>),
@@ -35,20 +36,33 @@ enum WriteHalf {
 /// A connection. Its timer is dropped before its descriptor can be closed.
 pub struct Stream {
     timer: Timer,
+    resets: Resets,
     read: ReadHalf,
     write: WriteHalf,
+}
+
+/// What both directions have to know of resets.
+#[derive(Default)]
+struct Resets {
+    /// The peer has reset the connection before it sent FIN. The kernel reports that once, to whichever
+    /// call comes first, and every later read looks like the end of the stream.
+    came: Cell<bool>,
+    /// The stream is reset when it is dropped.
+    is_due: Cell<bool>,
 }
 
 /// The receiving direction.
 pub struct Reader<'a> {
     half: &'a mut ReadHalf,
     timer: &'a Timer,
+    resets: &'a Resets,
 }
 
 /// The sending direction.
 pub struct Writer<'a> {
     half: &'a mut WriteHalf,
     timer: &'a Timer,
+    resets: &'a Resets,
 }
 
 /// Ends a pending idle read; kept from one to the next, so that none of them allocates.
@@ -66,18 +80,18 @@ impl Stream {
     pub fn tcp(stream: TcpStream, wheel: &Rc<Wheel>, read_ends: Ended) -> Stream {
         let timer = Timer::new(wheel, stream.as_raw_fd(), read_ends);
         let (read, write) = stream.into_split();
-        Stream { timer, read: ReadHalf::Tcp(read), write: WriteHalf::Tcp(write) }
+        Stream { timer, resets: Resets::default(), read: ReadHalf::Tcp(read), write: WriteHalf::Tcp(write) }
     }
 
     pub fn unix(stream: UnixStream, wheel: &Rc<Wheel>, read_ends: Ended) -> Stream {
         let timer = Timer::new(wheel, stream.as_raw_fd(), read_ends);
         let (read, write) = stream.into_split();
-        Stream { timer, read: ReadHalf::Unix(read), write: WriteHalf::Unix(write) }
+        Stream { timer, resets: Resets::default(), read: ReadHalf::Unix(read), write: WriteHalf::Unix(write) }
     }
 
     pub fn split(&mut self) -> (Reader<'_>, Writer<'_>) {
-        let Stream { timer, read, write } = self;
-        (Reader { half: read, timer }, Writer { half: write, timer })
+        let Stream { timer, resets, read, write } = self;
+        (Reader { half: read, timer, resets }, Writer { half: write, timer, resets })
     }
 
     pub fn reader(&mut self) -> Reader<'_> {
@@ -140,6 +154,12 @@ impl Stream {
     }
 }
 
+/// Which of these streams, as bits, have something to read, have ended or are broken: one system call
+/// for the first [`EVENTFUL_MAX`] of them.
+pub fn eventful<'s>(streams: impl Iterator<Item = &'s Stream>) -> u32 {
+    socket::eventful(streams.map(|stream| stream.read.fd()))
+}
+
 /// The part of a buffer that is read into, and where its data starts.
 fn spare(buffer: Buffer) -> (SliceMut<Vec<u8>>, usize) {
     let spare = buffer.spare();
@@ -167,10 +187,10 @@ impl ReadHalf {
         }
     }
 
-    fn has_error(&self) -> bool {
+    fn take_error(&self) -> io::Result<()> {
         match self {
-            ReadHalf::Tcp(half) => socket::has_error(socket::stream_of(&half.0)),
-            ReadHalf::Unix(half) => socket::has_error(socket::stream_of(&half.0)),
+            ReadHalf::Tcp(half) => socket::take_error(socket::stream_of(&half.0)),
+            ReadHalf::Unix(half) => socket::take_error(socket::stream_of(&half.0)),
         }
     }
 
@@ -180,15 +200,47 @@ impl ReadHalf {
             ReadHalf::Unix(half) => socket::has_ended(socket::stream_of(&half.0)),
         }
     }
+
+    fn fd(&self) -> RawFd {
+        match self {
+            ReadHalf::Tcp(half) => socket::stream_of(&half.0).as_raw_fd(),
+            ReadHalf::Unix(half) => socket::stream_of(&half.0).as_raw_fd(),
+        }
+    }
+}
+
+impl Resets {
+    /// Remembers what one direction was told, for the other.
+    fn note(&self, error: &io::Error) {
+        if error.kind() == io::ErrorKind::ConnectionReset {
+            self.came.set(true);
+        }
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        // Otherwise its halves end it in order. A Unix socket knows no reset.
+        if self.resets.is_due.get()
+            && let ReadHalf::Tcp(half) = &self.read
+        {
+            socket::reset(socket::stream_of(&half.0));
+        }
+    }
 }
 
 impl Reader<'_> {
-    /// Reads once, into the spare room of `buffer`, which must not be empty. 0 is the end.
+    /// Reads once, into the spare room of `buffer`, which must not be empty. 0 is the end: the peer has
+    /// sent FIN, or the timer has ended this direction.
     pub async fn read(&mut self, buffer: Buffer) -> (io::Result<usize>, Buffer) {
         let (slice, start) = spare(buffer);
         let (result, slice) = match self.half {
             ReadHalf::Tcp(half) => half.read(slice).await,
             ReadHalf::Unix(half) => half.read(slice).await,
+        };
+        let result = match result {
+            Ok(0) if self.resets.came.get() => Err(io::ErrorKind::ConnectionReset.into()),
+            result => result,
         };
         (result, Buffer::from_parts(slice.into_inner(), start))
     }
@@ -216,7 +268,13 @@ impl Reader<'_> {
 
     /// Whether the peer has reset the connection.
     pub fn has_error(&self) -> bool {
-        self.half.has_error()
+        match self.half.take_error() {
+            Ok(()) => self.resets.came.get(),
+            Err(error) => {
+                self.resets.note(&error);
+                true
+            }
+        }
     }
 
     /// Whether the peer has ended its sending direction, perhaps behind bytes that were not read.
@@ -259,7 +317,10 @@ impl<'a> Writer<'a> {
                     buffer.consume(count);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return (Err(WriteError { written, error }), buffer),
+                Err(error) => {
+                    self.resets.note(&error);
+                    return (Err(WriteError { written, error }), buffer);
+                }
             }
         }
         self.timer.disarm(Side::Write);
@@ -272,6 +333,11 @@ impl<'a> Writer<'a> {
             WriteHalf::Tcp(half) => half.shutdown().await,
             WriteHalf::Unix(half) => half.shutdown().await,
         }
+    }
+
+    /// From now on the end of the stream is a reset, or an orderly one again.
+    pub fn set_abortive(&self, is_abortive: bool) {
+        self.resets.is_due.set(is_abortive);
     }
 
     pub fn timer(&self) -> &'a Timer {

@@ -6,7 +6,6 @@ use super::downstream::Downstream;
 use super::error::{Error, Fault};
 use super::flight::{Flight, Text};
 use super::forward::{Forward, client_error, downstream_error};
-use crate::http::forwarding::Stamp;
 use crate::http::framing::BodyLength;
 use crate::http::head::ResponseHead;
 use crate::http::status::Status;
@@ -18,7 +17,6 @@ impl Forward<'_> {
     pub(super) fn load(
         &self,
         changes: &Changes,
-        stamp: &Stamp,
         source: &mut Source<'_>,
     ) -> Result<(Flight, Option<Text>), Error> {
         let wanted = self.policy.as_ref().map_or(0, |policy| policy.text_max());
@@ -30,7 +28,7 @@ impl Forward<'_> {
             changes,
             self.excluded(),
             self.peer,
-            stamp,
+            &self.stamp,
             source,
             text.as_mut(),
         );
@@ -45,7 +43,7 @@ impl Forward<'_> {
         source: &mut Source<'_>,
         downstream: &mut Downstream<'_>,
     ) -> Result<(), Error> {
-        if self.request.expects_continue && downstream.is_client() && source.h1().received() == 0 {
+        if self.request.expects_continue && downstream.is_client() && source.received() == 0 {
             let head = ResponseHead { status: Status(100), ..ResponseHead::default() };
             downstream.inform(&head, &self.date).await.map_err(downstream_error)?;
         }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::body::{H1Sink, Sink, SinkFault};
+use super::body::{Delimiter, H1Sink, Sink, SinkFault};
 #[cfg(feature = "wasm")]
 use super::outgoing::Waiting;
 use crate::http::h1::changes::change;
@@ -21,8 +21,7 @@ pub enum Downstream<'a> {
 }
 
 pub struct H1Downstream<'a> {
-    /// [`Sink::H1`]; kept as a sink so that a relay can write to it.
-    sink: Sink<'a>,
+    sink: H1Sink<'a>,
     client: Version,
     to_head_request: bool,
     lines: FieldLines<'a>,
@@ -49,7 +48,7 @@ impl<'a> Downstream<'a> {
     ) -> Downstream<'a> {
         out.clear();
         Downstream::H1(H1Downstream {
-            sink: Sink::H1(H1Sink::new(writer, buffers, out, timeout)),
+            sink: H1Sink::new(writer, buffers, out, timeout),
             client: request.version,
             to_head_request: request.method == Method::Head,
             lines,
@@ -72,7 +71,7 @@ impl<'a> Downstream<'a> {
         if h1.client == Version::Http10 {
             return Ok(());
         }
-        let sink = h1.sink.h1_mut();
+        let sink = &mut h1.sink;
         let start = sink.head.len();
         encode::response(sink.head, head, Framing::Nothing, Persistence::KeepAlive, date, None);
         // What is set belongs to the final head.
@@ -83,7 +82,7 @@ impl<'a> Downstream<'a> {
     /// Says that the connection leaves HTTP now.
     pub async fn switch(&mut self, head: &ResponseHead, date: &[u8; 29]) -> Result<(), SinkFault> {
         let Some(h1) = self.as_h1() else { return Err(SinkFault::Gone) };
-        let sink = h1.sink.h1_mut();
+        let sink = &mut h1.sink;
         let start = sink.head.len();
         encode::response(sink.head, head, Framing::Nothing, Persistence::Upgrade, date, None);
         change(sink.head, start, h1.lines.removed, h1.lines.set);
@@ -106,8 +105,12 @@ impl<'a> Downstream<'a> {
         let Some(h1) = self.as_h1() else { return };
         let framing = Framing::of(head, h1.to_head_request, h1.client);
         h1.persistence = Persistence::of(may_persist && framing != Framing::UntilClose, h1.client);
-        let sink = h1.sink.h1_mut();
-        sink.is_chunked = framing == Framing::Chunked;
+        let sink = &mut h1.sink;
+        sink.delimiter = match framing {
+            Framing::Nothing | Framing::LengthAsReceived | Framing::Length(_) => Delimiter::Length,
+            Framing::Chunked => Delimiter::Chunks,
+            Framing::UntilClose => Delimiter::Connection,
+        };
         let start = sink.head.len();
         encode::response(sink.head, head, framing, h1.persistence, date, timing);
         change(sink.head, start, h1.lines.removed, h1.lines.set);
@@ -132,27 +135,27 @@ impl<'a> Downstream<'a> {
         matches!(self, Downstream::H1(_))
     }
 
-    /// The body goes in chunks.
-    pub fn is_chunked(&self) -> bool {
+    /// How the client is told where the body ends.
+    pub fn delimiter(&self) -> Delimiter {
         match self {
-            Downstream::H1(h1) => h1.sink.h1().is_chunked,
+            Downstream::H1(h1) => h1.sink.delimiter,
             #[cfg(feature = "wasm")]
-            Downstream::Guest(_) => false,
+            Downstream::Guest(_) => Delimiter::Length,
         }
     }
 
-    pub fn sink(&mut self) -> &mut Sink<'a> {
+    pub fn sink(&mut self) -> Sink<'_, 'a> {
         match self {
-            Downstream::H1(h1) => &mut h1.sink,
+            Downstream::H1(h1) => Sink::H1(&mut h1.sink),
             #[cfg(feature = "wasm")]
-            Downstream::Guest(guest) => guest.sink(),
+            Downstream::Guest(guest) => Sink::Guest(guest.sink()),
         }
     }
 
     /// Bytes of the final head have left.
     pub fn is_started(&self) -> bool {
         match self {
-            Downstream::H1(h1) => h1.has_response && h1.sink.h1().head.is_empty(),
+            Downstream::H1(h1) => h1.has_response && h1.sink.head.is_empty(),
             #[cfg(feature = "wasm")]
             Downstream::Guest(guest) => guest.has_answer(),
         }
@@ -161,7 +164,7 @@ impl<'a> Downstream<'a> {
     /// Bytes of the body sent.
     pub fn sent(&self) -> u64 {
         match self {
-            Downstream::H1(h1) => h1.sink.h1().sent(),
+            Downstream::H1(h1) => h1.sink.sent(),
             #[cfg(feature = "wasm")]
             Downstream::Guest(_) => 0,
         }

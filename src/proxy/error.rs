@@ -23,6 +23,7 @@ pub enum Broken {
     BeforeResponse,
     InHead,
     InBody,
+    ResetInBody,
     InTunnel,
 }
 
@@ -128,6 +129,9 @@ impl Error {
             }
             Error::UpstreamBroken(Broken::InHead) => "upstream closed the connection within a response head",
             Error::UpstreamBroken(Broken::InBody) => "upstream closed the connection within a response body",
+            Error::UpstreamBroken(Broken::ResetInBody) => {
+                "upstream reset the connection within a response body"
+            }
             Error::UpstreamBroken(Broken::InTunnel) => "upstream closed the connection within a tunnel",
             Error::UpstreamTimeout => "upstream timeout",
             Error::TooManyConnections => "too many connections",

@@ -5,20 +5,20 @@
 use std::pin::pin;
 use std::time::Duration;
 
-use super::body::h1_source::Bounds;
-use super::body::{H1Sink, H1Source, Sink, Source, relay};
+use super::body::h1_source::{Bounds, Left};
+use super::body::{Delimiter, H1Sink, H1Source, Sink, Source, relay};
 use super::connection::Work;
 use super::core::Core;
 use super::error::Error;
 use super::exchange::Next;
-use super::forward::{cleanliness, relay_error};
+use super::forward::relay_error;
 use super::trace::Trace;
 use super::upload::gone;
 use crate::http::framing::BodyLength;
 use crate::http::head::ResponseHead;
 use crate::http::trailers::Excluded;
+use crate::net::Stream;
 use crate::net::task::unless;
-use crate::net::{Buffer, Stream};
 use crate::upstream::pool::Lease;
 use crate::upstream::state::Pick;
 
@@ -27,10 +27,10 @@ pub struct EventStream {
     /// Counts for its endpoint as long as it lives.
     pub _pick: Pick,
     pub lease: Lease,
-    /// What the upstream had already sent after the head.
-    pub by_upstream: Option<Buffer>,
-    /// The client is sent chunks.
-    pub is_chunked: bool,
+    /// A middleware may have waited for some of the body, or all.
+    pub body: Left,
+    /// How the client is told where it ends.
+    pub delimiter: Delimiter,
     /// The client was promised another exchange.
     pub persists: bool,
     /// How long the upstream may be silent.
@@ -78,26 +78,27 @@ impl EventStream {
         let (client_reader, writer) = client.split();
         let (reader, _) = self.lease.stream().split();
         let bounds = Bounds { timeout: self.silence, bytes: None, min_rate: None };
-        let source = H1Source::new(reader, &core.buffers, self.by_upstream, response.body, bounds);
+        let Left { progress, input: mut by_upstream } = self.body;
+        let source = H1Source::resume(reader, &core.buffers, &mut by_upstream, progress, bounds);
         let mut source = Source::H1(source);
         let mut sink = H1Sink::new(writer, &core.buffers, out, self.write_timeout);
-        sink.is_chunked = self.is_chunked;
-        let mut sink = Sink::H1(sink);
+        sink.delimiter = self.delimiter;
         let excluded = Excluded { route: &self.removed, head: &response.fields, untrusted: &[] };
         let relayed = {
-            let relayed = pin!(relay(&mut source, &mut sink, excluded));
+            let relayed = pin!(relay(&mut source, Sink::H1(&mut sink), excluded));
             let gone = pin!(gone(Some(&client_reader), || self.abort_on_close));
             unless(relayed, gone).await
         };
-        trace.bytes_out = sink.h1().sent();
-        let rest = source.into_h1().into_rest();
+        trace.bytes_out = sink.sent();
+        let is_drained = source.is_drained();
+        source.finish();
         match relayed {
             Some(Ok(())) => {}
             Some(Err(fault)) => return Err(relay_error(fault)),
             None => return Err(Error::ClientGone),
         }
-        if response.keep_alive && rest.is_none() {
-            self.lease.mark_clean(cleanliness(response), trace.end());
+        if response.keep_alive && is_drained && by_upstream.is_none() {
+            self.lease.mark_clean(trace.end());
         }
         Ok(Next::after(true, self.persists, input.as_ref(), client))
     }

@@ -160,26 +160,26 @@ async fn serve_filtered(
     }
     let elsewhere;
     let forward = match (&route.action, passed.to) {
-        (Action::Forward(forward), None) => Some(forward),
+        (Action::Forward(forward), None) => forward,
         (Action::Forward(forward), Some(other)) => {
             elsewhere = Forward { upstream: other.to.upstream, ..forward.clone() };
-            Some(&elsewhere)
+            &elsewhere
         }
-        (_, other) => other.map(|other| &other.to),
-    };
-    if let Some(forward) = forward {
-        trace.upstream = Some(forward.upstream);
-        return forward::run(core, active, route, forward, stream, work, trace).await;
-    }
-    let (status, body) = match &route.action {
-        Action::Redirect(redirect) => (redirect.status, &[][..]),
-        Action::Respond(own) => (own.status, &own.body[..]),
-        Action::Workload(to) => {
+        (_, Some(other)) => &other.to,
+        (Action::Workload(to), None) => {
             return guest::run(core, active, route, to, stream, work, trace).await.map(Served::Whole);
         }
-        Action::Forward(_) => unreachable!("it was forwarded"),
+        (Action::Redirect(redirect), None) => {
+            let answered = answer::of_route(core, active, route, stream, work, trace, redirect.status, &[]);
+            return answered.await.map(Served::Whole);
+        }
+        (Action::Respond(own), None) => {
+            let answered = answer::of_route(core, active, route, stream, work, trace, own.status, &own.body);
+            return answered.await.map(Served::Whole);
+        }
     };
-    answer::of_route(core, active, route, stream, work, trace, status, body).await.map(Served::Whole)
+    trace.upstream = Some(forward.upstream);
+    forward::run(core, active, route, forward, stream, work, trace).await
 }
 
 /// The route of a request, once it may take it, and what that changes: all that is decided before

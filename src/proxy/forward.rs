@@ -7,8 +7,9 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use super::body::h1_source::{Bounds, H1Source};
-use super::body::{H1Sink, RelayFault, Sink, SinkFault, Source, SourceFault, relay};
+use super::body::h1_source::{Bounds, Left};
+use super::body::{Delimiter, H1Sink, H1Source, RelayFault, Sink, SinkFault, Source, SourceFault, relay};
+use super::changes::Changes;
 use super::connection::Work;
 use super::core::{Active, Core};
 use super::downstream::{Downstream, FieldLines};
@@ -22,8 +23,8 @@ use super::policy::Policy;
 use super::trace::Trace;
 use super::tunnel::Tunnel;
 use super::upload::{Upload, gone};
-use crate::http::fields::{Known, list};
-use crate::http::forwarding::Peer;
+use crate::http::fields::list;
+use crate::http::forwarding::{Peer, Stamp};
 use crate::http::framing::BodyLength;
 use crate::http::h1::{self, FIELDS_MAX, Parsed, parse};
 use crate::http::head::{RequestHead, ResponseHead};
@@ -32,7 +33,7 @@ use crate::http::trailers::Excluded;
 use crate::net::deadline::Expired;
 use crate::net::{Buffer, Reader, Writer};
 use crate::plan::{self, Limits, Route};
-use crate::upstream::pool::{Cleanliness, Lease};
+use crate::upstream::pool::Lease;
 use crate::upstream::state::{Pick, Tried};
 use crate::upstream::upstreams::Upstream;
 
@@ -49,6 +50,8 @@ pub(super) struct Forward<'a> {
     pub(super) route: &'a plan::Forward,
     pub(super) request: &'a RequestHead,
     pub(super) peer: &'a Peer,
+    /// When the client's request came, and by which ids the upstream knows it.
+    pub(super) stamp: Stamp,
     /// How long the upstream may be silent within a response.
     pub(super) silence: Duration,
     /// What is asked for an endpoint before the upstream's strategy.
@@ -65,8 +68,8 @@ pub(super) enum Answered {
     Whole { is_reusable: bool },
     /// 101: what the upstream sent after it.
     Switched(Option<Buffer>),
-    /// The head of an event stream is with the client; what the upstream sent after it.
-    Events(Option<Buffer>),
+    /// The head of an event stream is with the client.
+    Events(Box<Left>),
 }
 
 /// How an attempt failed.
@@ -110,7 +113,7 @@ pub async fn run(
     let date = core.date(trace.stamp.start_ms);
     let (reader, writer) = stream.split();
     let bounds = Bounds::of_requests(limits);
-    let mut source = passage.source(core, reader, input.take(), request.body, bounds);
+    let mut source = passage.source(core, reader, input, request.body, bounds);
     let filtered = Filtered::of(core, active, route, peer, passage);
     let silence = forward.read_timeout;
     let policy = Policy::of(core, active, &upstream.settings);
@@ -122,6 +125,7 @@ pub async fn run(
         route: forward,
         request,
         peer,
+        stamp: trace.stamp,
         silence,
         policy,
         filtered,
@@ -131,20 +135,12 @@ pub async fn run(
 
     let lines = FieldLines { removed: &route.response.removed, set: &changes.response };
     let mut downstream = Downstream::h1(writer, &core.buffers, out, request, lines, limits.write_timeout);
-    let (mut flight, text) = forward.load(changes, &trace.stamp, &mut source)?;
-    if let Some(text) = text {
-        // Boxed, because most exchanges do not wait for it.
-        Box::pin(forward.read_text(text, &mut flight, &mut source, &mut downstream)).await?;
-    }
     let upload = Upload::default();
-    upload.is_sent.set(flight.is_whole);
-
-    let outcome = forward.attempts(&mut flight, &mut source, &mut downstream, response, trace, &upload).await;
+    let outcome = forward.exchange(changes, &mut source, &mut downstream, response, trace, &upload).await;
     let is_sent = upload.is_sent.get();
 
-    flight.land(&core.buffers);
-    let (persists, is_chunked) = (downstream.persists(), downstream.is_chunked());
-    *input = trace.settle(source, &downstream, is_sent, response.status);
+    let (persists, delimiter) = (downstream.persists(), downstream.delimiter());
+    trace.settle(source, &downstream, response.status);
     let (pick, lease, answered) = outcome?;
     trace.status = response.status;
     match answered {
@@ -153,11 +149,11 @@ pub async fn run(
             let tunnel = Tunnel { _pick: pick, lease, by_upstream, timeout, linger };
             Ok(Served::Tunnel(Box::new(tunnel)))
         }
-        Answered::Events(by_upstream) => Ok(Served::EventStream(Box::new(EventStream {
+        Answered::Events(body) => Ok(Served::EventStream(Box::new(EventStream {
             _pick: pick,
             lease,
-            by_upstream,
-            is_chunked,
+            body: *body,
+            delimiter,
             persists,
             silence,
             write_timeout: limits.write_timeout,
@@ -166,7 +162,7 @@ pub async fn run(
         }))),
         Answered::Whole { is_reusable } => {
             if is_reusable && is_sent {
-                lease.mark_clean(cleanliness(response), trace.end());
+                lease.mark_clean(trace.end());
             }
             Ok(Served::Whole(Next::after(is_sent, persists, input.as_ref(), stream)))
         }
@@ -183,10 +179,32 @@ impl Forward<'_> {
         }
     }
 
+    /// Sends the request and passes the answer on. However it ends, `source` and `downstream` tell how
+    /// far both sides have come.
+    pub(super) async fn exchange(
+        &mut self,
+        changes: &Changes,
+        source: &mut Source<'_>,
+        downstream: &mut Downstream<'_>,
+        response: &mut ResponseHead,
+        trace: &mut Trace,
+        upload: &Upload,
+    ) -> Result<(Pick, Lease, Answered), Error> {
+        let (mut flight, text) = self.load(changes, source)?;
+        if let Some(text) = text {
+            // Boxed, because most exchanges do not wait for it.
+            Box::pin(self.read_text(text, &mut flight, source, downstream)).await?;
+        }
+        upload.is_sent.set(flight.is_whole);
+        let outcome = self.attempts(&mut flight, source, downstream, response, trace, upload).await;
+        flight.land(&self.core.buffers);
+        outcome
+    }
+
     /// Tries until an answer is through. What failed is tried again only before a byte of a
     /// response: on the same endpoint if a reused connection turns out dead, which says nothing of
     /// it; otherwise on another one, as often as the upstream's settings and its budget allow.
-    pub(super) async fn attempts(
+    async fn attempts(
         &self,
         flight: &mut Flight,
         source: &mut Source<'_>,
@@ -328,8 +346,10 @@ impl Forward<'_> {
         let upstream = writer.timer();
         upload.begin(upstream);
         let mut sink = H1Sink::new(writer, &self.core.buffers, &mut head, settings.write_timeout);
-        sink.is_chunked = self.request.body == BodyLength::Chunked;
-        let relayed = relay(source, &mut Sink::H1(sink), self.excluded()).await;
+        if self.request.body == BodyLength::Chunked {
+            sink.delimiter = Delimiter::Chunks;
+        }
+        let relayed = relay(source, Sink::H1(&mut sink), self.excluded()).await;
         upload.end(upstream, self.route.read_timeout);
         match relayed {
             Ok(()) => {
@@ -381,7 +401,8 @@ impl Forward<'_> {
             pick.observe(now);
         }
         let bounds = Bounds { timeout: self.silence, bytes: None, min_rate: None };
-        let source = H1Source::new(reader, &self.core.buffers, Some(input), response.body, bounds);
+        let mut input = Some(input);
+        let source = H1Source::new(reader, &self.core.buffers, &mut input, response.body, bounds);
         let mut source = Source::H1(source.with_room(room));
         if let Some(filtered) = &self.filtered {
             filtered.response(self.request, response, &mut source, &trace.stamp, upstream_error).await?;
@@ -392,22 +413,23 @@ impl Forward<'_> {
         let is_event_stream = event_stream::begins(response);
         // An event stream may be silent for long: its client is watched as if it were still waiting.
         upload.has_answer.set(!is_event_stream);
-        let may_leave = upload.is_sent.get() && downstream.is_client() && source.is_untouched();
-        if may_leave && is_event_stream {
-            downstream.sink().flush().await.map_err(downstream_error)?;
-            let (_, input) = source.into_h1().suspend();
-            return Ok(Answered::Events(input));
-        }
+        let may_leave = upload.is_sent.get() && downstream.is_client() && is_event_stream;
+        let mut source = match source {
+            Source::H1(source) if may_leave => {
+                downstream.sink().flush().await.map_err(downstream_error)?;
+                return Ok(Answered::Events(Box::new(source.leave())));
+            }
+            source => source,
+        };
         let excluded = downstream.excluded(response);
         relay(&mut source, downstream.sink(), excluded).await.map_err(relay_error)?;
-        if let Source::Memory(_) = source {
-            // A middleware has answered, and what is left of the response is on its connection.
-            return Ok(Answered::Whole { is_reusable: false });
+        // Not so if a middleware has answered: what is left of the response is on its connection.
+        let is_drained = source.is_drained();
+        if is_drained {
+            self.upstream.learn_response(source.received());
         }
-        let source = source.into_h1();
-        self.upstream.learn_response(source.received());
-        let is_reusable = response.keep_alive && source.into_rest().is_none();
-        Ok(Answered::Whole { is_reusable })
+        source.finish();
+        Ok(Answered::Whole { is_reusable: response.keep_alive && is_drained && input.is_none() })
     }
 
     async fn read_head(
@@ -469,13 +491,6 @@ impl Forward<'_> {
     }
 }
 
-pub(super) fn cleanliness(response: &ResponseHead) -> Cleanliness {
-    // A length of 0 that was said is as certain as any other.
-    let is_said = response.body != BodyLength::Empty
-        || response.fields.value(Known::ContentLength).is_some_and(|length| length == b"0");
-    if is_said { Cleanliness::Certain } else { Cleanliness::Presumed }
-}
-
 /// The answer, unless the client's side ends the exchange before it. Both are pinned where they
 /// were made: they are large, and moved twice otherwise.
 async fn first(
@@ -503,7 +518,7 @@ async fn first(
 
 pub(super) fn client_error(fault: SourceFault) -> Error {
     match fault {
-        SourceFault::Cut => Error::ClientGone,
+        SourceFault::Cut | SourceFault::Reset => Error::ClientGone,
         SourceFault::Timeout => Error::BodyTimeout,
         SourceFault::TooSlow => Error::BodyTooSlow,
         SourceFault::TooLarge => Error::BodyTooLarge,
@@ -523,6 +538,7 @@ pub(super) fn relay_error(fault: RelayFault) -> Error {
 fn upstream_error(fault: SourceFault) -> Error {
     match fault {
         SourceFault::Cut => Error::UpstreamBroken(Broken::InBody),
+        SourceFault::Reset => Error::UpstreamBroken(Broken::ResetInBody),
         SourceFault::Timeout => Error::UpstreamTimeout,
         SourceFault::Malformed(reason) => Error::UpstreamProtocol(reason),
         SourceFault::Stopped(status, reason) => Error::Middleware(status, reason),

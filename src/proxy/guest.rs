@@ -100,7 +100,7 @@ pub async fn run(
     let peer = peer.as_ref().expect("a connection makes its peer before its first exchange");
     let (reader, writer) = stream.split();
     let bounds = Bounds { bytes: request_body, ..Bounds::of_requests(&plan.limits) };
-    let mut source = passage.source(core, reader, input.take(), request.body, bounds);
+    let mut source = passage.source(core, reader, input, request.body, bounds);
     let filtered = Filtered::of(core, active, route, peer, passage);
     let lines = FieldLines { removed: &route.response.removed, set: &changes.response };
     let timeout = plan.limits.write_timeout;
@@ -122,7 +122,7 @@ pub async fn run(
     let is_sent = upload.is_sent.get();
 
     let persists = downstream.persists();
-    *input = trace.settle(source, &downstream, is_sent, response.status);
+    trace.settle(source, &downstream, response.status);
     if outcome == Err(Error::Guest(wasm::Fault::Time)) {
         pool.has_failed();
     }
@@ -210,7 +210,7 @@ impl Guest<'_> {
         trace: &mut Trace,
         upload: &Upload,
     ) -> Result<(), Error> {
-        if self.request.expects_continue && source.h1().received() == 0 {
+        if self.request.expects_continue && source.received() == 0 {
             let head = ResponseHead { status: Status(100), ..ResponseHead::default() };
             downstream.inform(&head, &self.date).await.map_err(downstream_error)?;
         }
@@ -222,7 +222,7 @@ impl Guest<'_> {
     /// Passes the body on, then watches the client. Resolves only if the client ends the exchange.
     async fn client_side(&self, source: &mut Source<'_>, pipe: Option<Sender>, upload: &Upload) -> Error {
         if let Some(pipe) = pipe {
-            match relay(source, &mut Sink::Guest(GuestSink::new(pipe)), self.excluded).await {
+            match relay(source, Sink::Guest(&mut GuestSink::new(pipe)), self.excluded).await {
                 Ok(()) => upload.is_sent.set(true),
                 Err(RelayFault::Source(fault)) => return client_error(fault),
                 // A component need not read what it is sent.
@@ -330,7 +330,7 @@ fn answer_error(source: SourceFault, fault: Option<wasm::Fault>) -> Error {
         SourceFault::Stopped(status, reason) => return Error::Middleware(status, reason),
         SourceFault::Timeout => wasm::Fault::Time,
         SourceFault::TooLarge => wasm::Fault::TooLong,
-        SourceFault::Cut | SourceFault::TooSlow | SourceFault::Malformed(_) => {
+        SourceFault::Cut | SourceFault::Reset | SourceFault::TooSlow | SourceFault::Malformed(_) => {
             fault.unwrap_or(wasm::Fault::Cut)
         }
     })

@@ -11,11 +11,10 @@ use super::trace::Trace;
 use super::upload::is_gone;
 use crate::net::Reader;
 use crate::net::deadline::TICK;
-use crate::net::stream::Peeked;
 use crate::telemetry::counters::UpstreamCounters;
 use crate::upstream::balance::Chooser;
 use crate::upstream::ejection::Change;
-use crate::upstream::pool::Lease;
+use crate::upstream::pool::{Freshness, Lease};
 use crate::upstream::state::{Pick, Tried};
 use crate::upstream::upstreams::{Lack, Question};
 
@@ -119,9 +118,7 @@ impl Forward<'_> {
     }
 
     /// A connection to the endpoint: an idle one, or a new one, if need be to another address of
-    /// the same instance. Bytes that wait on an idle connection were meant for another request:
-    /// they would be taken for the response to this one. And a request that cannot be repeated
-    /// gets no connection that is known to be dead.
+    /// the same instance.
     pub(super) async fn lease(
         &self,
         pick: &mut Pick,
@@ -132,7 +129,7 @@ impl Forward<'_> {
     ) -> Result<Lease, Failed> {
         let mut tried = Tried::default();
         loop {
-            if may_reuse && let Some(lease) = self.idle(pick, is_repeatable, trace.start) {
+            if may_reuse && let Some(lease) = self.idle(pick, is_repeatable) {
                 return Ok(lease);
             }
             let Some(slot) = pick.take_slot() else {
@@ -171,15 +168,11 @@ impl Forward<'_> {
         }
     }
 
-    fn idle(&self, pick: &Pick, is_repeatable: bool, now: Instant) -> Option<Lease> {
-        while let Some(mut lease) = pick.pool.take_idle(&self.upstream.settings, now) {
-            let is_certain = is_repeatable && !lease.is_doubtful;
-            if is_certain || lease.stream().peek() == Peeked::Nothing {
-                self.enqueue_at_end(&mut lease);
-                return Some(lease);
-            }
-        }
-        None
+    fn idle(&self, pick: &Pick, is_repeatable: bool) -> Option<Lease> {
+        let freshness = if is_repeatable { Freshness::Recent } else { Freshness::Now };
+        let mut lease = pick.pool.take_idle(&self.upstream.settings, freshness)?;
+        self.enqueue_at_end(&mut lease);
+        Some(lease)
     }
 
     fn enqueue_at_end(&self, lease: &mut Lease) {

@@ -12,12 +12,12 @@ use std::task::Context;
 use std::time::Duration;
 
 use super::body::guest_source::{self, GuestSource};
-use super::body::{GuestSink, Sink, Source};
+use super::body::{GuestSink, Source};
 use super::changes::Changes;
 use super::core::{Active, Core};
 use super::downstream::Downstream;
 use super::error::{Broken, Error};
-use super::forward::{Answered, Forward, cleanliness};
+use super::forward::{Answered, Forward};
 use super::hold::Waits;
 use super::policy::Policy;
 use super::trace::Trace;
@@ -191,6 +191,7 @@ impl Errand {
             route,
             request,
             peer,
+            stamp: self.stamp,
             silence,
             policy,
             filtered: None,
@@ -198,23 +199,17 @@ impl Errand {
             waits: Waits::default(),
         };
         let mut downstream = Downstream::Guest(Waiting::new(reply, self.bounds.body));
-        let (mut flight, text) = forward.load(&Changes::default(), &self.stamp, &mut source)?;
-        if let Some(text) = text {
-            forward.read_text(text, &mut flight, &mut source, &mut downstream).await?;
-        }
-        let upload = Upload::default();
-        upload.is_sent.set(flight.is_whole);
+        let (upload, changes) = (Upload::default(), Changes::default());
         let mut response = ResponseHead::default();
         let outcome = forward
-            .attempts(&mut flight, &mut source, &mut downstream, &mut response, &mut trace, &upload)
+            .exchange(&changes, &mut source, &mut downstream, &mut response, &mut trace, &upload)
             .await;
-        flight.land(&core.buffers);
         self.count(&trace, outcome.as_ref().err().copied());
         let (_pick, lease, answered) = outcome?;
         if let Answered::Whole { is_reusable: true } = answered
             && upload.is_sent.get()
         {
-            lease.mark_clean(cleanliness(&response), trace.end());
+            lease.mark_clean(trace.end());
         }
         Ok(())
     }
@@ -234,8 +229,7 @@ impl Errand {
 /// A guest's side of an exchange in which it is the client.
 pub struct Waiting<'a> {
     reply: &'a Reply,
-    /// [`Sink::Guest`]; kept as a sink so that a relay can write to it.
-    sink: Sink<'a>,
+    sink: GuestSink,
     /// Until the head is here.
     body: Option<Receiver>,
 }
@@ -244,7 +238,7 @@ impl<'a> Waiting<'a> {
     /// For an answer whose body has at most so many bytes.
     fn new(reply: &'a Reply, most: Option<u64>) -> Waiting<'a> {
         let (sender, receiver) = pipe(None);
-        let sink = Sink::Guest(GuestSink::new(sender).with_bound(most));
+        let sink = GuestSink::new(sender).with_bound(most);
         Waiting { reply, sink, body: Some(receiver) }
     }
 
@@ -261,7 +255,7 @@ impl<'a> Waiting<'a> {
         self.reply.put(answer.ok_or(Refusal::Protocol));
     }
 
-    pub fn sink(&mut self) -> &mut Sink<'a> {
+    pub fn sink(&mut self) -> &mut GuestSink {
         &mut self.sink
     }
 

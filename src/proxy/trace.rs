@@ -14,7 +14,6 @@ use crate::http::head::{RequestHead, Version};
 use crate::http::server_timing::Timing;
 use crate::http::status::Status;
 use crate::http::trace_context::{Continued, Span, received_trace_id};
-use crate::net::Buffer;
 use crate::plan::{Plan, RouteId, Tracing, UpstreamId};
 use crate::telemetry::counters::{Ledger, Outcome};
 use crate::telemetry::{Record, Share};
@@ -161,23 +160,16 @@ impl Trace {
         *self.end.get_or_insert_with(Instant::now)
     }
 
-    /// Notes how far both sides have come, and gives back what was read beyond the request.
-    pub fn settle(
-        &mut self,
-        source: Source<'_>,
-        downstream: &Downstream<'_>,
-        is_sent: bool,
-        status: Status,
-    ) -> Option<Buffer> {
+    /// Notes how far both sides have come.
+    pub fn settle(&mut self, source: Source<'_>, downstream: &Downstream<'_>, status: Status) {
         self.is_response_started = downstream.is_started();
-        self.is_request_done = source.is_finished() && is_sent;
+        self.is_request_done = source.is_drained();
         self.bytes_out = downstream.sent();
         if self.is_response_started {
             self.status = status;
         }
-        let source = source.into_h1();
         self.bytes_in = source.received();
-        source.into_rest()
+        source.finish();
     }
 
     /// When the response was through, if it was.

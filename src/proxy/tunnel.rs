@@ -138,10 +138,14 @@ async fn one_way(
                     if reader.timer().expired() == Some(Expired::Timeout(Side::Read)) {
                         return Err(Error::TunnelTimeout);
                     }
-                    // A socket that is gone has nothing to end.
+                    if read.is_err() {
+                        // A reset has ended both directions, and does not become an orderly end.
+                        writer.set_abortive(true);
+                        return Err(reader_gone);
+                    }
+                    // After a FIN only this direction has ended. A socket that is gone has nothing to end.
                     let _gone = writer.shutdown().await;
-                    // After a FIN only this direction has ended; a reset has ended both.
-                    return read.map(drop).map_err(|_| reader_gone);
+                    return Ok(());
                 }
                 buffer
             }

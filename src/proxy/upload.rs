@@ -37,7 +37,7 @@ impl Upload {
     /// Waits until the client begins, or may. A client that expects a word of the upstream
     /// first is not too slow before it.
     pub async fn may_begin(&self, source: &Source<'_>) {
-        let Some(client) = source.client().filter(|_| source.h1().received() == 0) else { return };
+        let Some(client) = source.client().filter(|_| source.received() == 0) else { return };
         let mut readable = std::pin::pin!(client.readable());
         poll_fn(|cx| match self.has_leave.get() || readable.as_mut().poll(cx).is_ready() {
             true => Poll::Ready(()),

@@ -52,6 +52,33 @@ pub fn peek(socket: &impl AsRawFd) -> Peeked {
     }
 }
 
+/// How many sockets [`eventful`] takes at once.
+pub const EVENTFUL_MAX: usize = 16;
+
+/// Which of these sockets, as bits, have something to read, have ended or are broken; of more than
+/// [`EVENTFUL_MAX`] the first so many. All of them, if the kernel does not say.
+pub fn eventful(sockets: impl Iterator<Item = RawFd>) -> u32 {
+    let unused = libc::pollfd { fd: -1, events: 0, revents: 0 };
+    let mut polled = [unused; EVENTFUL_MAX];
+    let mut count = 0;
+    for (slot, fd) in polled.iter_mut().zip(sockets) {
+        (slot.fd, slot.events) = (fd, libc::POLLIN | libc::POLLRDHUP);
+        count += 1;
+    }
+    // SAFETY: the array has at least `count` elements, which the kernel may write to during the call.
+    if unsafe { libc::poll(polled.as_mut_ptr(), count, 0) } < 0 {
+        return u32::MAX;
+    }
+    let bits = polled.iter().enumerate().filter(|(_, slot)| slot.revents != 0);
+    bits.fold(0, |bits, (place, _)| bits | 1 << place)
+}
+
+/// Resets a TCP connection.
+pub fn reset(socket: &impl AsRawFd) {
+    // Where it fails, the connection is gone already.
+    let _gone = rustix::net::connect_unspec(borrow(socket));
+}
+
 /// Whether a read or an accept would complete at once.
 pub fn is_readable_now(socket: &impl AsRawFd) -> bool {
     let socket = borrow(socket);
@@ -93,9 +120,9 @@ pub fn refuse_new(socket: &impl AsRawFd) -> io::Result<()> {
     if failed == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Whether an error is pending on a socket, such as a reset by the peer.
-pub fn has_error(socket: &impl AsRawFd) -> bool {
-    !matches!(rustix::net::sockopt::socket_error(borrow(socket)), Ok(Ok(())))
+/// The error that is pending on a socket, if one is; the kernel then forgets it.
+pub fn take_error(socket: &impl AsRawFd) -> io::Result<()> {
+    Ok(rustix::net::sockopt::socket_error(borrow(socket))??)
 }
 
 /// Whether the peer has sent FIN, or the connection is over. Unread bytes before a FIN do not hide

@@ -1,7 +1,8 @@
-//! Idle connections of one core, by address: last in, first out, bounded, expiring.
+//! Idle connections of one core, by address: last in, first out, bounded, expiring, and none used
+//! again on which anything has come meanwhile.
 //!
-//! Whether one that was idle is still good, and what becomes of a request that fails on it, is
-//! decided in `proxy`, not here. Hot path: no allocation.
+//! What becomes of a request that fails on one is decided in `proxy`, not here. Hot path: no
+//! allocation.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -13,28 +14,42 @@ use std::time::{Duration, Instant};
 use super::endpoint::Slot;
 use super::{Address, Settings};
 use crate::net::queue::Queue;
+use crate::net::stream::{EVENTFUL_MAX, eventful};
 use crate::net::{self, Stream, Wheel};
 
-/// A connection that was idle for less than this is used again without a look: that spares a
-/// system call for each request under load.
-const REST_UNSEEN: Duration = Duration::from_millis(1);
+/// How long an idle connection that was looked at may be used without another look. What is written to
+/// it leaves no earlier than at the end of the event loop's turn, so this adds little to what a look of
+/// its own would leave open.
+const LOOK_COUNTS_FOR: Duration = Duration::from_micros(50);
 
 struct Idle {
     stream: Stream,
-    since: Instant,
     until: Instant,
-    cleanliness: Cleanliness,
     slot: Slot,
 }
 
-/// How sure it is that nothing more comes for the exchange that is over.
+/// Idle connections, and which of them are known to be silent.
+///
+/// Bytes that wait on a connection before a request is written to it were meant for an earlier one, and
+/// would be taken for the response to this one; an end, or an error, would fail it. So each connection
+/// is looked at after it was put back and before it is taken. Under load that system call is shared by
+/// as many connections as are taken within the time for which it counts.
+#[derive(Default)]
+struct Shelf {
+    /// In the order in which they were put back, but for those that a look did not need.
+    unseen: VecDeque<Idle>,
+    /// The last look found nothing on them. The next to be taken is the last.
+    silent: Vec<Idle>,
+    looked: Option<Instant>,
+    taken: usize,
+}
+
+/// How fresh the look at a connection has to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cleanliness {
-    /// The response said its length and kept to it.
-    Certain,
-    /// The response has no body by its status or method; an upstream that errs sends one, and
-    /// the next exchange would take it for its response.
-    Presumed,
+pub enum Freshness {
+    /// A request that cannot be repeated goes to no connection that is known to have ended.
+    Now,
+    Recent,
 }
 
 /// The idle connections to one address.
@@ -42,7 +57,7 @@ pub struct Pool {
     address: Address,
     /// The address for the log.
     label: String,
-    idle: RefCell<VecDeque<Idle>>,
+    idle: RefCell<Shelf>,
     /// No endpoint has the address any more: nothing is kept.
     is_retired: Cell<bool>,
 }
@@ -72,9 +87,8 @@ pub struct Lease {
     keepalive: usize,
     keepalive_idle: Duration,
     pub is_reused: bool,
-    /// Has to be looked at before use: bytes may be waiting that are not ours.
-    pub is_doubtful: bool,
-    is_clean: Cell<Option<(Cleanliness, Instant)>>,
+    /// Since when it may be used again.
+    clean_since: Cell<Option<Instant>>,
 }
 
 impl Pools {
@@ -98,10 +112,8 @@ impl Pools {
     pub fn expire(&self, now: Instant) {
         self.by_address.borrow_mut().retain(|_, pool| {
             let mut idle = pool.idle.borrow_mut();
-            while idle.front().is_some_and(|oldest| oldest.until <= now) {
-                idle.pop_front();
-            }
-            Rc::strong_count(pool) > 1 || !idle.is_empty()
+            idle.expire(now);
+            Rc::strong_count(pool) > 1 || idle.len() > 0
         });
     }
 
@@ -124,18 +136,56 @@ impl Pools {
     /// Whether any connection is kept.
     #[cfg(test)]
     pub fn is_empty(&self) -> bool {
-        self.by_address.borrow().values().all(|pool| pool.idle.borrow().is_empty())
+        self.by_address.borrow().values().all(|pool| !pool.has_idle())
+    }
+}
+
+impl Shelf {
+    fn len(&self) -> usize {
+        self.unseen.len() + self.silent.len()
+    }
+
+    fn expire(&mut self, now: Instant) {
+        self.unseen.retain(|idle| idle.until > now);
+        self.silent.retain(|idle| idle.until > now);
+    }
+
+    /// One on which nothing has come, if there is any.
+    fn take(&mut self, freshness: Freshness) -> Option<Idle> {
+        if self.len() == 0 {
+            return None;
+        }
+        let now = Instant::now();
+        let is_recent = self.looked.is_some_and(|looked| now < looked + LOOK_COUNTS_FOR);
+        if freshness == Freshness::Now || !is_recent {
+            self.unseen.extend(self.silent.drain(..));
+        }
+        if self.silent.is_empty() {
+            let most = if is_recent { 2 * self.taken } else { self.taken };
+            self.look(now, most.clamp(1, EVENTFUL_MAX));
+        }
+        self.taken += 1;
+        self.silent.pop()
+    }
+
+    /// Looks at those that were put back last, and closes those that are not silent.
+    fn look(&mut self, now: Instant, most: usize) {
+        while self.silent.is_empty() && !self.unseen.is_empty() {
+            let first = self.unseen.len().saturating_sub(most);
+            let eventful = eventful(self.unseen.range(first..).map(|idle| &idle.stream));
+            let seen = self.unseen.drain(first..).enumerate();
+            let silent = seen.filter(|(place, _)| eventful & 1 << place == 0);
+            self.silent.extend(silent.map(|(_, idle)| idle));
+        }
+        (self.looked, self.taken) = (Some(now), 0);
     }
 }
 
 impl Pool {
-    /// The connection that was used last, if one is idle.
-    pub fn take_idle(self: &Rc<Pool>, settings: &Settings, now: Instant) -> Option<Lease> {
-        let idle = self.idle.borrow_mut().pop_back()?;
-        let mut lease = self.lease(idle.stream, idle.slot, settings, true);
-        lease.is_doubtful = idle.cleanliness != Cleanliness::Certain
-            || now.saturating_duration_since(idle.since) > REST_UNSEEN;
-        Some(lease)
+    /// An idle connection, if there is one that can be used.
+    pub fn take_idle(self: &Rc<Pool>, settings: &Settings, freshness: Freshness) -> Option<Lease> {
+        let idle = self.idle.borrow_mut().take(freshness)?;
+        Some(self.lease(idle.stream, idle.slot, settings, true))
     }
 
     pub fn address(&self) -> &Address {
@@ -148,7 +198,7 @@ impl Pool {
     }
 
     pub fn has_idle(&self) -> bool {
-        !self.idle.borrow().is_empty()
+        self.idle() > 0
     }
 
     /// A new connection; an error of the kind `TimedOut` if that takes longer than `timeout`.
@@ -173,7 +223,7 @@ impl Pool {
 
     /// Closes all idle connections: the endpoint has been started anew, or has hung up.
     pub fn clear(&self) {
-        self.idle.borrow_mut().clear();
+        self.idle.take();
     }
 
     fn lease(self: &Rc<Pool>, stream: Stream, slot: Slot, settings: &Settings, is_reused: bool) -> Lease {
@@ -185,15 +235,14 @@ impl Pool {
             keepalive: settings.keepalive,
             keepalive_idle: settings.keepalive_idle,
             is_reused,
-            is_doubtful: false,
-            is_clean: Cell::new(None),
+            clean_since: Cell::new(None),
         }
     }
 
     fn put(&self, idle: Idle, most: usize) {
         let mut list = self.idle.borrow_mut();
         if list.len() < most && !self.is_retired.get() {
-            list.push_back(idle);
+            list.unseen.push_back(idle);
         }
     }
 }
@@ -219,19 +268,19 @@ impl Lease {
     }
 
     /// The exchange is over on both sides and nothing is left over: others may use it.
-    pub fn mark_clean(&self, cleanliness: Cleanliness, now: Instant) {
-        self.is_clean.set(Some((cleanliness, now)));
+    pub fn mark_clean(&self, now: Instant) {
+        self.clean_since.set(Some(now));
     }
 }
 
 impl Lease {
     fn end(&mut self) {
         let (Some(stream), Some(slot)) = (self.stream.take(), self.slot.take()) else { return };
-        let Some((cleanliness, since)) = self.is_clean.get() else { return };
+        let Some(since) = self.clean_since.get() else { return };
         // One that nobody waits for here, but somebody on another core, is closed for him.
         let is_wanted = slot.is_wanted() && self.queue.as_ref().is_none_or(|queue| queue.is_empty());
         if stream.timer().expired().is_none() && !is_wanted {
-            let idle = Idle { stream, since, until: since + self.keepalive_idle, cleanliness, slot };
+            let idle = Idle { stream, until: since + self.keepalive_idle, slot };
             self.pool.put(idle, self.keepalive);
         }
     }

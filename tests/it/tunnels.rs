@@ -169,7 +169,7 @@ fn a_reset_of_either_side_ends_the_other() {
         if c.index == 0 { c.reset() } else { c.expect_close() }
     });
     let proxy = Proxy::to(&origin);
-    tunnel(&proxy, "").expect_end();
+    assert_eq!(tunnel(&proxy, "").expect_end(), End::Reset);
     tunnel(&proxy, "").reset();
     assert_eq!(origin.wait_end(1), "done");
 }

@@ -18,10 +18,6 @@ impl<'a> FilteredSource<'a> {
         FilteredSource { core, inner, stages }
     }
 
-    pub fn into_inner(self) -> Source<'a> {
-        self.inner
-    }
-
     pub fn into_parts(self) -> (Source<'a>, Vec<Stage>) {
         (self.inner, self.stages)
     }

@@ -43,6 +43,13 @@ pub struct Progress {
     waited: Duration,
 }
 
+/// A body that goes on elsewhere.
+pub struct Left {
+    pub progress: Progress,
+    /// What was read and not decoded.
+    pub input: Option<Buffer>,
+}
+
 enum Remaining {
     Known(u64),
     Chunked(Decoder),
@@ -50,6 +57,8 @@ enum Remaining {
     /// The data is through; trailers may follow.
     Trailers(Fields),
     Nothing,
+    /// It was malformed or too large: no message can be told from it on its connection any more.
+    Refused,
 }
 
 pub struct H1Source<'a> {
@@ -57,8 +66,9 @@ pub struct H1Source<'a> {
     buffers: &'a Buffers,
     bounds: Bounds,
     progress: Progress,
-    /// Bytes as they were read, not yet decoded; after the end, what is not the body's.
-    input: Option<Buffer>,
+    /// Bytes as they were read, not yet decoded; after the end, what is not the body's. They stay with
+    /// the connection, so that none is lost, however the source ends.
+    input: &'a mut Option<Buffer>,
     spare: Option<Buffer>,
     room: Room<'a>,
 }
@@ -105,7 +115,7 @@ impl<'a> H1Source<'a> {
     pub fn new(
         reader: Reader<'a>,
         buffers: &'a Buffers,
-        input: Option<Buffer>,
+        input: &'a mut Option<Buffer>,
         length: BodyLength,
         bounds: Bounds,
     ) -> H1Source<'a> {
@@ -116,19 +126,25 @@ impl<'a> H1Source<'a> {
     pub fn resume(
         reader: Reader<'a>,
         buffers: &'a Buffers,
-        input: Option<Buffer>,
+        input: &'a mut Option<Buffer>,
         progress: Progress,
         bounds: Bounds,
     ) -> H1Source<'a> {
         H1Source { reader, buffers, bounds, progress, input, spare: None, room: buffers.room(Size::Small) }
     }
 
-    /// Lets go of the connection: how far it has come, and what has been read and not decoded.
-    pub fn suspend(self) -> (Progress, Option<Buffer>) {
+    /// Lets go of the connection: how far it has come.
+    pub fn suspend(self) -> Progress {
         if let Some(spare) = self.spare {
             self.buffers.put(spare);
         }
-        (self.progress, self.input)
+        self.progress
+    }
+
+    /// Lets go of the connection together with what was read of it.
+    pub fn leave(self) -> Left {
+        let input = self.input.take();
+        Left { progress: self.suspend(), input }
     }
 
     /// Begins with the room that `input` was read into.
@@ -157,21 +173,13 @@ impl<'a> H1Source<'a> {
         matches!(self.progress.remaining, Remaining::Nothing) && self.progress.unread.is_empty()
     }
 
-    /// What was read beyond the body. Buffers that are not needed any more go back.
-    pub fn into_rest(mut self) -> Option<Buffer> {
-        if let Some(spare) = self.spare.take() {
-            self.buffers.put(spare);
-        }
-        if let Some(unread) = self.progress.unread.data.take() {
-            self.buffers.put(unread);
-        }
-        match self.input.take() {
-            Some(input) if input.is_empty() => {
-                self.buffers.put(input);
-                None
-            }
-            input => input,
-        }
+    /// Ends it. Buffers that are not needed any more go back.
+    pub fn finish(self) {
+        let H1Source { buffers, mut progress, input, spare, .. } = self;
+        let is_spent = input.as_ref().is_some_and(Buffer::is_empty);
+        let spent = if is_spent { input.take() } else { None };
+        let unread = progress.unread.data.take();
+        [spare, unread, spent].into_iter().flatten().for_each(|buffer| buffers.put(buffer));
     }
 
     pub fn recycle(&mut self, mut buffer: Buffer) {
@@ -231,21 +239,27 @@ impl<'a> H1Source<'a> {
             self.room.grow();
         }
         match result {
-            Ok(0) | Err(_) => {
+            Ok(0) => {
                 self.buffers.put(buffer);
-                self.ended()
+                self.ended(false)
             }
             Ok(_) => {
-                self.input = Some(buffer);
+                *self.input = Some(buffer);
                 self.check_rate()
+            }
+            Err(_) => {
+                self.buffers.put(buffer);
+                self.ended(true)
             }
         }
     }
 
-    /// Nothing more comes: an end only where the end of the connection is the body's.
-    fn ended(&mut self) -> Result<(), SourceFault> {
+    /// Nothing more comes: an end only where the end of the connection is the body's, and the peer has
+    /// sent FIN.
+    fn ended(&mut self, is_broken: bool) -> Result<(), SourceFault> {
         match self.reader.timer().expired() {
             Some(Expired::Timeout(_)) => Err(SourceFault::Timeout),
+            None if is_broken => Err(SourceFault::Reset),
             None if matches!(self.progress.remaining, Remaining::UntilClose) => {
                 self.progress.remaining = Remaining::Nothing;
                 Ok(())
@@ -261,7 +275,15 @@ impl<'a> H1Source<'a> {
         if is_slow { Err(SourceFault::TooSlow) } else { Ok(()) }
     }
 
-    fn decode(&mut self, mut input: Buffer) -> Result<Option<Frame>, SourceFault> {
+    fn decode(&mut self, input: Buffer) -> Result<Option<Frame>, SourceFault> {
+        let decoded = self.try_decode(input);
+        if decoded.is_err() {
+            self.progress.remaining = Remaining::Refused;
+        }
+        decoded
+    }
+
+    fn try_decode(&mut self, mut input: Buffer) -> Result<Option<Frame>, SourceFault> {
         let len = input.len();
         let (data, consumed) = match &mut self.progress.remaining {
             Remaining::Known(left) => {
@@ -281,16 +303,16 @@ impl<'a> H1Source<'a> {
                 (decoded.data, decoded.consumed)
             }
             Remaining::UntilClose => (len, len),
-            Remaining::Trailers(_) | Remaining::Nothing => (0, 0),
+            Remaining::Trailers(_) | Remaining::Nothing | Remaining::Refused => (0, 0),
         };
-        self.progress.received += data as u64;
-        if self.bounds.bytes.is_some_and(|most| self.progress.received > most) {
-            return Err(SourceFault::TooLarge);
-        }
         if consumed < len {
             let mut rest = self.buffers.take(Size::Small);
             rest.extend(&input.data()[consumed..]);
-            self.input = Some(rest);
+            *self.input = Some(rest);
+        }
+        self.progress.received += data as u64;
+        if self.bounds.bytes.is_some_and(|most| self.progress.received > most) {
+            return Err(SourceFault::TooLarge);
         }
         if data == 0 {
             self.recycle(input);

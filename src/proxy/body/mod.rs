@@ -20,7 +20,7 @@ pub use filtered_source::FilteredSource;
 pub use guest_sink::GuestSink;
 #[cfg(feature = "wasm")]
 pub use guest_source::GuestSource;
-pub use h1_sink::H1Sink;
+pub use h1_sink::{Delimiter, H1Sink};
 pub use h1_source::H1Source;
 pub use held::Held;
 pub use memory_source::MemorySource;
@@ -43,8 +43,10 @@ pub enum Frame {
 /// Why a source has no further frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SourceFault {
-    /// The peer is gone before the end of the body.
+    /// The peer has sent FIN before the end of the body, or is made to leave.
     Cut,
+    /// The connection broke within the body.
+    Reset,
     Timeout,
     /// Below the least rate.
     TooSlow,
@@ -87,11 +89,11 @@ pub enum Source<'a> {
 }
 
 /// Where a body goes.
-pub enum Sink<'a> {
-    H1(H1Sink<'a>),
+pub enum Sink<'s, 'a> {
+    H1(&'s mut H1Sink<'a>),
     /// An instance of a component, which is asked.
     #[cfg(feature = "wasm")]
-    Guest(GuestSink),
+    Guest(&'s mut GuestSink),
 }
 
 /// Does the same for each kind of source.
@@ -109,35 +111,41 @@ macro_rules! each {
 }
 
 impl<'a> Source<'a> {
-    /// The connection's own, for what it read beyond the body. Only for what was made as one.
-    pub fn into_h1(self) -> H1Source<'a> {
+    /// The connection's own, if it is still read from one: a middleware may have put an answer in its
+    /// place.
+    pub fn h1(&self) -> Option<&H1Source<'a>> {
         match self {
-            Source::H1(source) => source,
+            Source::H1(source) => Some(source),
             #[cfg(feature = "wasm")]
-            Source::Filtered(source) => source.into_inner().into_h1(),
-            _ => unreachable!("it was made of a connection"),
+            Source::Filtered(source) => source.inner().h1(),
+            _ => None,
         }
     }
 
-    /// As [`Self::into_h1`].
-    pub fn h1(&self) -> &H1Source<'a> {
+    /// Bytes of the body that were read from a connection.
+    pub fn received(&self) -> u64 {
+        self.h1().map_or(0, H1Source::received)
+    }
+
+    /// What comes next on the connection that it is read from belongs to the next message.
+    pub fn is_drained(&self) -> bool {
+        self.h1().is_some_and(|source| source.progress().has_all())
+    }
+
+    /// Ends it.
+    pub fn finish(self) {
         match self {
-            Source::H1(source) => source,
+            Source::H1(source) => source.finish(),
             #[cfg(feature = "wasm")]
-            Source::Filtered(source) => source.inner().h1(),
-            _ => unreachable!("it was made of a connection"),
+            Source::Filtered(source) => source.into_parts().0.finish(),
+            _ => {}
         }
     }
 
     /// The reading side of the client whose request it is. A guest has none: when nobody waits for
     /// its request any more, the exchange is dropped.
     pub fn client(&self) -> Option<&Reader<'a>> {
-        match self {
-            Source::H1(source) => Some(source.reader()),
-            #[cfg(feature = "wasm")]
-            Source::Filtered(source) => source.inner().client(),
-            _ => None,
-        }
+        self.h1().map(H1Source::reader)
     }
 
     /// The next frame if it can be had without waiting.
@@ -181,11 +189,6 @@ impl<'a> Source<'a> {
             #[cfg(feature = "wasm")]
             Source::Guest(source) => source.has_all(),
         }
-    }
-
-    /// Nobody has seen any of it, nor will any of it be changed.
-    pub fn is_untouched(&self) -> bool {
-        matches!(self, Source::H1(source) if source.received() == 0)
     }
 
     /// Waits until more than `most` bytes are here, or all that there are. They are the next frames
@@ -266,25 +269,7 @@ fn piece(held: &mut Option<Buffer>, buffers: &Buffers) -> Option<Buffer> {
     Some(piece)
 }
 
-impl<'a> Sink<'a> {
-    /// What is written to a connection. Only for what was made as that.
-    pub fn h1(&self) -> &H1Sink<'a> {
-        match self {
-            Sink::H1(sink) => sink,
-            #[cfg(feature = "wasm")]
-            Sink::Guest(_) => unreachable!("it was made of a connection"),
-        }
-    }
-
-    /// As [`Self::h1`].
-    pub fn h1_mut(&mut self) -> &mut H1Sink<'a> {
-        match self {
-            Sink::H1(sink) => sink,
-            #[cfg(feature = "wasm")]
-            Sink::Guest(_) => unreachable!("it was made of a connection"),
-        }
-    }
-
+impl Sink<'_, '_> {
     pub async fn data(&mut self, buffer: Buffer, is_last: bool) -> (Result<(), SinkFault>, Buffer) {
         match self {
             Sink::H1(sink) => sink.data(buffer, is_last).await,
@@ -323,7 +308,7 @@ impl<'a> Sink<'a> {
 /// is already here, and at once if it is not. Trailers that are excluded do not go on.
 pub async fn relay(
     source: &mut Source<'_>,
-    sink: &mut Sink<'_>,
+    mut sink: Sink<'_, '_>,
     excluded: Excluded<'_>,
 ) -> Result<(), RelayFault> {
     let mut turn = Turn::default();

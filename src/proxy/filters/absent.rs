@@ -39,7 +39,7 @@ impl Passage {
         &mut self,
         core: &'a Core,
         reader: Reader<'a>,
-        input: Option<Buffer>,
+        input: &'a mut Option<Buffer>,
         length: BodyLength,
         bounds: Bounds,
     ) -> Source<'a> {

@@ -110,12 +110,13 @@ impl Passage {
         self.asked = 0;
     }
 
-    /// The request's body from where it is now. `input` is what has been read and not decoded.
+    /// The request's body from where it is now. `input` is what has been read and not decoded: it keeps
+    /// what comes after the body.
     pub fn source<'a>(
         &mut self,
         core: &'a Core,
         reader: Reader<'a>,
-        input: Option<Buffer>,
+        input: &'a mut Option<Buffer>,
         length: BodyLength,
         bounds: BodyBounds,
     ) -> Source<'a> {
@@ -130,15 +131,17 @@ impl Passage {
         }
     }
 
-    /// Lets go of the connection for a while. Returns what has been read and not decoded.
-    fn suspend(&mut self, source: Source<'_>) -> Option<Buffer> {
+    /// Lets go of the connection for a while.
+    fn suspend(&mut self, source: Source<'_>) {
         let (source, stages) = match source {
             Source::Filtered(filtered) => filtered.into_parts(),
             other => (other, Vec::new()),
         };
-        let (progress, input) = source.into_h1().suspend();
-        self.body = Some(Box::new(Begun { progress, stages }));
-        input
+        self.body = match source {
+            Source::H1(source) => Some(Box::new(Begun { progress: source.suspend(), stages })),
+            // Not of a connection, so there is none to let go of.
+            _ => None,
+        };
     }
 }
 

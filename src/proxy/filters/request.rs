@@ -301,12 +301,11 @@ async fn hold(
         // It was told; the upstream need not say so again.
         request.expects_continue = false;
     }
-    let mut source =
-        passage.source(core, reader, input.take(), request.body, BodyBounds::of_requests(limits));
+    let mut source = passage.source(core, reader, input, request.body, BodyBounds::of_requests(limits));
     // Boxed, because few wait for it.
     let held = Box::pin(source.hold(most, active.bodies_limit())).await;
-    trace.bytes_in = source.h1().received();
-    *input = passage.suspend(source);
+    trace.bytes_in = source.received();
+    passage.suspend(source);
     let has_room = held.map_err(client_error)?;
     if let Some(begun) = &mut passage.body
         && begun.has_all()

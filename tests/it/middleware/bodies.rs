@@ -246,6 +246,44 @@ fn a_response_whose_body_breaks_while_it_is_waited_for_is_a_failure_of_the_upstr
 }
 
 #[test]
+fn a_reset_is_not_the_end_of_a_response_that_is_waited_for() {
+    let origin = Origin::scripted(|connection| {
+        connection.expect_request()?;
+        connection.send("HTTP/1.1 200 OK\r\n\r\nhalf")?;
+        connection.reset()
+    });
+    let proxy = seeing(&origin, 1000, "").start();
+    assert_eq!(ask(&mut proxy.client(), "").status, 502);
+}
+
+/// An event stream leaves its exchange with as much of its body as was waited for.
+#[test]
+fn event_streams_end_where_they_do_however_much_of_them_was_seen() {
+    let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let long = format!("{}\r\n{}\r\n", "7d0", "x".repeat(2000));
+    let bodies = [
+        ("", "", 0),
+        ("", "X-Sum: 1\r\n", 0),
+        ("9\r\ndata: 1\n\n\r\n", "", 9),
+        ("9\r\ndata: 1\n\n\r\n", "X-Sum: 1\r\n", 9),
+        (&long, "", 2000),
+        (&long, "X-Sum: 1\r\n", 2000),
+    ];
+    for (chunks, trailers, length) in bodies {
+        let answer = format!("{head}{chunks}0\r\n{trailers}\r\n");
+        let origin = Origin::answering(move |_| answer.clone().into_bytes());
+        let proxy = seeing(&origin, 1000, "").start();
+        let mut client = proxy.client();
+        for _ in 0..2 {
+            let response = ask(&mut client, "");
+            assert_eq!((response.status, response.body.len()), (200, length));
+            assert_eq!(response.trailers.is_empty(), trailers.is_empty());
+        }
+        assert_eq!(origin.connections(), 1);
+    }
+}
+
+#[test]
 fn an_operator_says_how_much_may_be_seen() {
     let origin = Origin::ok("app");
     let proxy = seeing(&origin, 1000, "max_body = \"10\"").start();

@@ -283,6 +283,54 @@ fn one_sees_chunks_as_the_one_before_has_made_them_and_whole_ones_too() {
     assert_eq!(ask("b", "X-Of: response\r\nX-Fault: response-answer\r\n"), "instead");
 }
 
+/// What came with a request belongs to the next one, however its own exchange ends.
+#[test]
+fn the_next_request_is_whole_after_a_body_that_was_held_and_then_cut_off() {
+    let seen = format!(
+        "[wasm.middleware.n]\nfile = \"{}\"\nconfig = {{ body = 1000, field = \"x-n\" }}\n",
+        guest("fault-filter.wasm")
+    );
+    let origin = mirror();
+    let proxy = streaming(&origin, "status = 451")
+        .toml(&seen)
+        .route("app", "host = \"c\"\nmiddleware = [\"n\", \"m\"]")
+        .start();
+    let next = "GET /next HTTP/1.1\r\nHost: c\r\nX-Value: ";
+    let rest = "GET /smuggled HTTP/1.1\r\n\r\n";
+    let (known, chunked) =
+        ("Content-Length: 7\r\n\r\nletters", "Transfer-Encoding: chunked\r\n\r\n7\r\nletters\r\n0\r\n\r\n");
+    for (fault, body) in [("abort", known), ("abort", chunked), ("trap", known)] {
+        let mut client = proxy.client();
+        let head = format!("POST / HTTP/1.1\r\nHost: c\r\nX-Of: request\r\nX-Stream: {fault}\r\n");
+        client.send(format!("{head}{body}{next}"));
+        assert_eq!(client.response().status, 451, "{fault}, {body:?}");
+        // The rest of a request whose beginning was lost would be taken for one of its own.
+        client.send(rest);
+        assert_eq!(client.response().status, 200, "{fault}, {body:?}");
+    }
+    let targets: Vec<String> = origin.requests().iter().map(|request| request.target().to_owned()).collect();
+    assert_eq!(targets, ["/next"; 3]);
+}
+
+#[test]
+fn an_answer_to_a_response_passes_those_that_see_chunks() {
+    let origin = mirror();
+    let answers = format!(
+        "[wasm.middleware.n]\nfile = \"{}\"\nconfig = {{ body = 1000, field = \"x-n\" }}\n",
+        guest("fault-filter.wasm")
+    );
+    let proxy = streaming(&origin, "")
+        .toml(&answers)
+        .route("app", "host = \"b\"\nmiddleware = [\"m\", \"n\"]")
+        .start();
+    let mut client = proxy.client();
+    for _ in 0..3 {
+        client.send("GET / HTTP/1.1\r\nHost: b\r\nX-Of: response\r\nX-Stream: capitals\r\nX-N: response-answer\r\n\r\n");
+        let answer = client.response();
+        assert_eq!((answer.status, answer.text().as_str()), (418, "INSTEAD"));
+    }
+}
+
 #[test]
 fn one_that_wants_chunks_and_cannot_take_them_is_refused() {
     let origin = Origin::ok("app");
