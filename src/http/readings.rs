@@ -16,8 +16,9 @@ use super::target::{escaped, push_canonical, remove_dot_segments};
 pub struct Reading<'a> {
     /// As routes are matched: decoded, without dot segments.
     pub path: &'a [u8],
-    /// It has lost dot segments which the path, as it is forwarded, does not have.
-    pub climbs: bool,
+    /// It leads elsewhere: by dot segments that the path itself does not have, or because its
+    /// beginning is taken for a host.
+    pub leaves: bool,
 }
 
 /// What a program takes for a border between segments, or leaves out of them.
@@ -79,7 +80,7 @@ impl Habits {
     }
 }
 
-/// Whether `holds` of any other reading of a path in normal form that starts with `/`. At most 23
+/// Whether `holds` of any other reading of a path in normal form that starts with `/`. At most 31
 /// readings are looked at.
 pub fn any(path: &[u8], mut holds: impl FnMut(Reading<'_>) -> bool) -> bool {
     let habits = Habits::that_matter(path);
@@ -88,25 +89,29 @@ pub fn any(path: &[u8], mut holds: impl FnMut(Reading<'_>) -> bool) -> bool {
     }
     let mut text = Vec::with_capacity(path.len());
     let mut canonical = Vec::with_capacity(path.len());
-    let mut finds = |text: &[u8], merges: bool| {
+    let mut finds = |text: &[u8], merges: bool, leaves: bool| {
         let resolved = remove_dot_segments(text);
         canonical.clear();
         push_canonical(&mut canonical, &resolved, merges);
-        holds(Reading { path: &canonical, climbs: resolved != text })
+        holds(Reading { path: &canonical, leaves: leaves || resolved != text })
     };
     habits.combinations().any(|habits| {
         text.clear();
         habits.read(path, &mut text);
-        let authority = text.strip_prefix(b"//").map(|rest| {
-            let path = memchr::memchr(b'/', rest).map_or(&b"/"[..], |at| &rest[at..]);
-            merged(path)
-        });
+        // A host may be empty, and some skip all the slashes before it.
+        let slashes = text.iter().take_while(|byte| **byte == b'/').count();
+        let starts = [2, slashes];
+        let starts = &starts[..slashes.min(3).saturating_sub(1)];
         let has_empty = memchr::memmem::find(&text, b"//").is_some();
         // Without a habit and with its segments merged, it is the path itself.
-        (habits != Habits::default() && finds(&merged(&text), true))
-            || (has_empty && finds(&text, false))
-            || authority.is_some_and(|path| finds(&path, true))
+        (habits != Habits::default() && finds(&merged(&text), true, false))
+            || (has_empty && finds(&text, false, false))
+            || starts.iter().any(|start| finds(&merged(behind_host(&text[*start..])), true, true))
     })
+}
+
+fn behind_host(authority: &[u8]) -> &[u8] {
+    memchr::memchr(b'/', authority).map_or(&b"/"[..], |at| &authority[at..])
 }
 
 /// Without empty segments, but for the last.
@@ -124,11 +129,11 @@ fn merged(path: &[u8]) -> Vec<u8> {
 mod tests {
     use super::*;
 
-    /// Those that climb are marked by `^`.
+    /// Those that lead elsewhere are marked by `^`.
     fn readings(path: &str) -> Vec<String> {
         let mut found = Vec::new();
         any(path.as_bytes(), |reading| {
-            let mark = if reading.climbs { "^" } else { "" };
+            let mark = if reading.leaves { "^" } else { "" };
             found.push(format!("{mark}{}", String::from_utf8_lossy(reading.path)));
             false
         });
@@ -139,7 +144,7 @@ mod tests {
 
     #[test]
     fn other_readings_of_a_path() {
-        let table: [(&str, &[&str]); 14] = [
+        let table: [(&str, &[&str]); 17] = [
             ("/admin", &[]),
             ("/a%20b/%40", &[]),
             ("/admin%2Fusers", &["/admin/users"]),
@@ -148,8 +153,11 @@ mod tests {
             ("/admin\\x", &["/admin/x"]),
             ("/admin%5Cx", &["/admin/x"]),
             ("/a//b", &["/a//b"]),
-            ("//a.example/admin", &["//a.example/admin", "/admin"]),
-            ("//a.example", &["/", "//a.example"]),
+            ("//a.example/admin", &["//a.example/admin", "^/admin"]),
+            ("//a.example", &["//a.example", "^/"]),
+            ("///a.example/admin", &["///a.example/admin", "^/a.example/admin", "^/admin"]),
+            ("//", &["//", "^/"]),
+            ("/\\/a/admin", &["/\\/a/admin", "///a/admin", "^/a/admin", "^/admin"]),
             ("/pub/..%2Fadmin", &["^/admin"]),
             ("/pub/..;/admin", &["^/admin"]),
             ("/pub/..%5Cadmin", &["^/admin"]),
@@ -168,16 +176,16 @@ mod tests {
         assert!(found.contains(&"^/admin".to_owned()), "merged first: {found:?}");
         assert!(found.contains(&"^/pub/admin".to_owned()), "not merged: {found:?}");
         let found = readings("/\\a.example\\admin");
-        assert!(found.contains(&"/admin".to_owned()), "{found:?}");
+        assert!(found.contains(&"^/admin".to_owned()), "{found:?}");
     }
 
     #[test]
     fn there_are_only_so_many() {
         let mut count = 0;
-        any(b"//a%2F..%5Cb;c//d\\e", |_| {
+        any(b"///a%2F..%5Cb;c//d\\e", |_| {
             count += 1;
             false
         });
-        assert_eq!(count, 23);
+        assert_eq!(count, 31);
     }
 }

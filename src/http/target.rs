@@ -9,6 +9,8 @@
 //! Hosts are in lower case, without port and final dot. Hot path: a path without `%`, `//` and `/.`
 //! has all its forms in one place.
 
+use std::ops::Range;
+
 use super::fields::{Fields, Span};
 use super::head::Method;
 
@@ -229,6 +231,25 @@ pub(super) fn push_canonical(canonical: &mut Vec<u8>, normal: &[u8], merges: boo
     }
 }
 
+/// For each byte of the canonical form of a path, where in its normal form it comes from. Of several
+/// slashes the first remains, and the others come from nowhere.
+pub fn sources(normal: &[u8]) -> impl Iterator<Item = Range<usize>> {
+    let mut at = 0;
+    let mut was_slash = false;
+    std::iter::from_fn(move || {
+        while was_slash && normal.get(at) == Some(&b'/') {
+            at += 1;
+        }
+        let start = at;
+        let first = *normal.get(start)?;
+        was_slash = first == b'/';
+        let is_escape =
+            first == b'%' && escaped(&normal[start + 1..]).is_some_and(|(value, _)| is_literal(value));
+        at += if is_escape { 3 } else { 1 };
+        Some(start..at)
+    })
+}
+
 /// What a percent sign and the digits that `rest` begins with stand for, and what follows them.
 pub(super) fn escaped(rest: &[u8]) -> Option<(u8, &[u8])> {
     let [high, low, tail @ ..] = rest else { return None };
@@ -423,6 +444,9 @@ mod tests {
             let canonical = fields.bytes(target.canonical);
             assert_eq!(String::from_utf8_lossy(canonical), expected, "{raw}");
             assert_eq!(canonicalise(canonical), canonical, "canonical forms are fixed points");
+            let normal = fields.bytes(target.path);
+            let pieces: Vec<u8> = sources(normal).flat_map(|range| canonicalise(&normal[range])).collect();
+            assert_eq!(pieces, canonical, "each byte comes from somewhere");
         }
     }
 

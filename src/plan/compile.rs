@@ -329,6 +329,15 @@ fn refuse_untrusted(config: &Config, diagnostics: &mut Vec<Diagnostic>) {
         let help = "name fields that the application believes";
         diagnostics.push(Diagnostic::error(name.place.clone(), message).with_help(help));
     }
+    let is_ours = |name: &str| {
+        let known = Known::of_any_spelling(name.as_bytes());
+        !is_needed(name) && !matches!(known, Known::Other | Known::Claim | Known::Override)
+    };
+    for name in config.server.untrusted_headers.iter().filter(|name| is_ours(&name.value)) {
+        let message = format!("{} cannot be listed: WarpDrive has a rule of its own for it", name.value);
+        let help = "leave it out; remove_headers of a route removes it from everybody's requests";
+        diagnostics.push(Diagnostic::error(name.place.clone(), message).with_help(help));
+    }
 }
 
 fn warn_of_nobody_trusted(config: &Config, diagnostics: &mut Vec<Diagnostic>) {

@@ -3,7 +3,7 @@
 
 use super::RouteId;
 use crate::config::{self, Config, HIDDEN};
-use crate::http::fields::Known;
+use crate::http::fields::{Known, is_same_name};
 use crate::http::query::{decoded, parameters};
 use crate::route::{Condition, Question, Rule, Verdict};
 
@@ -57,7 +57,7 @@ fn why(route: &config::Route, rule: &Rule<RouteId>, question: &Question<'_>) -> 
         }
         Verdict::Condition(failing @ Condition::Field(name, _)) => {
             let is_hidden = Known::of(name.as_bytes()) == Known::XAdminToken;
-            let named = question.fields.iter().filter(|one| one.name.eq_ignore_ascii_case(name.as_bytes()));
+            let named = question.fields.iter().filter(|one| is_same_name(one.name, name.as_bytes()));
             let had = named.map(|one| if is_hidden { HIDDEN.to_owned() } else { text(one.value) }).collect();
             let written = written(rule, failing, &route.fields);
             (By::Field(written.name.clone()), written.text("header", is_hidden), had)

@@ -63,20 +63,20 @@ fn gap(
     let gap = Diagnostic::warning(place.clone(), message);
     let gap = gap.with_related(open.place.clone(), "this route takes it");
     gap.with_help(format!(
-        "an application may ignore case, or take `.json` for a format: \
+        "an application may ignore case or a slash at the end, or take `.json` for a format: \
          path_regex = \"(?i)^{}\" guards every path that begins so",
         regex_syntax::escape(lead)
     ))
 }
 
-/// Other spellings of what the path begins with: in other case, and with a suffix.
+/// Other spellings of what the path begins with: in other case, with a suffix, and with a slash.
 fn spellings(path: &PathCondition) -> Vec<String> {
     let lead = lead(path);
     let Some(start) = lead.rfind('/').filter(|_| lead.len() > 1) else { return Vec::new() };
     let (before, last) = lead.split_at(start);
     let upper = last.to_ascii_uppercase();
     let other = if upper == last { last.to_ascii_lowercase() } else { upper };
-    let spelled = [format!("{before}{other}"), format!("{lead}.json")];
+    let spelled = [format!("{before}{other}"), format!("{lead}.json"), format!("{lead}/")];
     spelled.into_iter().filter(|one| !path.holds(one.as_bytes())).collect()
 }
 

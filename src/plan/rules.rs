@@ -6,6 +6,7 @@ use crate::http::forwarding::{Network, Scheme};
 use crate::http::target::{self, canonicalise};
 use crate::route::{
     Condition, HostPattern, Methods, PathCondition, Pattern, Program, ProgramFault, Rule, Test, Tree,
+    field_name,
 };
 
 /// The routes whose conditions could all be read and compiled, in document order.
@@ -47,7 +48,7 @@ fn rule(route: &config::Route, target: RouteId, diagnostics: &mut Vec<Diagnostic
     let mut conditions: Vec<Option<Condition>> = methods.map(Some).into_iter().collect();
     for field in &route.fields {
         let test = test(&field.test, diagnostics);
-        conditions.push(test.map(|test| Condition::Field(field.name.to_ascii_lowercase(), test)));
+        conditions.push(test.map(|test| Condition::Field(field_name(&field.name), test)));
     }
     for parameter in &route.parameters {
         let test = test(&parameter.test, diagnostics);

@@ -206,6 +206,9 @@ pub fn choose<'a>(
     }
     let route = &active.plan.routes[id.0 as usize];
     changes.expand(&active.captures, id, route, &question)?;
+    if request.target.has_readings && !changes.path.is_empty() {
+        readings::check_changed(&changes.path)?;
+    }
     steps::request(&route.steps, request)?;
     Ok(route)
 }

@@ -14,7 +14,7 @@ use crate::route::Question;
 
 /// # Errors
 /// Another common reading of the path belongs to a route with a guard that `own` does not have, or
-/// to an earlier one that denies it; or it climbs to where nothing is routed.
+/// to an earlier one that denies it; or it leads to where nothing is routed.
 #[cold]
 pub fn check(active: &Active, question: &Question<'_>, own: RouteId) -> Result<(), Error> {
     let routes = &active.plan.routes;
@@ -26,12 +26,25 @@ pub fn check(active: &Active, question: &Question<'_>, own: RouteId) -> Result<(
     let is_ambiguous = readings::any(question.path, |reading| {
         let asked = Question { canonical: reading.path, ..*question };
         let Some(id) = active.tree.decide(&asked, &mut scratch) else {
-            return reading.climbs;
+            return reading.leaves;
         };
         let other = &routes[id.0 as usize];
         // A later route that denies takes what is left over: no more than no route at all.
-        route.lacks_guard_of(other) || other.denies() && (*id < own || reading.climbs)
+        route.lacks_guard_of(other) || other.denies() && (*id < own || reading.leaves)
     });
+    refuse_if(is_ambiguous)
+}
+
+/// The same of the path that a route has made of the one that came, which may begin within it.
+///
+/// # Errors
+/// Some reading of it leads out of what the route makes.
+#[cold]
+pub fn check_changed(path: &[u8]) -> Result<(), Error> {
+    refuse_if(readings::any(path, |reading| reading.leaves))
+}
+
+fn refuse_if(is_ambiguous: bool) -> Result<(), Error> {
     match is_ambiguous {
         true => Err(Error::Refused(Refusal::Target(Fault::Ambiguous))),
         false => Ok(()),

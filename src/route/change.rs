@@ -55,8 +55,8 @@ impl PathChange {
             }
             PathChange::Whole(template) => template.expand(out, question, captures),
         }
-        if !out.starts_with(b"/") && *self != PathChange::Keep {
-            out.insert(0, b'/');
+        if *self != PathChange::Keep {
+            begin_with_one_slash(out);
         }
         if self.templates().next().is_none() {
             return Ok(());
@@ -64,6 +64,7 @@ impl PathChange {
         // What is put together from parts in normal form need not be: `/x..` without its `/x`.
         if memchr::memmem::find(out, b"/.").is_some() || memchr::memchr(b'%', out).is_some() {
             *out = target::normalise(out)?;
+            begin_with_one_slash(out);
         }
         Ok(())
     }
@@ -87,6 +88,12 @@ fn behind(segments: usize, path: &[u8]) -> &[u8] {
         rest = &rest[memchr::memchr(b'/', rest).unwrap_or(rest.len())..];
     }
     rest
+}
+
+/// More of them, or backslashes among them, would be the beginning of a host (RFC 3986 4.2).
+fn begin_with_one_slash(path: &mut Vec<u8>) {
+    let slashes = path.iter().take_while(|byte| matches!(byte, b'/' | b'\\')).count();
+    path.splice(..slashes, [b'/']);
 }
 
 impl FieldChanges {
@@ -128,9 +135,7 @@ pub fn location(to: &Template, question: &Question<'_>, captures: &Captures, out
     out.clear();
     to.expand(out, question, captures);
     if out.starts_with(b"/") && !to.literal_start().starts_with("//") {
-        // Browsers take a backslash for a slash here.
-        let slashes = out.iter().take_while(|byte| matches!(byte, b'/' | b'\\')).count();
-        out.drain(1..slashes);
+        begin_with_one_slash(out);
     }
 }
 
@@ -172,7 +177,8 @@ mod tests {
             (strip(), "/sidekiq/", "/"),
             (strip(), "/sidekiq", "/"),
             (strip(), "*", "/"),
-            (strip(), "//sidekiq//jobs", "//jobs"),
+            (strip(), "//sidekiq//jobs//7", "/jobs//7"),
+            (strip(), "/sidekiq/\\/jobs", "/jobs"),
             (strip(), "/%73idekiq/jobs", "/jobs"),
             ((any(), PathChange::Strip(2)), "/a//b/c/d", "/c/d"),
             ((any(), PathChange::Keep), "/sidekiq", "/sidekiq"),

@@ -22,4 +22,6 @@ mod template;
 mod tests;
 mod tree;
 
-pub use rule::{Condition, HostPattern, Methods, PathCondition, Question, Rule, Sender, Test, Verdict};
+pub use rule::{
+    Condition, HostPattern, Methods, PathCondition, Question, Rule, Sender, Test, Verdict, field_name,
+};

@@ -72,16 +72,10 @@ impl Program {
     }
 
     /// Where the groups of the first match begin and end, by twos; the whole match comes first.
-    /// Whether there is one.
-    pub(super) fn captures(
-        &self,
-        cache: &mut Cache,
-        text: &[u8],
-        slots: &mut Vec<Option<NonMaxUsize>>,
-    ) -> bool {
+    pub(super) fn captures(&self, cache: &mut Cache, text: &[u8], slots: &mut Vec<Option<NonMaxUsize>>) {
         slots.clear();
         slots.resize(self.group_count() * 2, None);
-        self.regex.search_slots_with(cache, &Input::new(text), slots).is_some()
+        self.regex.search_slots_with(cache, &Input::new(text), slots);
     }
 
     /// The numbers and names of all groups.

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use super::pattern::Pattern;
 use super::program::Program;
-use crate::http::fields::Fields;
+use crate::http::fields::{Fields, is_same_name};
 use crate::http::forwarding::{Network, Scheme};
 use crate::http::head::RequestHead;
 use crate::http::query::{decoded, parameters};
@@ -47,7 +47,7 @@ pub enum PathCondition {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Condition {
     Method(Methods),
-    /// A field of the request; its name in lower case.
+    /// A field of the request; its name as [`field_name`] has it.
     Field(String, Test),
     /// A parameter of the query, by its name once escapes are undone.
     Parameter(String, Test),
@@ -188,6 +188,11 @@ impl PathCondition {
     }
 }
 
+/// A name as it is compared with those of fields: in lower case, and with `-` for `_`.
+pub fn field_name(name: &str) -> String {
+    name.to_ascii_lowercase().replace('_', "-")
+}
+
 fn canonical(path: &str) -> String {
     String::from_utf8_lossy(&canonicalise(path.as_bytes())).into_owned()
 }
@@ -197,8 +202,7 @@ impl Condition {
         match self {
             Condition::Method(methods) => methods.contain(question.method),
             Condition::Field(name, test) => {
-                let named =
-                    question.fields.iter().filter(|one| one.name.eq_ignore_ascii_case(name.as_bytes()));
+                let named = question.fields.iter().filter(|one| is_same_name(one.name, name.as_bytes()));
                 test.holds(named.map(|field| field.value.to_vec()))
             }
             Condition::Parameter(name, test) => {

@@ -10,6 +10,7 @@ use regex_automata::meta::Cache;
 use regex_automata::util::primitives::NonMaxUsize;
 
 use super::rule::{PathCondition, Question};
+use crate::http::target::sources;
 
 /// A text, parsed for the captures of one path condition.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,8 +51,6 @@ impl fmt::Display for TemplateFault {
 #[derive(Debug, Default)]
 pub struct Captures {
     ranges: Vec<Option<Range<usize>>>,
-    /// The ranges are of the canonical form, not of the normal one.
-    is_canonical: bool,
     slots: Vec<Option<NonMaxUsize>>,
     /// By the number of the rule: a cache is good for one program only.
     caches: HashMap<usize, Cache>,
@@ -162,8 +161,7 @@ impl Template {
                 Piece::Text(text) => out.extend_from_slice(text.as_bytes()),
                 Piece::Capture(index) => {
                     let range = captures.ranges.get(*index).cloned().flatten();
-                    let path = if captures.is_canonical { question.canonical } else { question.path };
-                    out.extend_from_slice(range.map_or(b"", |range| &path[range]));
+                    out.extend_from_slice(range.map_or(b"", |range| &question.path[range]));
                 }
                 Piece::Host => out.extend_from_slice(question.host),
                 Piece::Path => out.extend_from_slice(question.path),
@@ -175,11 +173,9 @@ impl Template {
 
 impl Captures {
     /// Takes what the path condition of the rule with this number, which holds, captures. An
-    /// expression captures from the canonical form only where it does not match the normal one:
-    /// either way, what a group takes is what was written for it.
+    /// expression matches the canonical form, and captures what stands for that in the normal one.
     pub fn take(&mut self, rule: usize, condition: &PathCondition, question: &Question<'_>) {
         self.ranges.clear();
-        self.is_canonical = false;
         let path = question.path;
         match condition {
             PathCondition::Pattern(pattern) => {
@@ -191,14 +187,25 @@ impl Captures {
             }
             PathCondition::Regex(program) => {
                 let cache = self.caches.entry(rule).or_insert_with(|| program.scratch());
-                if !program.captures(cache, path, &mut self.slots) {
-                    self.is_canonical = program.captures(cache, question.canonical, &mut self.slots);
-                }
+                program.captures(cache, question.canonical, &mut self.slots);
                 let range = |pair: &[Option<NonMaxUsize>]| Some(pair[0]?.get()..pair[1]?.get());
                 self.ranges.extend(self.slots.chunks_exact(2).map(range));
+                if question.canonical.len() != path.len() {
+                    let sources: Vec<Range<usize>> = sources(path).collect();
+                    self.ranges.iter_mut().flatten().for_each(|range| *range = source(&sources, range));
+                }
             }
             PathCondition::Any | PathCondition::Exact(_) | PathCondition::Prefix(_) => {}
         }
+    }
+}
+
+/// Where a range of the canonical form is in the normal one.
+fn source(sources: &[Range<usize>], range: &Range<usize>) -> Range<usize> {
+    match sources.get(range.clone()) {
+        Some([first, .., last]) => first.start..last.end,
+        Some([only]) => only.clone(),
+        _ => 0..0,
     }
 }
 
@@ -277,9 +284,11 @@ mod tests {
             (pattern("/{host}"), "$host", "/captured", "captured"),
             (pattern("/@/{who}"), "$who", "//%40/%40me", "%40me"),
             (pattern("/@/{*rest}"), "$rest", "/%40//b%40", "/b%40"),
-            (regex("^/users/(.*)"), "<$1>", "/users//7%40", "</7%40>"),
-            (regex("^/users/([0-9]+)"), "<$1>", "/users//7", "<7>"),
-            (regex("^/@([a-z]+)/(.*)"), "<$1 $2>", "/%40me/%40", "<me @>"),
+            (regex("^/users/(.*)"), "<$1>", "/users//7%40//x%7C", "<7%40//x%7C>"),
+            (regex("^/users(/.*)"), "<$1>", "//users//7", "<//7>"),
+            (regex("^/users/([0-9]+)()"), "<$1$2>", "/users//7", "<7>"),
+            (regex("^/@([a-z;]+)/(.*)"), "<$1 $2>", "/%40me%3B/%40", "<me%3B %40>"),
+            (regex("^/t/([^/]*)/"), "<$1>", "/t//a/x", "<a>"),
         ];
         let mut captures = Captures::default();
         for (rule, (condition, text, path, expected)) in table.into_iter().enumerate() {

@@ -15,6 +15,7 @@ use regex_automata::meta::Cache;
 use super::index::{Index, Slots};
 use super::program::{Program, ProgramSet, SetScratch};
 use super::rule::Question;
+use crate::http::fields::is_same_name;
 use crate::http::forwarding::{Network, Scheme};
 use crate::http::query::{decoded, parameters};
 
@@ -391,7 +392,10 @@ impl<T> Search<'_, T> {
             for field in self.question.fields.iter() {
                 field_key(
                     &mut key,
-                    field.name.iter().map(u8::to_ascii_lowercase),
+                    field
+                        .name
+                        .iter()
+                        .map(|byte| if *byte == b'_' { b'-' } else { byte.to_ascii_lowercase() }),
                     field.value.iter().copied(),
                 );
                 self.found(list.by_field, &key);
@@ -449,7 +453,7 @@ impl<T> Search<'_, T> {
             }
             Condition::Field(name, test) => {
                 let name = text(name);
-                let named = question.fields.iter().filter(|field| field.name.eq_ignore_ascii_case(name));
+                let named = question.fields.iter().filter(|field| is_same_name(field.name, name));
                 let mut values = named.map(|field| field.value);
                 match test {
                     Test::Present => values.next().is_some(),

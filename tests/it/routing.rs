@@ -183,6 +183,8 @@ fn what_may_be_a_guarded_path_is_refused_without_a_challenge() {
         "/x/..;/admin",
         "/x%2F..%2Fadmin;y",
         "//open.example/admin",
+        "///open.example/admin",
+        "/\\/open.example/admin",
         "/\\open.example/admin",
         "/user/7%2Fkeys",
         "/internal%2F",
@@ -242,6 +244,7 @@ fn a_path_with_two_readings_is_refused_only_where_a_guard_would_be_passed() {
         // Out of everything that is routed, where the application may have more.
         ("/api/..%2Fsecret", 400),
         ("/public/..;/secret", 400),
+        ("//public/secret", 400),
         // An encoded slash as a part of a name, as GitLab has it: the other reading has no route.
         ("/projects/group%2Fname", 200),
         ("/api/a%2Fb;c%5Cd", 200),
@@ -259,6 +262,39 @@ fn a_path_with_two_readings_is_refused_only_where_a_guard_would_be_passed() {
 }
 
 #[test]
+fn what_a_route_makes_of_a_path_leads_nowhere_else() {
+    let origin = Origin::ok("app");
+    let proxy = Builder::new()
+        .upstream("app", &origin, "")
+        .route("app", "path_prefix = \"/app\"\nstrip_prefix = true")
+        .route("app", "path = \"/files/{*rest}\"\nrewrite = \"/$rest\"")
+        .route("app", "path_regex = \"^/@(.+)$\"\nrewrite = \"/users/$1\"")
+        .route("app", "")
+        .start();
+    let table = [
+        ("/app/..%2Fadmin/x", 400, ""),
+        ("/app/..;/admin/x", 400, ""),
+        ("/app/..\\admin", 400, ""),
+        ("/@..%2Fpriv", 400, ""),
+        ("/@..;/priv", 400, ""),
+        ("/app//x/admin", 200, "/x/admin"),
+        ("/app/\\x/admin", 200, "/x/admin"),
+        ("/files//x/admin", 200, "/x/admin"),
+        ("/@a%2Fb;c", 200, "/users/a%2Fb;c"),
+        ("/app/a//b%2Fc", 200, "/a//b%2Fc"),
+    ];
+    let mut forwarded = 0;
+    for (sent, status, wanted) in table {
+        assert_eq!(proxy.client().get(sent).status, status, "{sent}");
+        if status == 200 {
+            forwarded += 1;
+            assert_eq!(origin.wait_requests(forwarded)[forwarded - 1].target(), wanted, "{sent}");
+        }
+    }
+    assert_eq!(origin.requests().len(), forwarded);
+}
+
+#[test]
 fn empty_segments_match_and_arrive_as_they_were_sent() {
     let origin = Origin::ok("app");
     let proxy = Builder::new()
@@ -267,15 +303,17 @@ fn empty_segments_match_and_arrive_as_they_were_sent() {
         .route("app", "path_prefix = \"/@old\"\nrewrite = \"/new\"")
         .route("app", "path = \"/files/{*rest}\"\nrewrite = \"/f/${rest}\"")
         .route("app", "path_regex = \"^/u/([0-9]+)$\"\nrewrite = \"/user/$1\"")
+        .route("app", "path_regex = \"^/@(.*)$\"\nrewrite = \"/at/$1\"")
         .route("app", "")
         .start();
     let table = [
-        ("//strip//a%40b", "//a%40b"),
+        ("//strip//a//%40b", "/a//%40b"),
         ("/strip", "/"),
         ("/%40old/x//y", "/new/x//y"),
         ("//@old", "/new"),
         ("//files//a//b%2Fc", "/f//a//b%2Fc"),
         ("/u//7", "/user/7"),
+        ("//%40%7C%3Bx", "/at/%7C%3Bx"),
         ("//x//%21", "//x//%21"),
     ];
     for (number, (sent, wanted)) in table.into_iter().enumerate() {

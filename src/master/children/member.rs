@@ -315,7 +315,7 @@ impl Member {
                 *remind = None;
                 if let Some(probe) = probes.iter().flatten().next() {
                     let (name, address) = (&self.settings.name, probe.address());
-                    let instead = instead(process);
+                    let instead = instead(process, &address.to_string());
                     tracing::warn!("`{name}` does not listen on {address} yet; requests wait{instead}");
                 }
             }
@@ -558,10 +558,12 @@ impl Member {
     }
 }
 
-/// `; it listens on 127.0.0.1:5173 instead`, or nothing if it listens nowhere.
-fn instead(process: &Process) -> String {
+/// `; it listens on 127.0.0.1:5173 instead`, or nothing if it listens nowhere else. A socket whose
+/// file was removed still has the address that was waited for.
+fn instead(process: &Process, awaited: &str) -> String {
     let found = listening::addresses(process.child.pid());
-    let shown: Vec<String> = found.iter().take(ELSEWHERE_MAX).map(ToString::to_string).collect();
+    let shown = found.iter().map(ToString::to_string).filter(|address| address != awaited);
+    let shown: Vec<String> = shown.take(ELSEWHERE_MAX).collect();
     match shown.as_slice() {
         [] => String::new(),
         shown => format!("; it listens on {} instead", shown.join(", ")),
