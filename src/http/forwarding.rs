@@ -198,8 +198,7 @@ impl Peer {
         self.trusted.is_some()
     }
 
-    /// The client's address as a trusted proxy told it, in `X-Forwarded-For` or, without that, in
-    /// `X-Real-IP`; or the peer's own.
+    /// The client's address as a trusted proxy told it in `X-Forwarded-For`, or the peer's own.
     pub fn client<'a>(&'a self, head: &'a RequestHead) -> &'a [u8] {
         self.told_client(head).0
     }
@@ -212,9 +211,6 @@ impl Peer {
     fn told_client<'a>(&'a self, head: &'a RequestHead) -> (&'a [u8], IpAddr) {
         let mut client = (&self.address_text[..], self.address);
         let Some(trusted) = &self.trusted else { return client };
-        if !head.fields.may_have(Known::XForwardedFor) {
-            return self.believed(head, Known::XRealIp).and_then(address_in).unwrap_or(client);
-        }
         let received = head.fields.iter().rev().filter(|field| field.known == Known::XForwardedFor);
         let elements = received.flat_map(|field| field.value.rsplit(|&byte| byte == b','));
         // From the right: the first that no trusted proxy of ours has.
@@ -319,7 +315,10 @@ fn write_extended(out: &mut Vec<u8>, head: &RequestHead, peer: &Peer, stamp: Opt
     let host = believed(Known::XForwardedHost).unwrap_or(head.text(head.target.authority));
     // Not that of `Host`, if the proxy in front has replaced it by a name of ours.
     let port = list(host).next().and_then(port_of).unwrap_or(peer.scheme(head).port());
-    push_field(out, b"X-Real-IP", peer.client(head));
+    // A proxy that only extends X-Forwarded-For passes on what a client wrote here.
+    let is_listed = head.fields.may_have(Known::XForwardedFor);
+    let real_ip = believed(Known::XRealIp).filter(|_| !is_listed).unwrap_or(peer.client(head));
+    push_field(out, b"X-Real-IP", real_ip);
     push_field(out, b"X-Forwarded-Proto", believed(Known::XForwardedProto).unwrap_or(b"http"));
     push_field(out, b"X-Forwarded-Port", believed(Known::XForwardedPort).unwrap_or(port));
     push_field(out, b"X-Forwarded-Host", host);

@@ -95,7 +95,7 @@ mod tests {
         let table = [
             ("Upgrade", Some("websocket"), Some("websocket")),
             ("X-Admin-Token", Some("token"), Some("token")),
-            ("x-real-ip", Some("9.9.9.9"), Some("192.0.2.7")),
+            ("x-real-ip", Some("9.9.9.9"), Some("192.0.2.9")),
             ("X_Real_IP", None, None),
             ("X-Forwarded-For", Some("9.9.9.9"), Some("192.0.2.9, 10.0.0.1")),
             ("X-Forwarded-Ssl", None, Some("on")),
