@@ -66,7 +66,8 @@ fn check_plan(plan: &Plan, text: &str) {
         let (host, path) = (word().as_bytes(), word().as_bytes());
         let canonical = &target::canonicalise(path);
         let sender = Sender::default();
-        let question = Question { method: b"GET", host, canonical, path, query: b"", fields: &fields, sender };
+        let question =
+            Question { method: b"GET", host, canonical, path, query: b"", fields: &fields, sender };
         if let Some(id) = plan.tree.decide(&question, &mut scratch) {
             check_route(plan, *id, &question);
         }
